@@ -1,0 +1,202 @@
+"""The neutral description of a model: arrays in PyTorch's layout and gate order, options by name.
+
+Importers end here, the engine and the reference start here. Gates stand in PyTorch's order:
+LSTM ``i f g o``, GRU ``r z n``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+CellKind = Literal["lstm", "gru", "rnn"]
+
+NUM_GATES: dict[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
+
+#: Activations a cell has: one a gate, and for the LSTM a last one on the cell state at its output.
+DEFAULT_ACTIVATIONS: dict[str, tuple[str, ...]] = {
+    "lstm": ("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"),
+    "gru": ("sigmoid", "sigmoid", "tanh"),
+    "rnn": ("tanh",),
+}
+
+#: name -> (default alpha, default beta); ONNX's defaults where ONNX has the function.
+ACTIVATIONS: dict[str, tuple[float, float]] = {
+    "sigmoid": (0.0, 0.0),
+    "tanh": (0.0, 0.0),
+    "relu": (0.0, 0.0),
+    "linear": (0.0, 0.0),
+    "hard_sigmoid": (0.2, 0.5),  # clip(alpha x + beta, 0, 1); Keras 3 and PyTorch: alpha = 1/6
+    "leaky_relu": (0.01, 0.0),  # x if x >= 0 else alpha x
+    "elu": (1.0, 0.0),  # x if x >= 0 else alpha (exp(x) - 1)
+    "softsign": (0.0, 0.0),  # x / (1 + |x|)
+    "softplus": (0.0, 0.0),  # log(1 + exp(x))
+    "affine": (1.0, 0.0),  # alpha x + beta
+    "scaled_tanh": (1.0, 1.0),  # alpha tanh(beta x)
+    "thresholded_relu": (1.0, 0.0),  # x if x > alpha else 0
+}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function by name, with its two parameters (ONNX's alpha and beta)."""
+
+    name: str
+    alpha: float
+    beta: float
+
+    @classmethod
+    def of(cls, name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
+        """Look `name` up (any case) and fill in the default parameters."""
+        key = name.lower()
+        if key not in ACTIVATIONS:
+            raise ValueError(f"activation is {name!r}, wanted one of {', '.join(sorted(ACTIVATIONS))}")
+        a, b = ACTIVATIONS[key]
+        return cls(key, a if alpha is None else float(alpha), b if beta is None else float(beta))
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One layer in one direction. G gates, I inputs, H hidden units, P outputs (H without projection).
+
+    Attributes
+    ----------
+    weight_ih : (G*H, I)
+    weight_hh : (G*H, P)
+    bias_ih, bias_hh : (G*H,) or None
+        None counts as zero. Only the GRU's candidate gate tells the two apart.
+    weight_hr : (P, H) or None
+        The LSTM's output projection (PyTorch's ``proj_size``).
+    peephole : (3, H) or None
+        LSTM rows ``i f o``: i and f see the old cell state, o the new, clipped one.
+    activations : tuple of Activation
+        One a gate; the LSTM has a fifth, on the cell state at the output. Empty: the cell's defaults.
+    cell_clip : float or None
+        LSTM: the new cell state is clipped to [-cell_clip, cell_clip] (TensorFlow's ``cell_clip``).
+    gate_clip : float or None
+        Inputs of the gates' activations are clipped (ONNX's ``clip``); the output activation's is not.
+    proj_clip : float or None
+        The projected output is clipped (TensorFlow's ``proj_clip``).
+    coupled : bool
+        LSTM: the forget gate is 1 - i (ONNX's ``input_forget``); its own weights are not used.
+    linear_before_reset : bool
+        GRU: True resets after the matmul (PyTorch, cuDNN), False before it (TensorFlow 1).
+    """
+
+    weight_ih: NDArray[Any]
+    weight_hh: NDArray[Any]
+    bias_ih: NDArray[Any] | None = None
+    bias_hh: NDArray[Any] | None = None
+    weight_hr: NDArray[Any] | None = None
+    peephole: NDArray[Any] | None = None
+    activations: tuple[Activation, ...] = ()
+    cell_clip: float | None = None
+    gate_clip: float | None = None
+    proj_clip: float | None = None
+    coupled: bool = False
+    linear_before_reset: bool = True
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Layers x directions of one kind of cell; `cells` runs l0, l0 reverse, l1, l1 reverse, ...
+
+    Build it, then call :meth:`validate`, which names everything that does not fit.
+    """
+
+    kind: CellKind
+    cells: Sequence[CellSpec]
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bidirectional: bool = False
+    proj_size: int = 0
+    batch_first: bool = True
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width P of one direction's output."""
+        return self.proj_size or self.hidden_size
+
+    def name(self, index: int, part: str) -> str:
+        """PyTorch's name of array `part` of cell `index`, such as ``weight_ih_l0_reverse``."""
+        layer, direction = divmod(index, self.num_directions)
+        return f"{part}_l{layer}" + ("_reverse" if direction else "")
+
+    def validate(self) -> ModelSpec:
+        """Check sizes, shapes and options; return self.
+
+        Raises
+        ------
+        ValueError, TypeError
+            One message that lists every fault found.
+        """
+        faults: list[str] = []
+        for size, least in (("input_size", 0), ("hidden_size", 1), ("num_layers", 1), ("proj_size", 0)):
+            if getattr(self, size) < least:
+                faults.append(f"{size} is {getattr(self, size)}, wanted at least {least}")
+        if self.proj_size and self.kind != "lstm":
+            faults.append(f"proj_size is {self.proj_size}, but only an LSTM has a projection")
+        if len(self.cells) != self.num_layers * self.num_directions:
+            faults.append(f"cells has {len(self.cells)} entries, wanted {self.num_layers * self.num_directions}")
+        if not faults:
+            for index, cell in enumerate(self.cells):
+                faults += self._cell_faults(index, cell)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _cell_faults(self, index: int, cell: CellSpec) -> list[str]:
+        rows, P = NUM_GATES[self.kind] * self.hidden_size, self.output_size
+        width = self.input_size if index < self.num_directions else self.num_directions * P
+        wanted: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, width),
+            "weight_hh": (rows, P),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+            "weight_hr": (P, self.hidden_size),
+            "peephole": (3, self.hidden_size),
+        }
+        faults = []
+        for part, shape in wanted.items():
+            array = getattr(cell, part)
+            if array is None:
+                if part in ("weight_ih", "weight_hh") or (part == "weight_hr" and self.proj_size):
+                    faults.append(f"{self.name(index, part)} is missing, wanted shape {shape}")
+            elif part == "weight_hr" and not self.proj_size:
+                faults.append(f"{self.name(index, part)} is given, but proj_size is 0")
+            elif part == "peephole" and self.kind != "lstm":
+                faults.append(f"{self.name(index, part)} is given, but only an LSTM has peepholes")
+            elif not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
+                found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                faults.append(f"{self.name(index, part)} is {found}, wanted a float32 or float64 array")
+            elif array.shape != shape:
+                faults.append(f"{self.name(index, part)} has shape {array.shape}, wanted {shape}")
+        count = len(DEFAULT_ACTIVATIONS[self.kind])
+        if cell.activations and len(cell.activations) != count:
+            faults.append(f"{self.name(index, 'activations')} has {len(cell.activations)} entries, wanted {count}")
+        for activation in cell.activations:
+            if activation.name not in ACTIVATIONS:
+                faults.append(f"{self.name(index, 'activations')} names {activation.name!r}, which is unknown")
+        for clip in ("cell_clip", "gate_clip", "proj_clip"):
+            value = getattr(cell, clip)
+            if value is not None and not value > 0:
+                faults.append(f"{self.name(index, clip)} is {value}, wanted a positive number or None")
+        if self.kind != "lstm" and (cell.coupled or cell.cell_clip is not None):
+            faults.append(f"{self.name(index, 'options')}: coupled and cell_clip belong to an LSTM")
+        if cell.proj_clip is not None and not self.proj_size:
+            faults.append(f"{self.name(index, 'proj_clip')} is given, but proj_size is 0")
+        return faults
+
+
+def activations_of(kind: str, cell: CellSpec) -> tuple[Activation, ...]:
+    """The cell's activations, the defaults of its kind filled in."""
+    return cell.activations or tuple(Activation.of(name) for name in DEFAULT_ACTIVATIONS[kind])
