@@ -1,0 +1,67 @@
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__version__: str
+KINDS: dict[str, int]
+ACTIVATIONS: dict[str, int]
+
+def available_isas() -> list[str]: ...
+def activate(
+    isa: str, name: str, x: NDArray[Any] | Sequence[float], alpha: float = 0.0, beta: float = 0.0
+) -> NDArray[np.float32]: ...
+def load_blas() -> None: ...
+
+class Model:
+    def __init__(
+        self,
+        kind: str,
+        dtype: DTypeLike,
+        input_size: int,
+        hidden_size: int,
+        proj_size: int,
+        num_layers: int,
+        bidirectional: bool,
+        cells: list[Any],
+        isa: str | None,
+        use_blas: bool,
+    ) -> None: ...
+    dtype: np.dtype[Any]
+    input_size: int
+    hidden_size: int
+    output_size: int
+    num_layers: int
+    num_directions: int
+    is_lstm: bool
+    isa: str
+    nbytes: int
+    def run(
+        self,
+        x: NDArray[Any] | list[NDArray[Any]],
+        y: NDArray[Any] | list[NDArray[Any]],
+        schedule: tuple[Any, ...] | None,
+        h0: NDArray[Any] | None,
+        c0: NDArray[Any] | None,
+        hn: NDArray[Any] | None,
+        cn: NDArray[Any] | None,
+        plan: Unrolled | None = None,
+    ) -> None: ...
+
+class Unrolled:
+    def __init__(self, model: Model, num_steps: int) -> None: ...
+    num_steps: int
+
+class Stream:
+    def __init__(self, model: Model, batch_size: int) -> None: ...
+    batch_size: int
+    def set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
+    def get_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> None: ...
+    def step(self, x: NDArray[Any]) -> NDArray[Any]: ...
+    def run(self, x: NDArray[Any]) -> NDArray[Any]: ...
+    def snapshot(self) -> bytes: ...
+    def restore(self, snapshot: bytes) -> None: ...
+
+@final
+class Workspace: ...

@@ -1,0 +1,187 @@
+#include "cell.h"
+
+#include <string.h>
+
+static int num_gates(fastrnn_kind kind) { return kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1; }
+static int num_slots(fastrnn_kind kind) { return kind == FASTRNN_RNN ? 1 : 4; }
+
+static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fastrnn_cell *source)
+{
+    static const fastrnn_activation_name lstm[] = {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH, FASTRNN_SIGMOID, FASTRNN_TANH};
+    static const fastrnn_activation_name gru[] = {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH};
+    if (backend->blas || source->peephole || source->cell_clip > 0 || source->gate_clip > 0 || source->coupled)
+        return false;
+    if (kind == FASTRNN_RNN)
+        return source->activations[0].name == FASTRNN_TANH || source->activations[0].name == FASTRNN_RELU;
+    if (kind == FASTRNN_GRU && !source->linear_before_reset)
+        return false;
+    const int count = kind == FASTRNN_LSTM ? 5 : 3;
+    for (int i = 0; i < count; i++)
+        if (source->activations[i].name != (kind == FASTRNN_LSTM ? lstm : gru)[i])
+            return false;
+    return true;
+}
+
+/* The sizes that counting and placing must agree on. */
+typedef struct fr_cell_sizes {
+    int64_t H, P, blocks, out_blocks;
+    int gates, slots, recurrent_gates;
+    bool standard;
+} fr_cell_sizes;
+
+static fr_cell_sizes sizes_of(const fr_backend *backend, const fastrnn_config *config, const fastrnn_cell *source)
+{
+    const int64_t V = backend->kernels->vector_length;
+    fr_cell_sizes s = {.H = config->hidden_size, .P = config->proj_size ? config->proj_size : config->hidden_size};
+    s.blocks = fr_ceil_div(s.H, V);
+    s.out_blocks = fr_ceil_div(s.P, V);
+    s.gates = num_gates(config->kind);
+    s.slots = num_slots(config->kind);
+    s.standard = is_standard(config->kind, backend, source);
+    s.recurrent_gates = config->kind == FASTRNN_GRU && !s.standard ? 2 : s.gates;
+    return s;
+}
+
+bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
+                       const fastrnn_cell *source)
+{
+    const fr_cell_sizes s = sizes_of(backend, config, source);
+    const size_t row = (size_t)backend->kernels->vector_length * backend->kernels->element_size;
+    bool fits = fr_matrix_add_bytes(total, backend, s.gates, input_size, s.blocks) &&
+                fr_matrix_add_bytes(total, backend, s.recurrent_gates, s.P, s.blocks) &&
+                fr_add_bytes(total, (size_t)(s.slots * s.blocks), row);
+    if (s.recurrent_gates != s.gates)
+        fits = fits && fr_matrix_add_bytes(total, backend, 1, s.P, s.blocks);
+    if (config->proj_size)
+        fits = fits && fr_matrix_add_bytes(total, backend, 1, s.H, s.out_blocks) &&
+               fr_add_bytes(total, (size_t)s.out_blocks, row);
+    if (source->peephole)
+        fits = fits && fr_add_bytes(total, (size_t)(3 * s.blocks), row);
+    return fits;
+}
+
+fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
+                      const fastrnn_cell *source)
+{
+    const fr_cell_sizes s = sizes_of(backend, config, source);
+    const int64_t V = backend->kernels->vector_length;
+    const size_t row = (size_t)V * backend->kernels->element_size;
+    fr_cell cell = {.kind = config->kind, .input_size = input_size, .hidden_size = s.H, .output_size = s.P,
+                    .h_stride = s.out_blocks * V, .c_stride = s.blocks * V, .slots = s.slots,
+                    .standard = s.standard, .projected = config->proj_size != 0};
+    cell.gates = fr_gates_of(backend, s.blocks, s.slots);
+    cell.input = fr_matrix_place(arena, backend, source->weight_ih, 0, s.gates, s.H, input_size);
+    cell.recurrent = fr_matrix_place(arena, backend, source->weight_hh, 0, s.recurrent_gates, s.H, s.P);
+    cell.bias = fr_take(arena, (size_t)(s.slots * s.blocks), row);
+    memset(cell.bias, 0, (size_t)(s.slots * s.blocks) * row);
+    fr_gates_add(backend, cell.gates, source->bias_ih, 0, s.gates, s.H, cell.bias);
+    /* The GRU's candidate bias of the recurrent side has a slot of its own: the reset gate scales it. */
+    const int shared = config->kind == FASTRNN_GRU ? 2 : s.gates;
+    fr_gates_add(backend, cell.gates, source->bias_hh, 0, shared, s.H, cell.bias);
+    if (config->kind == FASTRNN_GRU)
+        fr_gates_add(backend, cell.gates, source->bias_hh, 2, 1, s.H,
+                     fr_at(cell.bias, 3 * cell.gates.gate, backend->kernels->element_size));
+    if (s.recurrent_gates != s.gates)
+        cell.candidate = fr_matrix_place(arena, backend, source->weight_hh, 2, 1, s.H, s.P);
+    if (cell.projected) {
+        cell.projection = fr_matrix_place(arena, backend, source->weight_hr, 0, 1, s.P, s.H);
+        cell.zero_bias = fr_take(arena, (size_t)s.out_blocks, row);
+        memset(cell.zero_bias, 0, (size_t)s.out_blocks * row);
+    }
+    memcpy(cell.options.activations, source->activations, sizeof source->activations);
+    cell.options.cell_clip = source->cell_clip;
+    cell.options.gate_clip = source->gate_clip;
+    cell.options.proj_clip = source->proj_clip;
+    cell.options.coupled = source->coupled != 0;
+    cell.options.linear_before_reset = source->linear_before_reset != 0;
+    if (source->peephole) {
+        void *peephole = fr_take(arena, (size_t)(3 * s.blocks), row);
+        memset(peephole, 0, (size_t)(3 * s.blocks) * row);
+        fr_gates_add(backend, (fr_gate_layout){.block = V, .gate = s.blocks * V}, source->peephole, 0, 3, s.H, peephole);
+        cell.options.peephole = peephole;
+    }
+    return cell;
+}
+
+/* A step's scratch: one padded hidden vector a row (projection's input, or r * h), then a product's own. */
+static int64_t hidden_scratch(const fr_cell *cell, int64_t rows)
+{
+    return fr_round_up(rows * cell->c_stride, FR_ALIGNMENT);
+}
+
+int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend, int64_t rows)
+{
+    int64_t product = fr_max(fr_matrix_scratch(backend, &cell->input), fr_matrix_scratch(backend, &cell->recurrent));
+    if (cell->projected)
+        product = fr_max(product, fr_matrix_scratch(backend, &cell->projection));
+    return hidden_scratch(cell, rows) + product;
+}
+
+void fr_cell_project(const fr_cell *cell, const fr_backend *backend, int64_t rows, const void *x, int64_t x_stride,
+                     void *pre, void *scratch)
+{
+    fr_matrix_product(backend, &cell->input, rows, x, x_stride, cell->bias, pre, cell->gates, scratch);
+}
+
+static void standard_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step, void *h_out,
+                          int64_t h_out_stride)
+{
+    const fr_step_args args = {
+        .rows = step->rows, .blocks = cell->input.blocks,
+        .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
+        .pre = step->pre, .pre_stride = cell->gates.row,
+        .weight_ih = cell->input.data, .weight_hh = cell->recurrent.data, .bias = cell->bias,
+        .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->output_size, .h_old = step->h_in,
+        .h_out = h_out, .h_out_stride = h_out_stride, .c = step->c, .c_stride = cell->c_stride,
+        .activation = cell->options.activations[0].name,
+    };
+    switch (cell->kind) {
+    case FASTRNN_LSTM: backend->kernels->lstm_step(&args); break;
+    case FASTRNN_GRU: backend->kernels->gru_step(&args); break;
+    case FASTRNN_RNN: backend->kernels->rnn_step(&args); break;
+    }
+}
+
+static void general_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step, void *h_out,
+                         int64_t h_out_stride)
+{
+    const size_t e = backend->kernels->element_size;
+    const fr_gate_layout gates = cell->gates;
+    void *hidden = step->scratch, *scratch = fr_at(step->scratch, hidden_scratch(cell, step->rows), e);
+    fr_pointwise_args args = {
+        .rows = step->rows, .blocks = cell->input.blocks, .gates = step->pre,
+        .row_stride = gates.row, .block_stride = gates.block, .gate_stride = gates.gate, .options = &cell->options,
+        .h_old = step->h_in, .h_old_stride = cell->h_stride, .h_out = h_out, .h_out_stride = h_out_stride,
+        .c = step->c, .c_stride = cell->c_stride,
+    };
+    fr_matrix_product(backend, &cell->recurrent, step->rows, step->h_in, cell->h_stride, NULL, step->pre, gates, scratch);
+    switch (cell->kind) {
+    case FASTRNN_LSTM: backend->kernels->lstm_pointwise(&args); break;
+    case FASTRNN_RNN: backend->kernels->rnn_pointwise(&args); break;
+    case FASTRNN_GRU: {
+        fr_pointwise_args reset = args;
+        reset.h_out = hidden;
+        reset.h_out_stride = cell->c_stride;
+        backend->kernels->gru_reset(&reset);
+        const bool after = cell->options.linear_before_reset;
+        fr_matrix_product(backend, &cell->candidate, step->rows, after ? step->h_in : hidden, cell->h_stride,
+                          fr_at(cell->bias, 3 * gates.gate, e), fr_at(step->pre, 3 * gates.gate, e), gates, scratch);
+        backend->kernels->gru_pointwise(&args);
+        break;
+    }
+    }
+}
+
+void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step)
+{
+    void *h_out = cell->projected ? step->scratch : step->h_out;
+    const int64_t h_out_stride = cell->projected ? cell->c_stride : cell->h_stride;
+    (cell->standard ? standard_step : general_step)(cell, backend, step, h_out, h_out_stride);
+    if (!cell->projected)
+        return;
+    void *scratch = fr_at(step->scratch, hidden_scratch(cell, step->rows), backend->kernels->element_size);
+    const fr_gate_layout layout = {.row = cell->h_stride, .block = backend->kernels->vector_length};
+    fr_matrix_product(backend, &cell->projection, step->rows, h_out, h_out_stride, cell->zero_bias, step->h_out, layout, scratch);
+    if (cell->options.proj_clip > 0)
+        backend->kernels->clip(cell->options.proj_clip, step->rows, cell->h_stride, step->h_out, cell->h_stride);
+}

@@ -1,0 +1,51 @@
+/* One layer in one direction: its prepared weights, its input projection, and ONE step for a batch. */
+#ifndef FR_CELL_H
+#define FR_CELL_H
+
+#include "matrix.h"
+
+typedef struct fr_cell {
+    fastrnn_kind kind;
+    int64_t input_size, hidden_size, output_size; /* I, H, P */
+    int64_t h_stride, c_stride;                   /* padded P and H: row strides of the state */
+    int slots;                                    /* gates in a row of pre-activations; GRU keeps R h apart: 4 */
+    bool standard;                                /* a fused step kernel covers it */
+    bool projected;
+    fr_gate_layout gates;
+    fr_matrix input;     /* W, every gate */
+    fr_matrix recurrent; /* R; without the candidate gate in a GRU that is not standard */
+    fr_matrix candidate; /* that gate of R */
+    fr_matrix projection;
+    void *bias;      /* one row of gates */
+    void *zero_bias; /* one row of P */
+    fr_options options;
+} fr_cell;
+
+/* Bytes of prepared weights, added to *total; false where they overflow. */
+bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
+                       const fastrnn_cell *source);
+fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
+                      const fastrnn_cell *source);
+
+/* Elements of scratch for steps of `rows` rows and projections of any number. */
+int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend, int64_t rows);
+
+/* pre (rows, gates) = bias + x . W */
+void fr_cell_project(const fr_cell *cell, const fr_backend *backend, int64_t rows, const void *x, int64_t x_stride,
+                     void *pre, void *scratch);
+
+/* h_out (rows, P) and c (rows, H), from h_in and c. The input comes as pre, which is used up, or, if
+ * pre is NULL and the cell is standard, as x. */
+typedef struct fr_step {
+    int64_t rows;
+    const void *x;
+    int64_t x_stride;
+    void *pre;
+    const void *h_in;
+    void *h_out;
+    void *c;
+    void *scratch;
+} fr_step;
+void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step);
+
+#endif

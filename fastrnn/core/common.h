@@ -1,0 +1,57 @@
+/* What every file of the core shares: visibility, alignment, checked size arithmetic. */
+#ifndef FR_COMMON_H
+#define FR_COMMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastrnn.h"
+
+#define FR_ALIGNMENT 64 /* bytes: a cache line and the widest vector */
+#define FR_MAX_GATES 4
+
+typedef float fr_float32;
+typedef double fr_float64;
+
+static inline int64_t fr_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t fr_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t fr_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t fr_round_up(int64_t a, int64_t b) { return fr_ceil_div(a, b) * b; }
+
+/* *total += a * b, rounded up to whole alignments; false where that overflows. */
+static inline bool fr_add_bytes(size_t *total, size_t a, size_t b)
+{
+    if (b != 0 && a > (SIZE_MAX / 4) / b)
+        return false;
+    size_t bytes = (a * b + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT;
+    if (*total > SIZE_MAX / 4 - bytes)
+        return false;
+    *total += bytes;
+    return true;
+}
+
+/* Cuts aligned pieces from a block whose size was added up by fr_add_bytes with the same arguments. */
+typedef struct fr_arena {
+    char *next;
+} fr_arena;
+
+static inline fr_arena fr_arena_of(void *block)
+{
+    uintptr_t address = ((uintptr_t)block + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT;
+    return (fr_arena){(char *)address};
+}
+
+static inline void *fr_take(fr_arena *arena, size_t a, size_t b)
+{
+    void *piece = arena->next;
+    arena->next += (a * b + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT;
+    return piece;
+}
+
+static inline void *fr_at(const void *base, int64_t element, size_t element_size)
+{
+    return (char *)(uintptr_t)base + element * (int64_t)element_size;
+}
+
+#endif

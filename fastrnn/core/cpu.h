@@ -1,0 +1,17 @@
+/* What this processor and its operating system can run. */
+#ifndef FR_CPU_H
+#define FR_CPU_H
+
+#include "common.h"
+
+bool fr_cpu_has_scalar(void);
+bool fr_cpu_has_avx2(void);   /* with FMA */
+bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL */
+bool fr_cpu_has_neon(void);
+
+/* Flush subnormal numbers to zero, on input and output, until fr_fp_restore(returned value):
+ * a state that decays through them would cost tens of times as much. */
+unsigned long long fr_fp_flush(void);
+void fr_fp_restore(unsigned long long mode);
+
+#endif

@@ -1,0 +1,13 @@
+/* Every instruction set with a kernel table for this architecture, best first: X(name). */
+#ifndef FR_ISA_LIST_H
+#define FR_ISA_LIST_H
+
+#if defined(__x86_64__) || defined(__i386__)
+#define FR_FOR_EACH_ISA(X) X(avx512) X(avx2) X(scalar)
+#elif defined(__aarch64__)
+#define FR_FOR_EACH_ISA(X) X(neon) X(scalar)
+#else
+#define FR_FOR_EACH_ISA(X) X(scalar)
+#endif
+
+#endif

@@ -1,0 +1,94 @@
+/* The kernels' contract. One fr_kernels table an instruction set (and a double one), all made from
+ * kernels.inc.c. Kernels decide nothing and cannot fail; `real` is the table's element type.
+ *
+ * V is the table's vector length. Hidden units are padded to whole blocks of V with zero weights;
+ * a prepacked matrix of G gates and K columns is [block][k][gate][V], so that one block yields every
+ * gate of the same V units. Each output element is one chain of multiply-adds in the order bias,
+ * x[0..], h[0..], whatever the number of rows: that is what keeps a row's bits its own.
+ *
+ * Buffers of hidden vectors have whole blocks a row (stride >= blocks*V) and are aligned to V
+ * elements; inputs that are only broadcast (x, h_in) may have any stride and alignment.
+ * No buffer may overlap another unless said.
+ */
+#ifndef FR_KERNELS_H
+#define FR_KERNELS_H
+
+#include "../common.h"
+#include "isa_list.h"
+
+/* out[row][block][gate] (+)= bias + in . panels */
+typedef struct fr_product_args {
+    int64_t rows, k, blocks;
+    int gates;
+    const void *in; /* (rows, k) */
+    int64_t in_stride;
+    const void *panels; /* [blocks][k][gates][V] */
+    const void *bias;   /* [blocks][gates][V], or NULL: continue from what stands in out */
+    void *out;
+    int64_t out_row_stride, out_block_stride, out_gate_stride; /* elements */
+} fr_product_args;
+
+/* One step of a standard cell for `rows` rows: products, gates and new state in registers. */
+typedef struct fr_step_args {
+    int64_t rows, blocks;
+    const void *x; /* (rows, input_size), or NULL: pre holds bias + x . W already */
+    int64_t x_stride, input_size;
+    const void *pre; /* [rows][blocks][G][V] */
+    int64_t pre_stride;
+    const void *weight_ih; /* [blocks][input_size][G][V] */
+    const void *weight_hh; /* [blocks][h_size][G][V] */
+    const void *bias;      /* [blocks][G][V]; GRU: [blocks][4][V], r z n_input n_hidden */
+    const void *h_in;      /* (rows, h_size), the whole previous output */
+    int64_t h_in_stride, h_size;
+    const void *h_old; /* GRU: (rows, H), the previous state by blocks; the same memory as h_in */
+    void *h_out;       /* (rows, H) by blocks */
+    int64_t h_out_stride;
+    void *c; /* LSTM: (rows, H) by blocks, updated in place */
+    int64_t c_stride;
+    fastrnn_activation_name activation; /* RNN: tanh or relu */
+} fr_step_args;
+
+/* The options of a cell, as its pointwise part needs them. */
+typedef struct fr_options {
+    fastrnn_activation activations[FASTRNN_MAX_ACTIVATIONS];
+    double cell_clip, gate_clip, proj_clip; /* 0: none */
+    const void *peephole;                   /* [3][blocks*V], i f o, or NULL */
+    bool coupled, linear_before_reset;
+} fr_options;
+
+/* The gate arithmetic of any cell with any option, after the products have filled `gates`. */
+typedef struct fr_pointwise_args {
+    int64_t rows, blocks;
+    void *gates; /* row, block, gate at the three strides; GRU has 4: r z n_input n_hidden */
+    int64_t row_stride, block_stride, gate_stride;
+    const fr_options *options;
+    const void *h_old; /* GRU: (rows, blocks*V) */
+    int64_t h_old_stride;
+    void *h_out; /* (rows, blocks*V) */
+    int64_t h_out_stride;
+    void *c; /* LSTM */
+    int64_t c_stride;
+} fr_pointwise_args;
+
+typedef struct fr_kernels {
+    const char *isa;
+    int vector_length; /* V */
+    size_t element_size;
+    void (*product)(const fr_product_args *);
+    void (*lstm_step)(const fr_step_args *); /* sigmoid sigmoid tanh sigmoid tanh, no options */
+    void (*gru_step)(const fr_step_args *);  /* sigmoid sigmoid tanh, reset after the matmul */
+    void (*rnn_step)(const fr_step_args *);
+    void (*lstm_pointwise)(const fr_pointwise_args *);
+    void (*gru_reset)(const fr_pointwise_args *);     /* gates r, z in place; before-reset: h_out = r * h_old */
+    void (*gru_pointwise)(const fr_pointwise_args *); /* after gru_reset: the new h */
+    void (*rnn_pointwise)(const fr_pointwise_args *);
+    void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride);
+    void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
+} fr_kernels;
+
+#define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa;
+FR_FOR_EACH_ISA(FR_DECLARE)
+#undef FR_DECLARE
+extern const fr_kernels fr_kernels_scalar_f64;
+
+#endif

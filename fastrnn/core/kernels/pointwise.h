@@ -1,0 +1,101 @@
+/* The cells' equations, one vector of units at a time. options == NULL is the standard cell; as it
+ * is a constant there, nothing of the options is left in the fused kernels. */
+#ifndef FR_POINTWISE_H
+#define FR_POINTWISE_H
+
+#include "kernels.h"
+#include "vmath.h"
+
+FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation_name standard)
+{
+    if (!options)
+        return v_activate((fastrnn_activation){standard, 0, 0}, x);
+    if (options->gate_clip > 0)
+        x = v_clip(x, options->gate_clip);
+    return v_activate(options->activations[index], x);
+}
+
+/* Hochreiter and Schmidhuber 1997, Gers et al. 2000. `peephole` points to the units' i weights,
+ * those of f and o follow at peephole_stride; the o gate sees the new cell state. */
+FR_INLINE vf lstm_cell(const vf *gates, vf *c, const fr_options *options, const real *peephole, int64_t peephole_stride)
+{
+    vf gi = gates[0], gf = gates[1], go = gates[3];
+    if (peephole) {
+        gi = v_fma(v_load(peephole), *c, gi);
+        gf = v_fma(v_load(peephole + peephole_stride), *c, gf);
+    }
+    vf i = gate(gi, options, 0, FASTRNN_SIGMOID);
+    vf f = options && options->coupled ? v_sub(v_set1(1.0), i) : gate(gf, options, 1, FASTRNN_SIGMOID);
+    vf g = gate(gates[2], options, 2, FASTRNN_TANH);
+    vf new_c = v_fma(f, *c, v_mul(i, g));
+    if (options && options->cell_clip > 0)
+        new_c = v_clip(new_c, options->cell_clip);
+    if (peephole)
+        go = v_fma(v_load(peephole + 2 * peephole_stride), new_c, go);
+    vf o = gate(go, options, 3, FASTRNN_SIGMOID);
+    *c = new_c;
+    return v_mul(o, options ? v_activate(options->activations[4], new_c) : v_tanh(new_c));
+}
+
+/* Cho et al. 2014; n_hidden is R h + b, or R (r*h) + b if the reset came before. */
+FR_INLINE vf gru_cell(vf r, vf z, vf n_input, vf n_hidden, vf h, const fr_options *options)
+{
+    vf reset = options && !options->linear_before_reset ? v_add(n_input, n_hidden) : v_fma(r, n_hidden, n_input);
+    vf n = gate(reset, options, 2, FASTRNN_TANH);
+    return v_fma(z, v_sub(h, n), n); /* (1 - z) n + z h */
+}
+
+static void lstm_pointwise(const fr_pointwise_args *a)
+{
+    const int64_t peephole_stride = a->blocks * FR_V;
+    for (int64_t row = 0; row < a->rows; row++)
+        for (int64_t block = 0; block < a->blocks; block++) {
+            const real *g = (const real *)a->gates + row * a->row_stride + block * a->block_stride;
+            real *c = (real *)a->c + row * a->c_stride + block * FR_V;
+            const real *peephole = a->options->peephole ? (const real *)a->options->peephole + block * FR_V : NULL;
+            vf gates[4], new_c = v_load(c);
+            for (int j = 0; j < 4; j++)
+                gates[j] = v_load(g + j * a->gate_stride);
+            vf h = lstm_cell(gates, &new_c, a->options, peephole, peephole_stride);
+            v_store(c, new_c);
+            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, h);
+        }
+}
+
+static void gru_reset(const fr_pointwise_args *a)
+{
+    for (int64_t row = 0; row < a->rows; row++)
+        for (int64_t block = 0; block < a->blocks; block++) {
+            real *g = (real *)a->gates + row * a->row_stride + block * a->block_stride;
+            vf r = gate(v_load(g), a->options, 0, FASTRNN_SIGMOID);
+            v_store(g, r);
+            v_store(g + a->gate_stride, gate(v_load(g + a->gate_stride), a->options, 1, FASTRNN_SIGMOID));
+            if (!a->options->linear_before_reset) {
+                const real *h = (const real *)a->h_old + row * a->h_old_stride + block * FR_V;
+                v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, v_mul(r, v_load(h)));
+            }
+        }
+}
+
+static void gru_pointwise(const fr_pointwise_args *a)
+{
+    for (int64_t row = 0; row < a->rows; row++)
+        for (int64_t block = 0; block < a->blocks; block++) {
+            const real *g = (const real *)a->gates + row * a->row_stride + block * a->block_stride;
+            const real *h = (const real *)a->h_old + row * a->h_old_stride + block * FR_V;
+            vf new_h = gru_cell(v_load(g), v_load(g + a->gate_stride), v_load(g + 2 * a->gate_stride),
+                                v_load(g + 3 * a->gate_stride), v_load(h), a->options);
+            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, new_h);
+        }
+}
+
+static void rnn_pointwise(const fr_pointwise_args *a)
+{
+    for (int64_t row = 0; row < a->rows; row++)
+        for (int64_t block = 0; block < a->blocks; block++) {
+            const real *g = (const real *)a->gates + row * a->row_stride + block * a->block_stride;
+            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, gate(v_load(g), a->options, 0, FASTRNN_TANH));
+        }
+}
+
+#endif

@@ -1,0 +1,159 @@
+/* Matrix products on prepacked weights, and whole steps: products, gates and state in registers.
+ *
+ * A tile is a few rows by a few unit blocks; its accumulators stay in registers over the whole of k.
+ * Tile shapes change nothing about an element's own chain of multiply-adds, so they may differ from
+ * call to call. `rows`, `nb`, `gates` and `slots` are constants wherever these are inlined.
+ */
+#ifndef FR_RECURRENT_H
+#define FR_RECURRENT_H
+
+#include "pointwise.h"
+
+#define FR_MAX_BLOCKS 8 /* unit blocks a tile; enough chains of multiply-adds to hide their latency */
+
+/* acc[rows][nb][slots] += in . panels; the last gate lands in slot `last`, the others in their own. */
+FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const int slots, const int last,
+                          const real *in, int64_t in_stride, const real *panels, int64_t k)
+{
+    const int64_t panel = k * gates * FR_V;
+    for (int64_t i = 0; i < k; i++) {
+        vf value[FR_TILE_ROWS];
+#pragma GCC unroll 8
+        for (int row = 0; row < rows; row++)
+            value[row] = v_broadcast(in + row * in_stride + i);
+#pragma GCC unroll 8
+        for (int b = 0; b < nb; b++)
+#pragma GCC unroll 4
+            for (int j = 0; j < gates; j++) {
+                const vf weight = v_load(panels + b * panel + (i * gates + j) * FR_V);
+                const int slot = j == gates - 1 ? last : j;
+#pragma GCC unroll 8
+                for (int row = 0; row < rows; row++) {
+                    vf *a = &acc[(row * nb + b) * slots + slot];
+                    *a = v_fma(value[row], weight, *a);
+                }
+            }
+    }
+}
+
+FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t block0, const int rows, const int nb, const int gates)
+{
+    vf acc[FR_TILE_VECTORS];
+    real *out = (real *)a->out + row0 * a->out_row_stride + block0 * a->out_block_stride;
+    const real *bias = a->bias ? (const real *)a->bias + block0 * a->out_block_stride : NULL;
+#pragma GCC unroll 8
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
+        for (int b = 0; b < nb; b++)
+#pragma GCC unroll 4
+            for (int j = 0; j < gates; j++) {
+                int64_t at = b * a->out_block_stride + j * a->out_gate_stride;
+                acc[(row * nb + b) * gates + j] = v_load(bias ? bias + at : out + row * a->out_row_stride + at);
+            }
+    accumulate(acc, rows, nb, gates, gates, gates - 1, (const real *)a->in + row0 * a->in_stride, a->in_stride,
+               (const real *)a->panels + block0 * a->k * gates * FR_V, a->k);
+#pragma GCC unroll 8
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
+        for (int b = 0; b < nb; b++)
+#pragma GCC unroll 4
+            for (int j = 0; j < gates; j++)
+                v_store(out + row * a->out_row_stride + b * a->out_block_stride + j * a->out_gate_stride,
+                        acc[(row * nb + b) * gates + j]);
+}
+
+FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, const int rows, const int nb,
+                         const fastrnn_kind kind)
+{
+    const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
+    const int slots = kind == FASTRNN_GRU ? 4 : gates;
+    const int64_t slot_block = slots * FR_V;
+    vf acc[FR_TILE_VECTORS];
+    const real *bias = (const real *)a->bias + block0 * slot_block;
+    const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * slot_block;
+    const int64_t pre_stride = a->x ? 0 : a->pre_stride;
+#pragma GCC unroll 8
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
+        for (int b = 0; b < nb; b++)
+#pragma GCC unroll 4
+            for (int j = 0; j < slots; j++)
+                acc[(row * nb + b) * slots + j] =
+                    v_load(b * slot_block + j * FR_V + (j < gates ? pre + row * pre_stride : bias));
+    if (a->x)
+        accumulate(acc, rows, nb, gates, slots, gates - 1, (const real *)a->x + row0 * a->x_stride, a->x_stride,
+                   (const real *)a->weight_ih + block0 * a->input_size * gates * FR_V, a->input_size);
+    accumulate(acc, rows, nb, gates, slots, slots - 1, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride,
+               (const real *)a->weight_hh + block0 * a->h_size * gates * FR_V, a->h_size);
+#pragma GCC unroll 8
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 8
+        for (int b = 0; b < nb; b++) {
+            const vf *g = &acc[(row * nb + b) * slots];
+            const int64_t unit = (block0 + b) * FR_V;
+            real *h_out = (real *)a->h_out + (row0 + row) * a->h_out_stride + unit;
+            if (kind == FASTRNN_LSTM) {
+                real *c_at = (real *)a->c + (row0 + row) * a->c_stride + unit;
+                vf c = v_load(c_at);
+                v_store(h_out, lstm_cell(g, &c, NULL, NULL, 0));
+                v_store(c_at, c);
+            } else if (kind == FASTRNN_GRU) {
+                vf h = v_load((const real *)a->h_old + (row0 + row) * a->h_in_stride + unit);
+                v_store(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), g[2], g[3], h, NULL));
+            } else {
+                v_store(h_out, a->activation == FASTRNN_RELU ? v_relu(g[0]) : v_tanh(g[0]));
+            }
+        }
+}
+
+/* Walk rows x blocks in tiles: blocks outside, so that a panel is read from far once for all rows. */
+#define FR_TILE_CASE(R, N, SLOTS, TILE, ...)                                                                            \
+    case (R) * 16 + (N):                                                                                                \
+        if ((R) <= FR_TILE_ROWS && (R) * (N) * (SLOTS) <= FR_TILE_VECTORS)                                              \
+            TILE(a, row, block, (R) <= FR_TILE_ROWS ? (R) : 1, (R) * (N) * (SLOTS) <= FR_TILE_VECTORS ? (N) : 1, __VA_ARGS__); \
+        break;
+#define FR_TILE_CASES(R, ...)                                                                                           \
+    FR_TILE_CASE(R, 1, __VA_ARGS__)                                                                                     \
+    FR_TILE_CASE(R, 2, __VA_ARGS__)                                                                                     \
+    FR_TILE_CASE(R, 4, __VA_ARGS__)                                                                                     \
+    FR_TILE_CASE(R, 8, __VA_ARGS__)
+#define FR_DEFINE_TILED(NAME, ARGS, SLOTS, TILE, ...)                                                                   \
+    static void NAME(const ARGS *a)                                                                                     \
+    {                                                                                                                   \
+        const int64_t num_tiles = fr_ceil_div(a->rows, FR_TILE_ROWS);                                                   \
+        const int most_rows = (int)(num_tiles ? fr_ceil_div(a->rows, num_tiles) : 1);                                   \
+        int nb = FR_MAX_BLOCKS;                                                                                         \
+        for (int64_t block = 0; block < a->blocks; block += nb) {                                                       \
+            while (nb > 1 && (block + nb > a->blocks || nb * most_rows * (SLOTS) > FR_TILE_VECTORS))                    \
+                nb /= 2;                                                                                                \
+            int64_t row = 0;                                                                                            \
+            for (int64_t tile = num_tiles; tile > 0; tile--) {                                                          \
+                const int rows = (int)fr_ceil_div(a->rows - row, tile);                                                 \
+                switch (rows * 16 + nb) {                                                                               \
+                    FR_TILE_CASES(1, SLOTS, TILE, __VA_ARGS__)                                                          \
+                    FR_TILE_CASES(2, SLOTS, TILE, __VA_ARGS__)                                                          \
+                    FR_TILE_CASES(3, SLOTS, TILE, __VA_ARGS__)                                                          \
+                    FR_TILE_CASES(4, SLOTS, TILE, __VA_ARGS__)                                                          \
+                    FR_TILE_CASES(5, SLOTS, TILE, __VA_ARGS__)                                                          \
+                    FR_TILE_CASES(6, SLOTS, TILE, __VA_ARGS__)                                                          \
+                }                                                                                                       \
+                row += rows;                                                                                            \
+            }                                                                                                           \
+        }                                                                                                               \
+    }
+
+FR_DEFINE_TILED(product_1, fr_product_args, 1, product_tile, 1)
+FR_DEFINE_TILED(product_2, fr_product_args, 2, product_tile, 2)
+FR_DEFINE_TILED(product_3, fr_product_args, 3, product_tile, 3)
+FR_DEFINE_TILED(product_4, fr_product_args, 4, product_tile, 4)
+FR_DEFINE_TILED(lstm_step, fr_step_args, 4, step_tile, FASTRNN_LSTM)
+FR_DEFINE_TILED(gru_step, fr_step_args, 4, step_tile, FASTRNN_GRU)
+FR_DEFINE_TILED(rnn_step, fr_step_args, 1, step_tile, FASTRNN_RNN)
+
+static void product(const fr_product_args *a)
+{
+    static void (*const by_gates[])(const fr_product_args *) = {product_1, product_2, product_3, product_4};
+    by_gates[a->gates - 1](a);
+}
+
+#endif

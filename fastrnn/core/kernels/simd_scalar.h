@@ -1,0 +1,44 @@
+/* One element a vector: the oracle of the other instruction sets, and the double table. */
+#include <math.h>
+#include <string.h>
+
+#ifdef FR_FLOAT64
+typedef double real;
+#else
+typedef float real;
+#endif
+typedef real vf;
+
+#define FR_V 1
+#define FR_TILE_ROWS 3
+#define FR_TILE_VECTORS 12
+
+static inline vf v_load(const real *p) { return *p; }
+static inline void v_store(real *p, vf a) { *p = a; }
+static inline vf v_set1(double a) { return (real)a; }
+static inline vf v_broadcast(const real *p) { return *p; }
+static inline vf v_add(vf a, vf b) { return a + b; }
+static inline vf v_sub(vf a, vf b) { return a - b; }
+static inline vf v_mul(vf a, vf b) { return a * b; }
+static inline vf v_div(vf a, vf b) { return a / b; }
+/* Two roundings: a true fma is a slow library call where the processor has no instruction for it. */
+static inline vf v_fma(vf a, vf b, vf c) { return a * b + c; }
+/* NaN in the second operand comes through, as with the x86 instructions. */
+static inline vf v_min(vf a, vf b) { return a < b ? a : b; }
+static inline vf v_max(vf a, vf b) { return a > b ? a : b; }
+#ifdef FR_FLOAT64
+static inline vf v_neg_abs(vf a) { return -fabs(a); }
+#else
+static inline vf v_neg_abs(vf a) { return -fabsf(a); }
+/* 2^n from n + 1.5 * 2^23, whose lowest bits are n; n = -127 gives 0. */
+static inline vf v_pow2(vf shifted)
+{
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits + 127) << 23;
+    memcpy(&shifted, &bits, sizeof bits);
+    return shifted;
+}
+#endif
+/* x < bound ? a : b, lane by lane; NaN takes b. */
+static inline vf v_select_less(vf x, vf bound, vf a, vf b) { return x < bound ? a : b; }

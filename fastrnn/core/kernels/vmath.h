@@ -1,0 +1,114 @@
+/* exp, tanh, sigmoid and the other activations, written once over the vector operations.
+ *
+ * With y = n ln2 + r, |r| <= ln2/2: exp(y) = 2^n (1 + p), p = r + r^2 q(r). q is a polynomial near
+ * (e^r - 1 - r)/r^2, fitted at Chebyshev nodes; tests/test_coefficients.py fits it again.
+ * NaN comes through everywhere: it stands second in every min and max.
+ */
+#ifndef FR_VMATH_H
+#define FR_VMATH_H
+
+#define FR_INLINE static inline __attribute__((always_inline))
+
+#ifdef FR_FLOAT64
+
+FR_INLINE vf v_exp_nonpositive(vf y) { return exp(y); }
+FR_INLINE vf v_expm1_nonpositive(vf y) { return expm1(y); }
+FR_INLINE vf v_tanh(vf x) { return tanh(x); }
+FR_INLINE vf v_log1p_unit(vf e) { return log1p(e); }
+FR_INLINE vf v_next_above(double a) { return nextafter(a, INFINITY); }
+
+#else
+
+#include <math.h>
+
+FR_INLINE void v_exp_parts(vf y, vf *scale, vf *p)
+{
+    const vf rounder = v_set1(12582912.0); /* 1.5 * 2^23: adding it rounds to a whole number */
+    vf shifted = v_fma(y, v_set1(1.44269504088896341), rounder);
+    vf n = v_sub(shifted, rounder);
+    vf r = v_fma(n, v_set1(-0.693145751953125), y); /* ln2 in two parts; the first has 15 bits: n times it is exact */
+    r = v_fma(n, v_set1(-1.4286068202862268e-06), r);
+    vf q = v_set1(0.0013934545);
+    q = v_fma(q, r, v_set1(0.00836377684));
+    q = v_fma(q, r, v_set1(0.0416664556));
+    q = v_fma(q, r, v_set1(0.166665733));
+    q = v_fma(q, r, v_set1(0.5));
+    *p = v_fma(v_mul(r, r), q, r);
+    *scale = v_pow2(shifted);
+}
+
+/* exp(y) for y <= 0; 0 where the result would be subnormal. */
+FR_INLINE vf v_exp_nonpositive(vf y)
+{
+    vf scale, p;
+    v_exp_parts(v_max(v_set1(-88.0), y), &scale, &p);
+    return v_fma(scale, p, scale);
+}
+
+FR_INLINE vf v_expm1(vf y, vf low, vf high)
+{
+    vf scale, p;
+    v_exp_parts(v_min(high, v_max(low, y)), &scale, &p);
+    return v_fma(scale, p, v_sub(scale, v_set1(1.0)));
+}
+
+FR_INLINE vf v_expm1_nonpositive(vf y) { return v_expm1(y, v_set1(-88.0), v_set1(0.0)); }
+
+/* tanh(x) = (e^2x - 1) / (e^2x + 1). Beyond +-10 it is +-1 in float. */
+FR_INLINE vf v_tanh(vf x)
+{
+    vf m = v_expm1(v_add(x, x), v_set1(-20.0), v_set1(20.0));
+    return v_div(m, v_add(m, v_set1(2.0)));
+}
+
+/* log(1 + e) = 2 artanh(s), s = e / (2 + e), for e in [0, 1]. */
+FR_INLINE vf v_log1p_unit(vf e)
+{
+    vf s = v_div(e, v_add(e, v_set1(2.0)));
+    vf z = v_mul(s, s);
+    vf q = v_set1(0.104006834);
+    q = v_fma(q, z, v_set1(0.0873044655));
+    q = v_fma(q, z, v_set1(0.111325398));
+    q = v_fma(q, z, v_set1(0.142851457));
+    q = v_fma(q, z, v_set1(0.200000048));
+    q = v_fma(q, z, v_set1(0.333333343));
+    vf twice = v_add(s, s);
+    return v_fma(v_mul(twice, z), q, twice);
+}
+
+FR_INLINE vf v_next_above(double a) { return v_set1(nextafterf((float)a, INFINITY)); }
+
+#endif
+
+/* 1 / (1 + e^-x), as e / (1 + e) left of zero: full relative accuracy in the tail, no overflow. */
+FR_INLINE vf v_sigmoid(vf x)
+{
+    vf one = v_set1(1.0);
+    vf e = v_exp_nonpositive(v_neg_abs(x));
+    return v_div(v_select_less(x, v_set1(0.0), e, one), v_add(one, e));
+}
+
+FR_INLINE vf v_relu(vf x) { return v_max(v_set1(0.0), x); }
+
+FR_INLINE vf v_clip(vf x, double bound) { return v_min(v_set1(bound), v_max(v_set1(-bound), x)); }
+
+FR_INLINE vf v_activate(fastrnn_activation f, vf x)
+{
+    const vf zero = v_set1(0.0), one = v_set1(1.0), alpha = v_set1(f.alpha), beta = v_set1(f.beta);
+    switch (f.name) {
+    case FASTRNN_SIGMOID: return v_sigmoid(x);
+    case FASTRNN_TANH: return v_tanh(x);
+    case FASTRNN_RELU: return v_relu(x);
+    case FASTRNN_HARD_SIGMOID: return v_min(one, v_max(zero, v_fma(alpha, x, beta)));
+    case FASTRNN_LEAKY_RELU: return v_select_less(x, zero, v_mul(alpha, x), x);
+    case FASTRNN_ELU: return v_select_less(x, zero, v_mul(alpha, v_expm1_nonpositive(x)), x);
+    case FASTRNN_SOFTSIGN: return v_div(x, v_sub(one, v_neg_abs(x)));
+    case FASTRNN_SOFTPLUS: return v_add(v_relu(x), v_log1p_unit(v_exp_nonpositive(v_neg_abs(x))));
+    case FASTRNN_AFFINE: return v_fma(alpha, x, beta);
+    case FASTRNN_SCALED_TANH: return v_mul(alpha, v_tanh(v_mul(beta, x)));
+    case FASTRNN_THRESHOLDED_RELU: return v_select_less(x, v_next_above(f.alpha), zero, x);
+    default: return x; /* linear */
+    }
+}
+
+#endif

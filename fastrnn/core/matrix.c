@@ -1,0 +1,120 @@
+#include "matrix.h"
+
+#include <string.h>
+
+fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int slots)
+{
+    const int64_t V = backend->kernels->vector_length;
+    if (backend->blas)
+        return (fr_gate_layout){.row = slots * blocks * V, .block = V, .gate = blocks * V};
+    return (fr_gate_layout){.row = slots * blocks * V, .block = slots * V, .gate = V};
+}
+
+bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks)
+{
+    const fr_kernels *kernels = backend->kernels;
+    return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length) * kernels->element_size);
+}
+
+fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void *weight, int first_gate, int gates,
+                          int64_t units, int64_t k)
+{
+    const int64_t V = backend->kernels->vector_length, blocks = fr_ceil_div(units, V);
+    const size_t e = backend->kernels->element_size;
+    fr_matrix matrix = {.gates = gates, .k = k, .blocks = blocks};
+    matrix.data = fr_take(arena, (size_t)k, (size_t)(gates * blocks * V) * e);
+    memset(matrix.data, 0, (size_t)k * (size_t)(gates * blocks * V) * e);
+    for (int gate = 0; gate < gates; gate++)
+        for (int64_t unit = 0; unit < units; unit++) {
+            const char *from = fr_at(weight, ((first_gate + gate) * units + unit) * k, e);
+            if (backend->blas) {
+                if (k)
+                    memcpy(fr_at(matrix.data, (gate * blocks * V + unit) * k, e), from, (size_t)k * e);
+                continue;
+            }
+            for (int64_t i = 0; i < k; i++)
+                memcpy(fr_at(matrix.data, ((unit / V * k + i) * gates + gate) * V + unit % V, e), fr_at(from, i, e), e);
+        }
+    return matrix;
+}
+
+void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *vector, int first_gate, int gates,
+                  int64_t units, void *out)
+{
+    const int64_t V = backend->kernels->vector_length;
+    for (int gate = 0; vector && gate < gates; gate++)
+        for (int64_t unit = 0; unit < units; unit++) {
+            const int64_t from = (first_gate + gate) * units + unit;
+            const int64_t to = unit / V * layout.block + gate * layout.gate + unit % V;
+            if (backend->kernels->element_size == sizeof(double))
+                ((double *)out)[to] += ((const double *)vector)[from];
+            else
+                ((float *)out)[to] += ((const float *)vector)[from];
+        }
+}
+
+int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix)
+{
+    if (!backend->blas)
+        return 0;
+    return FR_BLAS_ROWS * (matrix->k + matrix->gates * matrix->blocks * backend->kernels->vector_length);
+}
+
+/* out (FR_BLAS_ROWS, n) += in (FR_BLAS_ROWS, k) . data (n, k)^T, row-major: in Fortran's eyes
+ * out^T = data . in^T with all three already transposed. */
+static void blas_tile(const fr_backend *backend, const fr_matrix *matrix, int64_t n, const void *in, int64_t in_stride,
+                      void *out, int64_t out_stride)
+{
+    const int64_t rows = FR_BLAS_ROWS;
+    if (backend->kernels->element_size == sizeof(double)) {
+        const double one = 1;
+        backend->blas->dgemm("T", "N", &n, &rows, &matrix->k, &one, matrix->data, &matrix->k, in, &in_stride, &one, out,
+                             &out_stride);
+    } else {
+        const float one = 1;
+        backend->blas->sgemm("T", "N", &n, &rows, &matrix->k, &one, matrix->data, &matrix->k, in, &in_stride, &one, out,
+                             &out_stride);
+    }
+}
+
+static void blas_product(const fr_backend *backend, const fr_matrix *matrix, int64_t rows, const void *in,
+                         int64_t in_stride, const void *bias, void *out, fr_gate_layout layout, void *scratch)
+{
+    const size_t e = backend->kernels->element_size;
+    const int64_t n = matrix->gates * matrix->blocks * backend->kernels->vector_length, k = matrix->k;
+    for (int64_t row = 0; bias && row < rows; row++)
+        memcpy(fr_at(out, row * layout.row, e), bias, (size_t)n * e);
+    for (int64_t row = 0; k && row < rows; row += FR_BLAS_ROWS) {
+        const int64_t count = fr_min(FR_BLAS_ROWS, rows - row);
+        const char *tile_in = fr_at(in, row * in_stride, e);
+        char *tile_out = fr_at(out, row * layout.row, e);
+        if (count == FR_BLAS_ROWS && in_stride >= k) {
+            blas_tile(backend, matrix, n, tile_in, in_stride, tile_out, layout.row);
+            continue;
+        }
+        char *copy_in = scratch, *copy_out = fr_at(scratch, FR_BLAS_ROWS * k, e);
+        memset(scratch, 0, (size_t)(FR_BLAS_ROWS * (k + n)) * e);
+        for (int64_t r = 0; r < count; r++) {
+            memcpy(fr_at(copy_in, r * k, e), fr_at(tile_in, r * in_stride, e), (size_t)k * e);
+            memcpy(fr_at(copy_out, r * n, e), fr_at(tile_out, r * layout.row, e), (size_t)n * e);
+        }
+        blas_tile(backend, matrix, n, copy_in, k, copy_out, n);
+        for (int64_t r = 0; r < count; r++)
+            memcpy(fr_at(tile_out, r * layout.row, e), fr_at(copy_out, r * n, e), (size_t)n * e);
+    }
+}
+
+void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, int64_t rows, const void *in, int64_t in_stride,
+                       const void *bias, void *out, fr_gate_layout layout, void *scratch)
+{
+    if (backend->blas) {
+        blas_product(backend, matrix, rows, in, in_stride, bias, out, layout, scratch);
+        return;
+    }
+    const fr_product_args args = {
+        .rows = rows, .k = matrix->k, .blocks = matrix->blocks, .gates = matrix->gates,
+        .in = in, .in_stride = in_stride, .panels = matrix->data, .bias = bias, .out = out,
+        .out_row_stride = layout.row, .out_block_stride = layout.block, .out_gate_stride = layout.gate,
+    };
+    backend->kernels->product(&args);
+}

@@ -1,0 +1,47 @@
+/* A weight matrix laid out for the backend that multiplies with it: panels for the kernels, or
+ * rows of [gate][padded unit] for BLAS. */
+#ifndef FR_MATRIX_H
+#define FR_MATRIX_H
+
+#include "kernels/kernels.h"
+
+/* What a model computes with. */
+typedef struct fr_backend {
+    const fr_kernels *kernels;
+    const fastrnn_blas *blas; /* NULL: the kernels' own products */
+} fr_backend;
+
+/* BLAS sums a column in an order that depends on the number of rows in the call. So every call has
+ * exactly this many, padded with zeros: a row's bits are its own there too. */
+#define FR_BLAS_ROWS 8
+
+typedef struct fr_matrix {
+    int gates;
+    int64_t k, blocks;
+    void *data;
+} fr_matrix;
+
+/* Where gate g of block b stands in a row of gates that has room for `slots` of them. */
+typedef struct fr_gate_layout {
+    int64_t row, block, gate; /* strides in elements */
+} fr_gate_layout;
+fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int slots);
+
+bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks);
+
+/* Lay out gates [first_gate, first_gate + gates) of weight (all gates * units, k) in the arena. */
+fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void *weight, int first_gate, int gates,
+                          int64_t units, int64_t k);
+
+/* A vector (all gates * units) in a gate layout, zero elsewhere; adds to what `out` holds. */
+void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *vector, int first_gate, int gates,
+                  int64_t units, void *out);
+
+/* Elements of scratch that a product of this matrix needs. */
+int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix);
+
+/* out (+)= bias + in . matrix; bias NULL continues from out. Layouts as in fr_product_args. */
+void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, int64_t rows, const void *in, int64_t in_stride,
+                       const void *bias, void *out, fr_gate_layout layout, void *scratch);
+
+#endif

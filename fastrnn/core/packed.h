@@ -1,0 +1,9 @@
+/* The time loop over batch_sizes: finished rows drop out. */
+#ifndef FR_PACKED_H
+#define FR_PACKED_H
+
+#include "sequence.h"
+
+fastrnn_status fr_packed_run(const fr_sequence *sequence, fr_poll *poll);
+
+#endif

@@ -1,0 +1,1 @@
+"""Readers of other frameworks' weights, one a module; each ends in a validated `fastrnn.spec.ModelSpec`."""

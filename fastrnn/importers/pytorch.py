@@ -1,0 +1,213 @@
+"""PyTorch's recurrent modules and state dicts -> ModelSpec. PyTorch itself is never imported."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import NUM_GATES, Activation, CellKind, CellSpec, ModelSpec
+
+PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+NAME = re.compile(rf"({'|'.join(PARTS)})_l(0|[1-9][0-9]{{0,5}})(_reverse)?")
+KINDS: dict[str, CellKind] = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
+NONLINEARITIES = ("tanh", "relu")
+
+Key = tuple[str, int, int]  # part, layer, direction
+
+
+def spec_from_module(module: Any) -> ModelSpec:
+    """Describe a live ``torch.nn.LSTM``, ``GRU`` or ``RNN`` (or a subclass of one).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its weights are copied; `batch_first` and `nonlinearity` are taken over. Dropout is left out, as in ``eval()``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is another kind of module, or its weights do not fit.
+    """
+    kinds = [KINDS[base.__name__] for base in type(module).__mro__ if base.__name__ in KINDS]
+    if not kinds or not callable(getattr(module, "state_dict", None)):
+        raise TypeError(f"module is {type(module).__name__}, wanted a torch.nn.LSTM, GRU or RNN")
+    spec = spec_from_state_dict(
+        kinds[0],
+        module.state_dict(),
+        nonlinearity=getattr(module, "nonlinearity", "tanh"),
+        batch_first=bool(getattr(module, "batch_first", False)),
+    )
+    for size in ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size"):
+        declared = getattr(module, size, getattr(spec, size))
+        if declared != getattr(spec, size):
+            raise ValueError(f"module.{size} is {declared}, but its weights have {size} {getattr(spec, size)}")
+    return spec
+
+
+def spec_from_state_dict(
+    kind: CellKind,
+    mapping: Mapping[str, Any],
+    prefix: str = "",
+    *,
+    nonlinearity: str = "tanh",
+    batch_first: bool = True,
+) -> ModelSpec:
+    """Describe a recurrent network from weights with PyTorch's names and shapes.
+
+    The names tell the number of layers and directions, the shapes of layer 0 tell the sizes.
+
+    Parameters
+    ----------
+    kind : "lstm", "gru" or "rnn"
+    mapping : name -> array or tensor
+        ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, P), ``bias_ih_l0`` and ``bias_hh_l0`` (G*H,),
+        ``weight_hr_l0`` (P, H); then ``_l1`` and so on, with ``_reverse`` at the end for the second direction.
+        All float32 or all float64; float16 is widened to float32. Everything is copied.
+    prefix : str
+        Only names that begin with it are looked at, such as ``"encoder."``.
+    nonlinearity : "tanh" or "relu"
+        Of an RNN; a state dict does not say.
+    batch_first : bool
+        Whether x will be (B, T, I) rather than (T, B, I).
+
+    Raises
+    ------
+    ValueError
+        Weights are missing, surplus, of mixed types or of the wrong shape; one message lists them all.
+    TypeError
+        Weights are not floating-point arrays; one message lists them all.
+    """
+    if kind not in NUM_GATES:
+        raise ValueError(f"kind is {kind!r}, wanted one of {', '.join(NUM_GATES)}")
+    if nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity is {nonlinearity!r}, wanted one of {', '.join(NONLINEARITIES)}")
+    if kind != "rnn" and nonlinearity != "tanh":
+        raise ValueError(f"nonlinearity is {nonlinearity!r}, but only an RNN has a choice")
+
+    arrays, faults = _read(kind, mapping, prefix)
+    num_layers = 1 + max((layer for _, layer, _ in arrays), default=0)
+    if num_layers > max(len(arrays), 1):  # one far name must not make a huge list of missing ones
+        raise ValueError(f"{prefix}*_l{num_layers - 1} is given, but there are only {len(arrays)} weights in all")
+    num_directions = 1 + any(direction for _, _, direction in arrays)
+    sizes = _sizes(arrays)
+    wanted = _wanted(NUM_GATES[kind], num_layers, num_directions, arrays, *sizes)
+    for key, shape in wanted.items():
+        if key not in arrays:
+            faults.append(f"{_name(key, prefix)} is missing, wanted shape {_text(shape)}")
+        elif arrays[key].shape != shape:
+            faults.append(f"{_name(key, prefix)} has shape {arrays[key].shape}, wanted {_text(shape)}")
+    dtypes = Counter(str(array.dtype) for array in arrays.values())
+    for key, array in arrays.items():
+        if array.dtype != (usual := dtypes.most_common(1)[0][0]):
+            faults.append(f"{_name(key, prefix)} is {array.dtype}, wanted {usual} like the others")
+    if faults:
+        raise ValueError("; ".join(faults))
+
+    activations = (Activation.of(nonlinearity),) if kind == "rnn" else ()
+    cells = []
+    for layer in range(num_layers):
+        for direction in range(num_directions):
+            parts = {part: arrays.get((part, layer, direction)) for part in PARTS}
+            cells.append(CellSpec(**parts, activations=activations))  # type: ignore[arg-type]
+    input_size, output_size, hidden_size = (int(size) for size in sizes)
+    proj_size = output_size if ("weight_hr", 0, 0) in arrays else 0
+    bidirectional = num_directions == 2
+    spec = ModelSpec(kind, cells, input_size, hidden_size, num_layers, bidirectional, proj_size, batch_first)
+    return spec.validate()
+
+
+def _read(kind: str, mapping: Mapping[str, Any], prefix: str) -> tuple[dict[Key, NDArray[Any]], list[str]]:
+    """Copy the weights under `prefix`; return them and a fault for each name that is surplus."""
+    arrays: dict[Key, NDArray[Any]] = {}
+    surplus: list[str] = []
+    wrong: list[str] = []
+    for name in mapping.keys():  # noqa: SIM118 - some archives have keys() but do not iterate over names
+        if not isinstance(name, str):
+            wrong.append(f"name {name!r} is {type(name).__name__}, wanted str")
+            continue
+        if not name.startswith(prefix):
+            continue
+        match = NAME.fullmatch(name.removeprefix(prefix))
+        if match is None:
+            surplus.append(f"{name} is surplus, wanted names such as {prefix}weight_ih_l0")
+        elif match[1] == "weight_hr" and kind != "lstm":
+            surplus.append(f"{name} is surplus, only an LSTM has a projection")
+        else:
+            try:
+                arrays[match[1], int(match[2]), int(bool(match[3]))] = _copy(mapping[name])
+            except TypeError as error:
+                wrong.append(f"{name} is {error}, wanted a float32 or float64 array")
+    if wrong:
+        raise TypeError("; ".join(wrong))
+    return arrays, surplus
+
+
+def _copy(value: Any) -> NDArray[Any]:
+    """Copy an array or a tensor as float32 or float64; TypeError carries only what was found."""
+    if callable(getattr(value, "detach", None)):
+        found = str(getattr(value, "dtype", type(value).__name__))
+        try:
+            value = value.detach().cpu().numpy()
+        except (TypeError, RuntimeError):  # types that NumPy lacks, sparse or quantized tensors
+            raise TypeError(found) from None
+    if not hasattr(value, "__array__"):
+        raise TypeError(type(value).__name__)
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise TypeError(str(array.dtype))
+    return np.array(array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
+
+
+def _sizes(arrays: dict[Key, NDArray[Any]]) -> tuple[int | str, int | str, int | str]:
+    """I, P, H of layer 0, or a size's name where no weight tells it."""
+
+    def shape(part: str, *names: str) -> tuple[int | str, ...]:
+        array = arrays.get((part, 0, 0), arrays.get((part, 0, 1)))
+        return array.shape if array is not None and array.ndim == 2 else names
+
+    _, input_size = shape("weight_ih", "", "input_size")
+    _, output_size = shape("weight_hh", "", "hidden_size")
+    if any(part == "weight_hr" for part, _, _ in arrays):
+        output_size, hidden_size = shape("weight_hr", "proj_size", "hidden_size")
+        return input_size, output_size, hidden_size
+    return input_size, output_size, output_size
+
+
+def _wanted(
+    gates: int,
+    num_layers: int,
+    num_directions: int,
+    arrays: dict[Key, NDArray[Any]],
+    input_size: int | str,
+    output_size: int | str,
+    hidden_size: int | str,
+) -> dict[Key, tuple[int | str, ...]]:
+    """Every weight that should be there, with its shape. Biases and projections belong to all cells or to none."""
+    present = {part for part, _, _ in arrays}
+    has_bias = "bias_ih" in present or "bias_hh" in present
+    rows = gates * hidden_size if isinstance(hidden_size, int) else f"{gates} * {hidden_size}"
+    stacked = num_directions * output_size if isinstance(output_size, int) else f"{num_directions} * {output_size}"
+    wanted: dict[Key, tuple[int | str, ...]] = {}
+    for layer in range(num_layers):
+        for direction in range(num_directions):
+            wanted["weight_ih", layer, direction] = (rows, stacked if layer else input_size)
+            wanted["weight_hh", layer, direction] = (rows, output_size)
+            if has_bias:
+                wanted["bias_ih", layer, direction] = wanted["bias_hh", layer, direction] = (rows,)
+            if "weight_hr" in present:
+                wanted["weight_hr", layer, direction] = (output_size, hidden_size)
+    return wanted
+
+
+def _name(key: Key, prefix: str) -> str:
+    part, layer, direction = key
+    return f"{prefix}{part}_l{layer}" + ("_reverse" if direction else "")
+
+
+def _text(shape: tuple[int | str, ...]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"

@@ -1,0 +1,437 @@
+"""LSTM, GRU and RNN: immutable layers over one prepared model."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import _core, runtime
+from .importers import pytorch
+from .packed import Packed
+from .schedule import check_lengths, schedule
+from .spec import CellKind, ModelSpec, activations_of
+from .streams import Stream, open_stream
+
+Backend = Literal["auto", "fused", "blas"]
+PastEnd = Literal["zero", "carry"]
+
+
+class State(NamedTuple):
+    """The LSTM's state: h (L*D, B, P) and c (L*D, B, H)."""
+
+    h: NDArray[Any]
+    c: NDArray[Any]
+
+
+StateLike = ArrayLike | State | tuple[ArrayLike, ArrayLike] | None
+
+
+class Layer:
+    """What LSTM, GRU and RNN share. L layers, D directions, I inputs, H hidden units, P outputs.
+
+    Weights are copied at construction and never change, so a layer may be shared by threads.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The weights and options; ``from_torch`` and ``from_state_dict`` make one.
+    backend : {"auto", "fused", "blas"}
+        "fused": products and gates together on prepacked weights; float32. "blas": products through
+        SciPy's BLAS. "auto": fused for float32 wherever there is a vector kernel.
+    dtype : float32, float64 or None
+        What to compute in; None takes the weights'. float64 runs through BLAS.
+    isa : str or None
+        The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the
+        environment, else the best.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A weight or option does not fit; the message names everything that does not.
+    """
+
+    kind: ClassVar[CellKind]
+
+    def __init__(
+        self, spec: ModelSpec, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+    ) -> None:
+        if spec.kind != self.kind:
+            raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
+        spec.validate()
+        self.input_size, self.hidden_size, self.proj_size = spec.input_size, spec.hidden_size, spec.proj_size
+        self.num_layers, self.bidirectional, self.batch_first = spec.num_layers, spec.bidirectional, spec.batch_first
+        self.dtype = _choose_dtype(spec, dtype)
+        self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
+        self.backend = _choose_backend(backend, self.dtype, self.isa)
+        cells = [
+            (
+                tuple(
+                    None if array is None else np.ascontiguousarray(array, self.dtype)
+                    for array in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh, c.weight_hr, c.peephole)
+                ),
+                [(a.name, a.alpha, a.beta) for a in activations_of(spec.kind, c)],
+                tuple(clip or 0.0 for clip in (c.cell_clip, c.gate_clip, c.proj_clip)),
+                c.coupled,
+                c.linear_before_reset,
+            )
+            for c in spec.cells
+        ]
+        self._model = _core.Model(
+            spec.kind, self.dtype, spec.input_size, spec.hidden_size, spec.proj_size, spec.num_layers,
+            spec.bidirectional, cells, self.isa, self.backend == "blas",
+        )
+        self.isa = self._model.isa if self.backend == "fused" else None
+
+    @classmethod
+    def from_torch(cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None) -> Self:
+        """Take over a PyTorch module of the same name, with its ``batch_first``.
+
+        Raises
+        ------
+        TypeError
+            The module is of another kind.
+        """
+        return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype)
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        batch_first: bool = True,
+        backend: Backend = "auto",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Build from arrays under PyTorch's names, such as ``weight_ih_l0_reverse``.
+
+        Parameters
+        ----------
+        mapping : names to arrays or tensors of PyTorch's shapes
+        prefix : only names that start with it count, and it is cut off them
+        batch_first : whether x and y are (B, T, .) or (T, B, .)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Weights are missing, surplus or misshapen; the message lists all of them.
+        """
+        spec = pytorch.spec_from_state_dict(cls.kind, mapping, prefix, batch_first=batch_first)
+        return cls(spec, backend=backend, dtype=dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the prepared weights."""
+        return self._model.nbytes
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width D*P of y."""
+        return self.num_directions * (self.proj_size or self.hidden_size)
+
+    def __repr__(self) -> str:
+        options = "".join(
+            f", {name}={getattr(self, name)!r}"
+            for name in ("num_layers", "bidirectional", "proj_size", "batch_first", "backend", "isa")
+        )
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype})"
+
+    def __call__(
+        self,
+        x: ArrayLike | Sequence[NDArray[Any]] | Packed,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """Run sequences.
+
+        Parameters
+        ----------
+        x : (B, T, I) array, (T, B, I) if not batch_first; (T, I) for one sequence; a list of (T_i, I); Packed
+            Of the layer's dtype. Any strides; padding is never read.
+        state : initial state, None for zeros
+            h (L*D, B, P), and for an LSTM the pair (h, c) with c (L*D, B, H); without B for one sequence.
+        lengths : (B,) integers from 0 to T, in any order; None: all T. Array input only.
+        past_end : {"zero", "carry"}
+            What stands in y past a row's end: zeros, or each direction's final h.
+        out : array to write y into
+            C-contiguous, of y's shape and dtype, not overlapping x. Array input only.
+
+        Returns
+        -------
+        y : what x is: (B, T, D*P), (T, D*P), list or Packed
+        state : h after each row's last step, or State(h, c); a row of length zero keeps its initial state
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not fit; the message says which, what was found and what was wanted.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(3, 2, dtype="f4"), "weight_hh_l0": np.eye(3, 1, dtype="f4")}
+        >>> gru = fastrnn.GRU.from_state_dict(weights)
+        >>> y, h = gru(np.ones((2, 5, 2), np.float32), lengths=[3, 5])
+        >>> y.shape, h.shape
+        ((2, 5, 1), (1, 2, 1))
+        """
+        if past_end not in ("zero", "carry"):
+            raise ValueError(f"past_end is {past_end!r}, wanted 'zero' or 'carry'")
+        if isinstance(x, Packed) or (isinstance(x, list) and not _is_nested_numbers(x)):
+            for name, value in (("lengths", lengths), ("out", out)):
+                if value is not None:
+                    raise TypeError(f"{name} is given, but x is a {type(x).__name__}, which brings its own: wanted None")
+            return self._run_packed(x, state) if isinstance(x, Packed) else self._run_list(x, state)
+        return self._run_array(x, state, lengths, past_end, out)
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Open a live stream of batch_size rows, its state zero.
+
+        Raises
+        ------
+        ValueError
+            The layer is bidirectional: the reverse direction starts at an end that a stream does not have.
+        """
+        if self.bidirectional:
+            raise ValueError("the layer is bidirectional, wanted a unidirectional one: a stream has no last step to start from")
+        return open_stream(self, self._model, _integer(batch_size, "batch_size", 0))
+
+    def unroll(self, T: int) -> Unrolled:
+        """Lay out the fixed-length path for exactly T steps, for comparison with the packed one."""
+        return Unrolled(self, self._model, _integer(T, "T", 0))
+
+    def _run_array(
+        self, x: ArrayLike, state: StateLike, lengths: ArrayLike | None, past_end: PastEnd, out: NDArray[Any] | None,
+        plan: _core.Unrolled | None = None,
+    ) -> tuple[Any, Any]:
+        array = self._check_vectors(x, "x")
+        if array.ndim not in (2, 3):
+            raise ValueError(f"x has shape {array.shape}, wanted (B, T, I), or (T, I) for one sequence")
+        self._check_width(array, "x")
+        unbatched = array.ndim == 2
+        time_major = not unbatched and not self.batch_first
+        rows_first = array[None] if unbatched else array.swapaxes(0, 1) if time_major else array
+        B, T = rows_first.shape[:2]
+        y = self._new_output(out, array, (*array.shape[:-1], self.output_size))
+        y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
+        h0, c0 = self._check_state(state, B, unbatched)
+        order = None
+        if lengths is not None:
+            checked = check_lengths(lengths, B, T)
+            order = self._order(checked)
+        hn, cn = self._new_state(B)
+        self._model.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan)
+        if order is not None:
+            self._fill_past_end(y_rows, checked, past_end, hn)
+        if unbatched:
+            hn, cn = hn[:, 0], None if cn is None else cn[:, 0]
+        return y, self._join_state(hn, cn)
+
+    @staticmethod
+    def _order(lengths: NDArray[np.int64]) -> tuple[Any, ...]:
+        """The engine's schedule; rows that stand in order already need no indices."""
+        order = schedule(lengths)
+        identity = bool((lengths[1:] <= lengths[:-1]).all())
+        return order.lengths, order.batch_sizes, None if identity else order.sorted_indices, None
+
+    def _run_list(self, x: Sequence[Any], state: StateLike) -> tuple[list[NDArray[Any]], Any]:
+        rows = []
+        for i, sequence in enumerate(x):
+            array = self._check_vectors(sequence, f"x[{i}]")
+            if array.ndim != 2:
+                raise ValueError(f"x[{i}] has shape {array.shape}, wanted (T, {self.input_size})")
+            self._check_width(array, f"x[{i}]")
+            rows.append(np.ascontiguousarray(array))
+        h0, c0 = self._check_state(state, len(rows), unbatched=False)
+        hn, cn = self._new_state(len(rows))
+        y = [np.empty((len(row), self.output_size), self.dtype) for row in rows]
+        order = schedule(np.array([len(row) for row in rows], np.int64))
+        self._model.run(rows, y, (order.lengths, order.batch_sizes, order.sorted_indices, None), h0, c0, hn, cn)
+        return y, self._join_state(hn, cn)
+
+    def _run_packed(self, x: Packed, state: StateLike) -> tuple[Packed, Any]:
+        data = np.ascontiguousarray(self._check_vectors(x.data, "x.data"))
+        self._check_width(data, "x.data")
+        order = x.schedule
+        B = len(order.lengths)
+        h0, c0 = self._check_state(state, B, unbatched=False)
+        hn, cn = self._new_state(B)
+        y = np.empty((len(data), self.output_size), self.dtype)
+        offsets = np.cumsum(order.batch_sizes) - order.batch_sizes
+        self._model.run(data, y, (order.lengths, order.batch_sizes, order.sorted_indices, offsets), h0, c0, hn, cn)
+        return Packed(y, x.batch_sizes, x.sorted_indices, x.unsorted_indices), self._join_state(hn, cn)
+
+    def _check_vectors(self, x: Any, name: str) -> NDArray[Any]:
+        array = np.asarray(x)
+        if array.dtype != self.dtype:
+            raise TypeError(f"{name} is {array.dtype}, wanted {self.dtype}")
+        return array if array.dtype.isnative and array.flags.aligned else array.astype(self.dtype)
+
+    def _check_width(self, array: NDArray[Any], name: str) -> None:
+        if array.shape[-1] != self.input_size:
+            raise ValueError(f"{name} has shape {array.shape}: its last axis is {array.shape[-1]} wide, wanted {self.input_size}")
+
+    def _new_output(self, out: Any, x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        if out is None:
+            return np.empty(shape, self.dtype)
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out is {type(out).__name__}, wanted a NumPy array")
+        if out.dtype != self.dtype or not out.dtype.isnative:
+            raise TypeError(f"out is {out.dtype.str}, wanted {self.dtype.str}")
+        if out.shape != shape:
+            raise ValueError(f"out has shape {out.shape}, wanted {shape}")
+        if not out.flags.carray:
+            raise ValueError("out is not C-contiguous, aligned and writeable, wanted an array that is")
+        if np.may_share_memory(out, x):
+            raise ValueError("out overlaps x, wanted memory of its own")
+        return out
+
+    def _new_state(self, B: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        count = self.num_layers * self.num_directions
+        h = np.empty((count, B, self.proj_size or self.hidden_size), self.dtype)
+        return h, np.empty((count, B, self.hidden_size), self.dtype) if self.kind == "lstm" else None
+
+    def _join_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> Any:
+        return h if c is None else State(h, c)
+
+    def _check_state(self, state: StateLike, B: int, unbatched: bool) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+        if state is None:
+            return None, None
+        if self.kind != "lstm":
+            return self._check_state_part(state, "state", self.proj_size or self.hidden_size, B, unbatched), None
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
+            found = f"{len(state)} entries" if isinstance(state, (tuple, list)) else type(state).__name__
+            raise TypeError(f"state is {found}, wanted the pair (h, c)")
+        h = self._check_state_part(state[0], "state h", self.proj_size or self.hidden_size, B, unbatched)
+        return h, self._check_state_part(state[1], "state c", self.hidden_size, B, unbatched)
+
+    def _check_state_part(self, part: Any, name: str, width: int, B: int, unbatched: bool) -> NDArray[Any]:
+        array = self._check_vectors(part, name)
+        count = self.num_layers * self.num_directions
+        shape = (count, width) if unbatched else (count, B, width)
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, wanted {shape}")
+        return np.ascontiguousarray(array)
+
+    def _fill_past_end(self, y: NDArray[Any], lengths: NDArray[np.int64], past_end: PastEnd, hn: NDArray[Any]) -> None:
+        """y (B, T, D*P) past each row's end; the directions' final h stand side by side as in y."""
+        last = None
+        if past_end == "carry":
+            last = hn[-self.num_directions :].swapaxes(0, 1).reshape(len(lengths), self.output_size)
+        for row in np.flatnonzero(lengths < y.shape[1]):
+            y[row, lengths[row] :] = 0 if last is None else last[row]
+
+
+class LSTM(Layer):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997), shapes and meaning as ``torch.nn.LSTM``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> weights = {"weight_ih_l0": np.eye(4, 2, dtype="f4"), "weight_hh_l0": np.eye(4, 1, dtype="f4")}
+    >>> y, (h, c) = fastrnn.LSTM.from_state_dict(weights)(np.ones((3, 7, 2), np.float32))
+    >>> y.shape
+    (3, 7, 1)
+    """
+
+    kind = "lstm"
+
+
+class GRU(Layer):
+    """Gated recurrent unit (Cho et al. 2014), shapes and meaning as ``torch.nn.GRU``: reset after the matmul."""
+
+    kind = "gru"
+
+
+class RNN(Layer):
+    """Elman's network (1990), shapes and meaning as ``torch.nn.RNN``."""
+
+    kind = "rnn"
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: str = "tanh",
+        batch_first: bool = True,
+        backend: Backend = "auto",
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """As :meth:`Layer.from_state_dict`; nonlinearity ("tanh" or "relu") is what names cannot say."""
+        spec = pytorch.spec_from_state_dict(cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first)
+        return cls(spec, backend=backend, dtype=dtype)
+
+
+class Unrolled:
+    """The fixed-length path: every row runs all T steps. Made by ``layer.unroll(T)``."""
+
+    def __init__(self, layer: Layer, model: _core.Model, T: int) -> None:
+        self._layer, self._plan = layer, _core.Unrolled(model, T)
+        self.num_steps = T
+
+    def __call__(self, x: ArrayLike, state: StateLike = None, *, out: NDArray[Any] | None = None) -> tuple[Any, Any]:
+        """Run sequences of exactly T steps; arguments and results as the layer's.
+
+        Raises
+        ------
+        ValueError
+            x has another number of steps: a static graph is built for one.
+        """
+        shape = np.shape(x)
+        axis = 1 if len(shape) == 3 and self._layer.batch_first else 0
+        if len(shape) in (2, 3) and shape[axis] != self.num_steps:
+            raise ValueError(f"x has {shape[axis]} steps, but the layer was unrolled for {self.num_steps}")
+        return self._layer._run_array(x, state, None, "zero", out, self._plan)
+
+
+def _choose_dtype(spec: ModelSpec, dtype: DTypeLike | None) -> np.dtype[Any]:
+    chosen = np.dtype(spec.cells[0].weight_ih.dtype if dtype is None else dtype)
+    if chosen not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {chosen}, wanted float32 or float64")
+    return chosen
+
+
+def _choose_backend(backend: Backend, dtype: np.dtype[Any], isa: str | None) -> Literal["fused", "blas"]:
+    if backend not in ("auto", "fused", "blas"):
+        raise ValueError(f"backend is {backend!r}, wanted 'auto', 'fused' or 'blas'")
+    if backend == "fused" and dtype == np.float64:
+        raise ValueError("backend is 'fused' and dtype float64, wanted float32, or backend 'blas'")
+    if backend != "auto":
+        return backend
+    has_vectors = isa is not None or _core.available_isas()[0] != "scalar"
+    return "fused" if dtype == np.float32 and has_vectors else "blas"
+
+
+def _integer(value: Any, name: str, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, wanted an integer") from None
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} is {value!r}, wanted an integer of at least {least}")
+    return number
+
+
+def _is_nested_numbers(x: list[Any]) -> bool:
+    """Whether a list is an array spelt out in Python numbers, and not a list of sequences."""
+    return bool(x) and not hasattr(x[0], "__array__") and not hasattr(x[0], "shape")
+
+
+def _vectors_adjacent(x: NDArray[Any]) -> NDArray[Any]:
+    """x with each step's vector in one piece; the outer strides stay as they are."""
+    width_ok = x.shape[-1] <= 1 or x.strides[-1] == x.itemsize
+    steps_ok = all(stride % x.itemsize == 0 for stride in x.strides[:-1])
+    return x if width_ok and steps_ok else np.ascontiguousarray(x)

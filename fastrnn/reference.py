@@ -1,0 +1,193 @@
+"""The oracle: recurrent networks in NumPy float64, an equation a line, a row and a step at a time.
+
+Everything else is tested against this file, so it stays slow and plain. The LSTM is that of Hochreiter and
+Schmidhuber (1997) with the forget gate of Gers et al. (2000) and the peepholes of Gers et al. (2002); the GRU is
+that of Cho et al. (2014), with PyTorch's sign of z. Comments give the papers' equations; ``*`` between vectors is
+elementwise, ``@`` a matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .spec import Activation, CellSpec, ModelSpec, activations_of
+
+Array = NDArray[np.float64]
+
+
+def run(
+    spec: ModelSpec,
+    x: ArrayLike,
+    state: Any = None,
+    lengths: Sequence[int] | NDArray[Any] | None = None,
+    past_end: Literal["zero", "carry"] = "zero",
+) -> tuple[Array, Array, Array | None]:
+    """Run a model over a padded batch.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        A valid description; its arrays are widened to float64. `batch_first` is not looked at.
+    x : (B, T, I)
+        Always batch-major. Nothing past a row's length is read.
+    state : (h, c) for an LSTM, h for the others, or None for zeros
+        h is (L*D, B, P), c is (L*D, B, H).
+    lengths : (B,) integers or None
+        Steps of each row; None means T for all.
+    past_end : "zero" or "carry"
+        What stands in y after a row's end: zeros, or each direction's own final h.
+
+    Returns
+    -------
+    y : (B, T, D*P) float64
+    h : (L*D, B, P) float64
+    c : (L*D, B, H) float64, or None unless the model is an LSTM
+        The states of each row after its own last step; a row of length 0 keeps its initial state.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    B, T, _ = x.shape
+    D, P, H = spec.num_directions, spec.output_size, spec.hidden_size
+    h0, c0 = state if spec.kind == "lstm" and state is not None else (state, None)
+    h = np.zeros((len(spec.cells), B, P)) if h0 is None else np.array(h0, dtype=np.float64)
+    c = np.zeros((len(spec.cells), B, H)) if c0 is None else np.array(c0, dtype=np.float64)
+    lengths = [T] * B if lengths is None else [int(length) for length in lengths]
+
+    for layer in range(spec.num_layers):
+        y = np.zeros((B, T, D * P))
+        for direction in range(D):
+            index = layer * D + direction
+            half = slice(direction * P, (direction + 1) * P)
+            for row, length in enumerate(lengths):
+                steps = range(length) if direction == 0 else reversed(range(length))
+                for t in steps:
+                    h[index, row], c[index, row] = step(
+                        spec.kind, spec.cells[index], x[row, t], h[index, row], c[index, row]
+                    )
+                    y[row, t, half] = h[index, row]
+                if past_end == "carry":
+                    y[row, length:, half] = h[index, row]
+        x = y  # what a carried layer writes past the end is never read by the next
+    return y, h, c if spec.kind == "lstm" else None
+
+
+def step(kind: str, cell: CellSpec, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    """One step of one row: x (I,), h (P,), c (H,) -> the new h and c. Only the LSTM touches c."""
+    if kind == "lstm":
+        return lstm_step(cell, x, h, c)
+    if kind == "gru":
+        return gru_step(cell, x, h), c
+    return rnn_step(cell, x, h), c
+
+
+def lstm_step(cell: CellSpec, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    """One step of an LSTM."""
+    act_i, act_f, act_g, act_o, act_c = activations_of("lstm", cell)
+    W_i, W_f, W_g, W_o = split(cell.weight_ih, 4)
+    R_i, R_f, R_g, R_o = split(cell.weight_hh, 4)
+    b_i, b_f, b_g, b_o = split(bias(cell.bias_ih, cell) + bias(cell.bias_hh, cell), 4)
+    p_i, p_f, p_o = np.zeros((3, len(c))) if cell.peephole is None else wide(cell.peephole)
+
+    # i_t = sigma(W_i x_t + R_i h_{t-1} + p_i * c_{t-1} + b_i)
+    i = activate(act_i, clip(W_i @ x + R_i @ h + p_i * c + b_i, cell.gate_clip))
+    # f_t = sigma(W_f x_t + R_f h_{t-1} + p_f * c_{t-1} + b_f), or 1 - i_t when the two are coupled
+    f = 1 - i if cell.coupled else activate(act_f, clip(W_f @ x + R_f @ h + p_f * c + b_f, cell.gate_clip))
+    # g_t = tanh(W_g x_t + R_g h_{t-1} + b_g)
+    g = activate(act_g, clip(W_g @ x + R_g @ h + b_g, cell.gate_clip))
+    # c_t = f_t * c_{t-1} + i_t * g_t
+    c = clip(f * c + i * g, cell.cell_clip)
+    # o_t = sigma(W_o x_t + R_o h_{t-1} + p_o * c_t + b_o)
+    o = activate(act_o, clip(W_o @ x + R_o @ h + p_o * c + b_o, cell.gate_clip))
+    # m_t = o_t * tanh(c_t)
+    m = o * activate(act_c, c)
+    # h_t = W_r m_t (Sak et al. 2014), or m_t itself
+    h = m if cell.weight_hr is None else clip(wide(cell.weight_hr) @ m, cell.proj_clip)
+    return h, c
+
+
+def gru_step(cell: CellSpec, x: Array, h: Array) -> Array:
+    """One step of a GRU."""
+    act_r, act_z, act_n = activations_of("gru", cell)
+    W_r, W_z, W_n = split(cell.weight_ih, 3)
+    R_r, R_z, R_n = split(cell.weight_hh, 3)
+    b_ir, b_iz, b_in = split(bias(cell.bias_ih, cell), 3)
+    b_hr, b_hz, b_hn = split(bias(cell.bias_hh, cell), 3)
+
+    # r_t = sigma(W_r x_t + R_r h_{t-1} + b_r)
+    r = activate(act_r, clip(W_r @ x + b_ir + R_r @ h + b_hr, cell.gate_clip))
+    # z_t = sigma(W_z x_t + R_z h_{t-1} + b_z)
+    z = activate(act_z, clip(W_z @ x + b_iz + R_z @ h + b_hz, cell.gate_clip))
+    if cell.linear_before_reset:
+        # n_t = tanh(W_n x_t + b_in + r_t * (R_n h_{t-1} + b_hn))
+        n = activate(act_n, clip(W_n @ x + b_in + r * (R_n @ h + b_hn), cell.gate_clip))
+    else:
+        # n_t = tanh(W_n x_t + b_in + R_n (r_t * h_{t-1}) + b_hn)
+        n = activate(act_n, clip(W_n @ x + b_in + R_n @ (r * h) + b_hn, cell.gate_clip))
+    # h_t = (1 - z_t) * n_t + z_t * h_{t-1}
+    return (1 - z) * n + z * h
+
+
+def rnn_step(cell: CellSpec, x: Array, h: Array) -> Array:
+    """One step of a simple (Elman) network."""
+    (act,) = activations_of("rnn", cell)
+    # h_t = tanh(W x_t + b_i + R h_{t-1} + b_h)
+    return activate(
+        act,
+        clip(
+            wide(cell.weight_ih) @ x + bias(cell.bias_ih, cell) + wide(cell.weight_hh) @ h + bias(cell.bias_hh, cell),
+            cell.gate_clip,
+        ),
+    )
+
+
+def activate(activation: Activation, x: Array) -> Array:
+    """Apply one activation function elementwise."""
+    alpha, beta = activation.alpha, activation.beta
+    match activation.name:
+        case "sigmoid":
+            return np.exp(-np.logaddexp(0, -x))  # 1 / (1 + exp(-x)) without an overflow
+        case "tanh":
+            return np.tanh(x)
+        case "relu":
+            return np.maximum(x, 0)
+        case "linear":
+            return x
+        case "hard_sigmoid":
+            return np.clip(alpha * x + beta, 0, 1)
+        case "leaky_relu":
+            return np.where(x >= 0, x, alpha * x)
+        case "elu":
+            return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0)))
+        case "softsign":
+            return x / (1 + np.abs(x))
+        case "softplus":
+            return np.logaddexp(0, x)
+        case "affine":
+            return alpha * x + beta
+        case "scaled_tanh":
+            return alpha * np.tanh(beta * x)
+        case "thresholded_relu":
+            return np.where(x > alpha, x, 0)
+    raise ValueError(f"activation is {activation.name!r}, which is unknown")
+
+
+def clip(x: Array, bound: float | None) -> Array:
+    """Clip to [-bound, bound]; None leaves x alone."""
+    return x if bound is None else np.clip(x, -bound, bound)
+
+
+def wide(array: NDArray[Any]) -> Array:
+    return np.asarray(array, dtype=np.float64)
+
+
+def split(array: NDArray[Any], gates: int) -> list[Array]:
+    """Cut the rows (G*H, ...) into G blocks (H, ...)."""
+    return np.split(wide(array), gates)
+
+
+def bias(array: NDArray[Any] | None, cell: CellSpec) -> Array:
+    """A bias, zero if it is missing."""
+    return np.zeros(len(cell.weight_ih)) if array is None else wide(array)

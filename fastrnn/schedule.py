@@ -1,0 +1,82 @@
+"""Lengths to the order to run in. Python decides the order, C runs the loop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Schedule(NamedTuple):
+    """A ragged batch in run order: longest row first, so that the rows alive at a step are a prefix.
+
+    Attributes
+    ----------
+    lengths : (B,) int64, in run order, never increasing
+    sorted_indices : (B,) int64, run order to the caller's: ``caller[sorted_indices[r]]`` is row r
+    unsorted_indices : (B,) int64, its inverse
+    batch_sizes : (max(lengths),) int64, rows alive at each step
+    """
+
+    lengths: NDArray[np.int64]
+    sorted_indices: NDArray[np.int64]
+    unsorted_indices: NDArray[np.int64]
+    batch_sizes: NDArray[np.int64]
+
+
+def schedule(lengths: NDArray[np.int64]) -> Schedule:
+    """Sort rows by length, longest first; rows of one length keep their order.
+
+    Parameters
+    ----------
+    lengths : (B,) int64, none negative
+
+    Examples
+    --------
+    >>> schedule(np.array([2, 0, 3])).batch_sizes
+    array([2, 2, 1])
+    """
+    sorted_indices = np.argsort(-lengths, kind="stable")
+    unsorted_indices = np.empty_like(sorted_indices)
+    unsorted_indices[sorted_indices] = np.arange(len(lengths))
+    in_order = lengths[sorted_indices]
+    longest = int(in_order[0]) if len(in_order) else 0
+    batch_sizes = len(lengths) - np.cumsum(np.bincount(in_order, minlength=longest + 1))[:longest]
+    return Schedule(in_order, sorted_indices, unsorted_indices, batch_sizes.astype(np.int64))
+
+
+def check_lengths(lengths: ArrayLike, num_rows: int, num_steps: int | None) -> NDArray[np.int64]:
+    """Check a caller's lengths in their own integer type, then narrow them.
+
+    Parameters
+    ----------
+    lengths : (num_rows,) of any integer type, each from 0 to num_steps
+    num_steps : steps that x has; None sets no upper bound
+
+    Raises
+    ------
+    TypeError
+        They are not integers.
+    ValueError
+        Their shape or one of their values is wrong; the message names the row.
+    """
+    array = np.asarray(lengths)
+    if array.size == 0 and array.dtype == np.float64 and not isinstance(lengths, np.ndarray):
+        array = array.astype(np.int64)  # an empty list has no type of its own
+    if array.dtype.kind not in "iu":
+        if array.dtype == object and array.ndim == 1 and all(type(n) is int for n in array):
+            row = next(i for i, n in enumerate(array) if not -(2**63) <= n < 2**63)
+            raise ValueError(f"lengths[{row}] is {array[row]}, but {_steps(num_steps)}")
+        raise TypeError(f"lengths is of type {array.dtype}, wanted integers")
+    if array.shape != (num_rows,):
+        raise ValueError(f"lengths has shape {array.shape}, wanted ({num_rows},): one for each row of x")
+    bad = (array < 0) | (array > (np.iinfo(np.int64).max if num_steps is None else num_steps))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"lengths[{row}] is {array[row]}, but {_steps(num_steps)}")
+    return array.astype(np.int64)
+
+
+def _steps(num_steps: int | None) -> str:
+    return "lengths are from 0 up" if num_steps is None else f"x has {num_steps} steps: wanted 0 to {num_steps}"

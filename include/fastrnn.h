@@ -1,0 +1,186 @@
+/* fastrnn: trained recurrent networks (LSTM, GRU, RNN) on CPUs.
+ *
+ * Life cycle: fill a fastrnn_config and one fastrnn_cell a layer and direction, call
+ * fastrnn_model_create, then any number of runs and steps, then fastrnn_model_destroy.
+ * A model copies its weights, never changes, and may be shared by threads. A workspace and a
+ * state belong to one call at a time. Only create and the caller allocate; nothing prints or aborts.
+ *
+ * Arrays hold the config's real type, `real`: float, or double (which runs through BLAS).
+ * T steps, B rows, I inputs, H hidden units, P outputs (H without projection), G gates,
+ * L layers, D directions. Gates stand in PyTorch's order: LSTM i f g o, GRU r z n.
+ *
+ * tests/capi/embed.c is a complete example.
+ */
+#ifndef FASTRNN_H
+#define FASTRNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FASTRNN_VERSION "0.1.0"
+
+#if defined(_WIN32)
+#define FASTRNN_API
+#else
+#define FASTRNN_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum fastrnn_status {
+    FASTRNN_OK = 0,
+    FASTRNN_ERROR_ARGUMENT,    /* a size, pointer or option is out of range */
+    FASTRNN_ERROR_MEMORY,      /* an allocation failed */
+    FASTRNN_ERROR_SIZE,        /* a product of sizes does not fit in memory's address range */
+    FASTRNN_ERROR_ISA,         /* the named instruction set is unknown or not runnable here */
+    FASTRNN_ERROR_BLAS,        /* this configuration needs BLAS and none was given */
+    FASTRNN_ERROR_INTERRUPTED  /* the caller's callback asked to stop; outputs are unspecified */
+} fastrnn_status;
+
+typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
+
+typedef enum fastrnn_dtype { FASTRNN_FLOAT32, FASTRNN_FLOAT64 } fastrnn_dtype;
+
+typedef enum fastrnn_activation_name {
+    FASTRNN_SIGMOID,
+    FASTRNN_TANH,
+    FASTRNN_RELU,
+    FASTRNN_LINEAR,
+    FASTRNN_HARD_SIGMOID,     /* min(max(alpha x + beta, 0), 1) */
+    FASTRNN_LEAKY_RELU,       /* x >= 0 ? x : alpha x */
+    FASTRNN_ELU,              /* x >= 0 ? x : alpha (exp(x) - 1) */
+    FASTRNN_SOFTSIGN,         /* x / (1 + |x|) */
+    FASTRNN_SOFTPLUS,         /* log(1 + exp(x)) */
+    FASTRNN_AFFINE,           /* alpha x + beta */
+    FASTRNN_SCALED_TANH,      /* alpha tanh(beta x) */
+    FASTRNN_THRESHOLDED_RELU, /* x > alpha ? x : 0 */
+    FASTRNN_NUM_ACTIVATIONS
+} fastrnn_activation_name;
+
+typedef struct fastrnn_activation {
+    fastrnn_activation_name name;
+    double alpha, beta;
+} fastrnn_activation;
+
+#define FASTRNN_MAX_ACTIVATIONS 5 /* LSTM: i f g o and the one on the cell state at the output */
+
+typedef struct fastrnn_config {
+    fastrnn_kind kind;
+    fastrnn_dtype dtype;
+    int64_t input_size;  /* I >= 0 */
+    int64_t hidden_size; /* H >= 1 */
+    int64_t proj_size;   /* 0: none; else P, LSTM only */
+    int64_t num_layers;  /* L >= 1 */
+    int bidirectional;   /* D = 2 if set, else 1 */
+} fastrnn_config;
+
+/* One layer in one direction. Pointers may dangle after fastrnn_model_create. */
+typedef struct fastrnn_cell {
+    const void *weight_ih; /* (G*H, width of the layer's input) */
+    const void *weight_hh; /* (G*H, P) */
+    const void *bias_ih;   /* (G*H) or NULL */
+    const void *bias_hh;   /* (G*H) or NULL */
+    const void *weight_hr; /* (P, H), with proj_size only */
+    const void *peephole;  /* (3, H), rows i f o, or NULL; LSTM */
+    fastrnn_activation activations[FASTRNN_MAX_ACTIVATIONS];
+    double cell_clip; /* 0: none. LSTM: bound of the new cell state */
+    double gate_clip; /* 0: none. Bound of the gates' inputs, before their activations */
+    double proj_clip; /* 0: none. Bound of the projected output */
+    int coupled;      /* LSTM: the forget gate is 1 - i */
+    int linear_before_reset; /* GRU: reset after the matmul (PyTorch) or before it */
+} fastrnn_cell;
+
+/* BLAS as it comes from Fortran. Integers are passed as the address of a 64-bit one, so that a
+ * little-endian BLAS with 32-bit integers reads its low half: both widths work. */
+typedef struct fastrnn_blas {
+    void (*sgemm)(const char *transa, const char *transb, const int64_t *m, const int64_t *n, const int64_t *k,
+                  const float *alpha, const float *a, const int64_t *lda, const float *b, const int64_t *ldb,
+                  const float *beta, float *c, const int64_t *ldc);
+    void (*dgemm)(const char *transa, const char *transb, const int64_t *m, const int64_t *n, const int64_t *k,
+                  const double *alpha, const double *a, const int64_t *lda, const double *b, const int64_t *ldb,
+                  const double *beta, double *c, const int64_t *ldc);
+} fastrnn_blas;
+
+typedef struct fastrnn_model fastrnn_model;
+
+/* A sentence for a status; never NULL. */
+FASTRNN_API const char *fastrnn_status_message(fastrnn_status status);
+FASTRNN_API const char *fastrnn_version(void);
+
+/* The index-th instruction set that can run here, best first, or NULL past the last. */
+FASTRNN_API const char *fastrnn_isa(size_t index);
+
+/* Make a model. isa: a name, or NULL for FASTRNN_ISA in the environment, else the best.
+ * blas: NULL runs the fused kernels (float only), else every matrix product goes through it. */
+FASTRNN_API fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
+                                                const fastrnn_blas *blas, fastrnn_model **model);
+FASTRNN_API void fastrnn_model_destroy(fastrnn_model *model);
+FASTRNN_API const char *fastrnn_model_isa(const fastrnn_model *model);
+FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model); /* of the prepacked weights */
+
+/* Where the vectors of a batch stand: row r, step t at
+ *   (rows ? rows[r] : base + r*row_stride) + (step_offsets ? step_offsets[t] : t) * step_stride,
+ * strides in elements; the vector's own elements are adjacent. */
+typedef struct fastrnn_view {
+    void *base;
+    void *const *rows;           /* (B) or NULL */
+    const int64_t *step_offsets; /* (T) or NULL */
+    int64_t row_stride, step_stride;
+} fastrnn_view;
+
+/* A ragged batch in run order: longest row first, so that the rows alive at a step are a prefix. */
+typedef struct fastrnn_batch {
+    int64_t num_rows;           /* B, rows of length zero included */
+    int64_t num_steps;          /* T, the longest length */
+    const int64_t *lengths;     /* (B), never increasing; NULL: every row has T steps */
+    const int64_t *batch_sizes; /* (T), rows alive at each step; NULL: all B */
+    fastrnn_view x;             /* vectors of I */
+    fastrnn_view y;             /* vectors of D*P */
+    int (*interrupted)(void *); /* NULL, or asked every few milliseconds; non-zero stops the run */
+    void *interrupted_context;
+} fastrnn_batch;
+
+/* The recurrent state: (L*D, B, P) for h, (L*D, B, H) for c (NULL unless LSTM), row r of the run
+ * at row indices[r] of the arrays (NULL: r). Initial ones may be NULL (zero), final ones NULL (not wanted). */
+typedef struct fastrnn_boundary {
+    const void *h0, *c0;
+    void *hn, *cn;
+    const int64_t *indices; /* (B) or NULL */
+} fastrnn_boundary;
+
+/* Bytes of workspace that a run of num_rows rows and total_steps = sum(lengths) needs, any
+ * alignment. FASTRNN_ERROR_SIZE where that does not fit size_t. */
+FASTRNN_API fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, int64_t num_rows, int64_t total_steps,
+                                                  size_t *size);
+FASTRNN_API fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batch,
+                                       const fastrnn_boundary *boundary, void *workspace);
+
+/* A live stream keeps its state between calls in memory of the caller's, aligned to 64 bytes: every
+ * row takes every step. Unidirectional models only. The memory may be copied as bytes: a snapshot.
+ * Its workspace is fastrnn_workspace_size(model, num_rows, num_rows * steps). */
+FASTRNN_API fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, void *stream,
+                                              const fastrnn_boundary *boundary); /* reads h0, c0 */
+FASTRNN_API fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, const void *stream,
+                                              const fastrnn_boundary *boundary); /* writes hn, cn */
+FASTRNN_API fastrnn_status fastrnn_stream_run(const fastrnn_model *model, const fastrnn_batch *batch, void *stream,
+                                              void *workspace); /* batch->lengths and batch_sizes are NULL */
+
+/* The fixed-length path: every step of every layer laid out ahead for exactly num_steps steps. */
+typedef struct fastrnn_unrolled fastrnn_unrolled;
+FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_model *model, int64_t num_steps, fastrnn_unrolled **plan);
+FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *plan);
+FASTRNN_API fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *plan, const fastrnn_batch *batch,
+                                                const fastrnn_boundary *boundary, void *workspace);
+
+/* y[i] = activation(x[i]) by the named kernel variant; for tests and measurements. */
+FASTRNN_API fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x,
+                                            float *y);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
