@@ -1,6 +1,5 @@
 """Builds the one extension module. Everything that is not a compiler's business stands in pyproject.toml."""
 
-import os
 import re
 import sys
 import sysconfig
@@ -17,8 +16,12 @@ FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-Wall",
 
 #: Kernel tables by processor family; a flag says what the compiler may use in that one file.
 ISA_FLAGS = {
-    "x86": {"scalar": [], "scalar_f64": [], "avx2": ["-mavx2", "-mfma"],
-            "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]},
+    "x86": {
+        "scalar": [],
+        "scalar_f64": [],
+        "avx2": ["-mavx2", "-mfma"],
+        "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"],
+    },
     "arm64": {"scalar": [], "scalar_f64": [], "neon": []},
     "other": {"scalar": [], "scalar_f64": []},
 }
@@ -37,8 +40,12 @@ class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         for isa, flags in ISA_FLAGS[family()].items():
             ext.extra_objects += self.compiler.compile(
-                [str(KERNELS / f"kernels_{isa}.c")], self.build_temp, include_dirs=ext.include_dirs,
-                extra_postargs=ext.extra_compile_args + flags, depends=ext.depends)
+                [str(KERNELS / f"kernels_{isa}.c")],
+                self.build_temp,
+                include_dirs=ext.include_dirs,
+                extra_postargs=ext.extra_compile_args + flags,
+                depends=ext.depends,
+            )
         super().build_extension(ext)
 
 
@@ -52,8 +59,8 @@ extension = Extension(
     ["fastrnn/_core.pyx", *map(str, sorted(CORE.glob("*.c")))],
     include_dirs=["include", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-    extra_compile_args=FLAGS + (["-Werror"] if os.environ.get("FASTRNN_WERROR") else []),
-    depends=[str(p) for p in [*CORE.rglob("*.h"), *KERNELS.glob("*.inc.c"), Path("include/fastrnn.h")]],
+    extra_compile_args=FLAGS,
+    depends=[str(p) for p in [*CORE.rglob("*.h"), *KERNELS.glob("*.c"), Path("include/fastrnn.h")]],
 )
 
 if sys.platform != "win32":

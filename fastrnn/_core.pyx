@@ -391,6 +391,7 @@ cdef class Stream:
     cdef void *state
     cdef size_t size
     cdef Workspace workspace
+    cdef int64_t most_steps  # that the workspace has room for
     cdef bint busy
 
     def __cinit__(self, Model model, int64_t batch_size):
@@ -402,6 +403,7 @@ cdef class Stream:
             raise MemoryError(f"no memory for a stream's state of {self.size} bytes")
         self.state = <void *>((<uintptr_t>self.block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
         self.workspace = Workspace()
+        self.most_steps = -1
         self.set_state(None, None)
 
     def __dealloc__(self):
@@ -440,10 +442,13 @@ cdef class Stream:
         cdef size_t size
         cdef void *before = NULL
         cdef int64_t width = self.model.output_size
-        raise_status(fastrnn_workspace_size(self.model.model, self.batch_size, self.batch_size * num_steps, &size))
         self.claim()
         try:
-            self.workspace.reserve(size)
+            if num_steps > self.most_steps:
+                raise_status(fastrnn_workspace_size(self.model.model, self.batch_size, self.batch_size * num_steps, &size))
+                self.most_steps = -1
+                self.workspace.reserve(size)
+                self.most_steps = num_steps
             batch.num_rows, batch.num_steps = self.batch_size, num_steps
             batch.lengths = batch.batch_sizes = NULL
             batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.model.input_size, self.model.input_size)

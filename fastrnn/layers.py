@@ -81,8 +81,16 @@ class Layer:
             for c in spec.cells
         ]
         self._model = _core.Model(
-            spec.kind, self.dtype, spec.input_size, spec.hidden_size, spec.proj_size, spec.num_layers,
-            spec.bidirectional, cells, self.isa, self.backend == "blas",
+            spec.kind,
+            self.dtype,
+            spec.input_size,
+            spec.hidden_size,
+            spec.proj_size,
+            spec.num_layers,
+            spec.bidirectional,
+            cells,
+            self.isa,
+            self.backend == "blas",
         )
         self.isa = self._model.isa if self.backend == "fused" else None
 
@@ -191,7 +199,7 @@ class Layer:
         if isinstance(x, Packed) or (isinstance(x, list) and not _is_nested_numbers(x)):
             for name, value in (("lengths", lengths), ("out", out)):
                 if value is not None:
-                    raise TypeError(f"{name} is given, but x is a {type(x).__name__}, which brings its own: wanted None")
+                    raise TypeError(f"{name} is given, but x is a {type(x).__name__}: wanted None")
             return self._run_packed(x, state) if isinstance(x, Packed) else self._run_list(x, state)
         return self._run_array(x, state, lengths, past_end, out)
 
@@ -204,7 +212,9 @@ class Layer:
             The layer is bidirectional: the reverse direction starts at an end that a stream does not have.
         """
         if self.bidirectional:
-            raise ValueError("the layer is bidirectional, wanted a unidirectional one: a stream has no last step to start from")
+            raise ValueError(
+                "the layer is bidirectional, wanted one direction: a stream has no last step to start from"
+            )
         return open_stream(self, self._model, _integer(batch_size, "batch_size", 0))
 
     def unroll(self, T: int) -> Unrolled:
@@ -212,7 +222,12 @@ class Layer:
         return Unrolled(self, self._model, _integer(T, "T", 0))
 
     def _run_array(
-        self, x: ArrayLike, state: StateLike, lengths: ArrayLike | None, past_end: PastEnd, out: NDArray[Any] | None,
+        self,
+        x: ArrayLike,
+        state: StateLike,
+        lengths: ArrayLike | None,
+        past_end: PastEnd,
+        out: NDArray[Any] | None,
         plan: _core.Unrolled | None = None,
     ) -> tuple[Any, Any]:
         array = self._check_vectors(x, "x")
@@ -280,7 +295,8 @@ class Layer:
 
     def _check_width(self, array: NDArray[Any], name: str) -> None:
         if array.shape[-1] != self.input_size:
-            raise ValueError(f"{name} has shape {array.shape}: its last axis is {array.shape[-1]} wide, wanted {self.input_size}")
+            found = f"has shape {array.shape}: its last axis is {array.shape[-1]} wide"
+            raise ValueError(f"{name} {found}, wanted {self.input_size}")
 
     def _new_output(self, out: Any, x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         if out is None:
@@ -305,7 +321,9 @@ class Layer:
     def _join_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> Any:
         return h if c is None else State(h, c)
 
-    def _check_state(self, state: StateLike, B: int, unbatched: bool) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    def _check_state(
+        self, state: StateLike, B: int, unbatched: bool
+    ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
         if state is None:
             return None, None
         if self.kind != "lstm":
@@ -371,7 +389,9 @@ class RNN(Layer):
         dtype: DTypeLike | None = None,
     ) -> Self:
         """As :meth:`Layer.from_state_dict`; nonlinearity ("tanh" or "relu") is what names cannot say."""
-        spec = pytorch.spec_from_state_dict(cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first)
+        spec = pytorch.spec_from_state_dict(
+            cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
+        )
         return cls(spec, backend=backend, dtype=dtype)
 
 

@@ -48,10 +48,12 @@ class Packed:
         B, sizes = len(self.sorted_indices), self.batch_sizes
         if not np.array_equal(np.sort(self.sorted_indices), np.arange(B)):
             raise ValueError(f"sorted_indices is no permutation of 0 to {B - 1}")
-        if len(self.unsorted_indices) != B or not np.array_equal(self.sorted_indices[self.unsorted_indices], np.arange(B)):
+        inverse = self.unsorted_indices
+        if len(inverse) != B or not np.array_equal(self.sorted_indices[inverse], np.arange(B)):
             raise ValueError("unsorted_indices is not the inverse of sorted_indices")
         if len(sizes) and (sizes[0] > B or sizes[-1] < 1 or (np.diff(sizes) > 0).any()):
-            raise ValueError(f"batch_sizes goes from {sizes[0]} to {sizes[-1]}, wanted it never to increase, from at most {B} to 1")
+            found = f"goes from {sizes[0]} to {sizes[-1]}"
+            raise ValueError(f"batch_sizes {found}, wanted it never to increase, from at most {B} to at least 1")
         if sizes.sum() != len(self.data):
             raise ValueError(f"data has {len(self.data)} steps, but batch_sizes adds up to {sizes.sum()}")
 

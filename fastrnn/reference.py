@@ -170,7 +170,7 @@ def activate(activation: Activation, x: Array) -> Array:
         case "scaled_tanh":
             return alpha * np.tanh(beta * x)
         case "thresholded_relu":
-            return np.where(x > alpha, x, 0)
+            return np.where(x <= alpha, 0, x)  # a NaN stays
     raise ValueError(f"activation is {activation.name!r}, which is unknown")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -60,6 +59,8 @@ def info() -> dict[str, Any]:
 
     ``blas`` describes SciPy's BLAS (name, version, integer width) as SciPy reports it.
     """
+    from importlib.metadata import version  # a third of the package's import time, and only this needs it
+
     isas = _core.available_isas()
     return {
         "version": _core.__version__,

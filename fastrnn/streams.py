@@ -48,4 +48,3 @@ def open_stream(layer: Layer, model: _core.Model, batch_size: int) -> Stream:
     stream = Stream(model, batch_size)
     stream._layer = layer
     return stream
-

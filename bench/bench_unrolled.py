@@ -1,0 +1,32 @@
+"""The dynamic path (rows drop out) against the unrolled one (a graph of fixed length, every row runs all steps)."""
+
+import pytest
+from workloads import Workload, build_layer, draw_input, draw_lengths
+
+STEPS = [25, 100, 400]
+
+
+def workload_of(cell: str, steps: int) -> Workload:
+    return Workload("unrolled", cell, 128, 128, 1, 1, 32, steps, "full")
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_build_unrolled(benchmark, cell, steps):
+    benchmark.group = "build"
+    layer = build_layer(workload_of(cell, steps))
+    benchmark(layer.unroll, steps)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("lengths", ["full", "uniform", "lognormal"])
+@pytest.mark.parametrize("path", ["dynamic", "unrolled"])
+def test_run(benchmark, path, lengths, cell, steps):
+    benchmark.group = f"run-{cell}-T{steps}-{lengths}"
+    workload = workload_of(cell, steps)
+    layer, x = build_layer(workload), draw_input(workload)
+    if path == "unrolled":
+        benchmark(layer.unroll(steps), x)
+    else:
+        benchmark(layer, x, lengths=draw_lengths(lengths, workload.batch, steps))

@@ -1,0 +1,15 @@
+"""One thread everywhere, so that figures compare kernels and not schedulers; FASTRNN_BENCH_THREADS says another number."""
+
+import os
+
+import pytest
+
+import fastrnn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def num_threads():
+    wanted, before = int(os.environ.get("FASTRNN_BENCH_THREADS", "1")), fastrnn.get_num_threads()
+    fastrnn.set_num_threads(wanted)
+    yield wanted
+    fastrnn.set_num_threads(before)

@@ -1,0 +1,195 @@
+"""The engine against PyTorch, live, in float32; and what the importer takes and refuses."""
+
+import cases
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn.importers.pytorch import spec_from_module, spec_from_state_dict
+
+torch = pytest.importorskip("torch")
+import live_torch  # noqa: E402
+
+KINDS = {
+    "lstm": ("lstm", {}),
+    "lstm-proj": ("lstm", {"proj_size": 3}),
+    "gru": ("gru", {}),
+    "rnn-tanh": ("rnn", {"nonlinearity": "tanh"}),
+    "rnn-relu": ("rnn", {"nonlinearity": "relu"}),
+}
+TOLERANCE = 5e-6
+
+
+def call(layer, x, state=None, lengths=None):
+    y, last = layer(x, state, lengths=lengths)
+    return (y, *last) if isinstance(last, tuple) else (y, last, None)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("name", KINDS)
+def test_equals_torch(rng, name, num_layers, bidirectional, bias, batch_first):
+    kind, options = KINDS[name]
+    module = live_torch.module(
+        kind, 6, 11, num_layers, bidirectional=bidirectional, bias=bias, batch_first=batch_first, **options
+    )
+    layer = cases.LAYERS[kind].from_torch(module)
+    batch = cases.random_batch(rng, spec_from_module(module), (4, 1, 9, 4, 1, 9, 2))
+    x = batch.x if batch_first else batch.x.swapaxes(0, 1).copy()
+    for lengths in (None, batch.lengths):
+        steps = np.nan_to_num(x) if lengths is None else x
+        for state in (None, batch.state):
+            cases.assert_close(
+                call(layer, steps, state, lengths), live_torch.run(module, steps, state, lengths), TOLERANCE
+            )
+
+
+@pytest.mark.parametrize("kind", cases.LAYERS)
+@pytest.mark.parametrize("size", range(1, 66))
+def test_every_size_from_1_to_65(rng, kind, size):
+    batch_size = 1 + size % 17
+    for input_size, hidden_size in ((size, 66 - size), (3, size)):
+        module = live_torch.module(kind, input_size, hidden_size, batch_first=True)
+        layer = cases.LAYERS[kind].from_torch(module)
+        batch = cases.random_batch(rng, spec_from_module(module), tuple(rng.integers(1, 6, batch_size).tolist()))
+        found = call(layer, batch.x, batch.state, batch.lengths)
+        cases.assert_close(found, live_torch.run(module, batch.x, batch.state, batch.lengths), TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", cases.LAYERS)
+@pytest.mark.parametrize(("input_size", "hidden_size"), [(96, 127), (257, 200), (1, 257), (200, 96), (513, 129)])
+def test_odd_big_sizes(rng, kind, input_size, hidden_size):
+    module = live_torch.module(kind, input_size, hidden_size, 2, bidirectional=True, batch_first=True)
+    layer = cases.LAYERS[kind].from_torch(module)
+    batch = cases.random_batch(rng, spec_from_module(module), (5, 2, 7, 1, 7, 7, 3))
+    found = call(layer, batch.x, batch.state, batch.lengths)
+    cases.assert_close(found, live_torch.run(module, batch.x, batch.state, batch.lengths), TOLERANCE)
+
+
+@pytest.mark.parametrize("proj_size", [1, 2, 15, 16, 17, 32, 33])
+def test_projection_sizes(rng, proj_size):
+    module = live_torch.module("lstm", 5, 34, 2, bidirectional=True, batch_first=True, proj_size=proj_size)
+    batch = cases.random_batch(rng, spec_from_module(module), (5, 2, 7, 1, 7, 7, 3))
+    found = call(fastrnn.LSTM.from_torch(module), batch.x, batch.state, batch.lengths)
+    cases.assert_close(found, live_torch.run(module, batch.x, batch.state, batch.lengths), TOLERANCE)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 32, 33])
+@pytest.mark.parametrize("kind", cases.LAYERS)
+def test_every_batch_size(rng, kind, batch_size):
+    module = live_torch.module(kind, 20, 24, batch_first=True)
+    batch = cases.random_batch(rng, spec_from_module(module), tuple(rng.integers(1, 12, batch_size).tolist()))
+    found = call(cases.LAYERS[kind].from_torch(module), batch.x, batch.state, batch.lengths)
+    cases.assert_close(found, live_torch.run(module, batch.x, batch.state, batch.lengths), TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", cases.LAYERS)
+def test_float64(rng, kind):
+    module = live_torch.module(kind, 7, 9, 2, bidirectional=True, batch_first=True, dtype=torch.float64)
+    batch = cases.random_batch(rng, spec_from_module(module), (5, 2, 7, 1, 7), np.float64)
+    found = call(cases.LAYERS[kind].from_torch(module), batch.x, batch.state, batch.lengths)
+    cases.assert_close(found, live_torch.run(module, batch.x, batch.state, batch.lengths), 1e-12)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_state_dict_equals_module(rng, name):
+    kind, options = KINDS[name]
+    module = live_torch.module(kind, 6, 11, 2, bidirectional=True, batch_first=True, **options)
+    options.pop("proj_size", None)
+    model = {f"encoder.{key}": value for key, value in module.state_dict().items()} | {"head.weight": torch.ones(2)}
+    layer = cases.LAYERS[kind].from_state_dict(model, "encoder.", **options)
+    x = rng.standard_normal((2, 4, 6)).astype(np.float32)
+    for a, b in zip(call(layer, x), call(cases.LAYERS[kind].from_torch(module), x), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert layer.batch_first
+
+
+def test_module_tells_sizes_and_batch_first():
+    spec = spec_from_module(torch.nn.LSTM(3, 5, 2, bidirectional=True, proj_size=4))
+    assert (spec.input_size, spec.hidden_size, spec.num_layers, spec.proj_size) == (3, 5, 2, 4)
+    assert spec.bidirectional and not spec.batch_first
+    assert spec_from_module(torch.nn.RNN(3, 5, nonlinearity="relu", batch_first=True)).batch_first
+
+
+def weights(kind="lstm", **options):
+    return {key: value.numpy() for key, value in live_torch.module(kind, 3, 4, 2, **options).state_dict().items()}
+
+
+def test_weights_are_copied():
+    arrays = weights()
+    spec = spec_from_state_dict("lstm", arrays)
+    before = spec.cells[0].weight_hh.copy()
+    for array in arrays.values():
+        array[:] = np.nan
+    np.testing.assert_array_equal(spec.cells[0].weight_hh, before)
+
+
+def test_float16_is_widened_exactly():
+    arrays = {name: array.astype(np.float16) for name, array in weights().items()}
+    spec = spec_from_state_dict("lstm", arrays)
+    assert spec.cells[1].weight_ih.dtype == np.float32
+    np.testing.assert_array_equal(spec.cells[1].weight_ih, arrays["weight_ih_l1"])
+
+
+def test_any_strides_and_byte_order():
+    arrays = {name: np.asfortranarray(array).astype(">f4") for name, array in weights().items()}
+    spec = spec_from_state_dict("lstm", arrays)
+    np.testing.assert_array_equal(spec.cells[1].weight_ih, weights()["weight_ih_l1"])
+
+
+def test_one_message_lists_every_fault():
+    arrays = {f"rnn.{name}": array for name, array in weights(bidirectional=True).items()}
+    del arrays["rnn.bias_hh_l1_reverse"]
+    arrays["rnn.weight_ih_l1"] = arrays["rnn.weight_ih_l1"][:, :7]
+    arrays["rnn.weight_hh_l0_reverse"] = arrays["rnn.weight_hh_l0_reverse"].astype(np.float64)
+    arrays["rnn.extra"] = np.ones(3)
+    with pytest.raises(ValueError) as caught:
+        spec_from_state_dict("lstm", arrays, "rnn.")
+    message = str(caught.value)
+    assert "rnn.bias_hh_l1_reverse is missing, wanted shape (16,)" in message
+    assert "rnn.weight_ih_l1 has shape (16, 7), wanted (16, 8)" in message
+    assert "rnn.weight_hh_l0_reverse is float64, wanted float32" in message
+    assert "rnn.extra is surplus" in message
+    assert message.count(";") == 3
+
+
+@pytest.mark.parametrize("bad", [np.ones((16, 3), int), np.ones((16, 3), complex), np.ones((16, 3), object), [[1.0]]])
+def test_wrong_types_are_refused(bad):
+    with pytest.raises(TypeError, match=r"weight_ih_l0 is .*wanted a float32 or float64 array"):
+        spec_from_state_dict("lstm", weights() | {"weight_ih_l0": bad})
+
+
+def test_bfloat16_is_refused():
+    with pytest.raises(TypeError, match=r"weight_ih_l0 is torch.bfloat16"):
+        spec_from_state_dict("lstm", weights() | {"weight_ih_l0": torch.ones(16, 3, dtype=torch.bfloat16)})
+
+
+def test_no_weights_at_all():
+    with pytest.raises(ValueError, match=r"enc\.weight_ih_l0 is missing"):
+        spec_from_state_dict("gru", weights("gru"), "enc.")
+
+
+def test_a_far_layer_costs_nothing():
+    with pytest.raises(ValueError, match=r"_l999999 is given, but there are only 1"):
+        spec_from_state_dict("rnn", {"weight_hh_l999999": np.ones((2, 2), np.float32)})
+
+
+def test_weights_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match=r"weight_ih_l0 has shape \(16, 3\), wanted \(12, 3\)"):
+        fastrnn.GRU.from_state_dict(weights("lstm"))
+
+
+def test_modules_of_another_kind_are_refused():
+    with pytest.raises(TypeError, match="LSTMCell"):
+        spec_from_module(torch.nn.LSTMCell(3, 4))
+    with pytest.raises(TypeError, match="Linear"):
+        fastrnn.LSTM.from_torch(torch.nn.Linear(3, 4))
+    with pytest.raises((TypeError, ValueError), match="lstm"):
+        fastrnn.GRU.from_torch(torch.nn.LSTM(3, 4))
+
+
+def test_unknown_nonlinearity_is_refused():
+    with pytest.raises(ValueError, match="nonlinearity is 'gelu'"):
+        fastrnn.RNN.from_state_dict(weights("rnn"), nonlinearity="gelu")
