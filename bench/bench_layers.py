@@ -26,9 +26,12 @@ def torch_call(workload: Workload, x: np.ndarray, lengths: np.ndarray, num_threa
     module.load_state_dict({name: torch.from_numpy(array) for name, array in draw_weights(workload).items()})
     inputs, sizes = torch.from_numpy(x), torch.from_numpy(lengths)
 
+    state = None
+
     @torch.inference_mode()
-    def carry(state=[None]):  # noqa: B006
-        y, state[0] = module(inputs, state[0])
+    def carry():
+        nonlocal state
+        y, state = module(inputs, state)
         return y.numpy()
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""One thread everywhere, so that figures compare kernels and not schedulers; FASTRNN_BENCH_THREADS says another number."""
+"""One thread everywhere, so that figures compare kernels; FASTRNN_BENCH_THREADS says another number."""
 
 import os
 

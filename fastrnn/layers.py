@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core, runtime
 from .importers import pytorch
 from .packed import Packed
-from .schedule import check_lengths, schedule
+from .schedule import are_full, check_lengths, schedule
 from .spec import CellKind, ModelSpec, activations_of
 from .streams import Stream, open_stream
 
@@ -242,7 +242,7 @@ class Layer:
         y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
         h0, c0 = self._check_state(state, B, unbatched)
         order = None
-        if lengths is not None:
+        if lengths is not None and not are_full(lengths, B, T):
             checked = check_lengths(lengths, B, T)
             order = self._order(checked)
         hn, cn = self._new_state(B)

@@ -162,7 +162,7 @@ def activate(activation: Activation, x: Array) -> Array:
         case "elu":
             return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0)))
         case "softsign":
-            return x / (1 + np.abs(x))
+            return wide(x / (1 + np.abs(x)))
         case "softplus":
             return np.logaddexp(0, x)
         case "affine":

@@ -1,0 +1,39 @@
+"""What the documents show, runs: docstring examples, and the README's Python blocks in their order."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fastrnn
+
+ROOT = Path(__file__).parents[1]
+MODULES = [m.name for m in pkgutil.walk_packages(fastrnn.__path__, "fastrnn.") if m.name != "fastrnn.__main__"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, extraglobs={"np": np}, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0
+
+
+def test_readme_examples():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert len(blocks) >= 3
+    names = {"module": torch.nn.LSTM(5, 4, batch_first=True)}
+    for block in blocks:
+        exec(block, names)
+    assert names["y"].data.shape == (77, 4) and names["rest"].shape == (1, 49, 4)
+    np.testing.assert_array_equal(names["first"], names["lstm"](names["x"])[0][:1, 0])
+
+
+def test_the_version_has_one_source():
+    header = re.search(r'#define FASTRNN_VERSION "(.+)"', (ROOT / "include/fastrnn.h").read_text())
+    assert fastrnn.__version__ == header[1]
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
