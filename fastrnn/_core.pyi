@@ -1,8 +1,9 @@
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from typing_extensions import disjoint_base
 
 __version__: str
 KINDS: dict[str, int]
@@ -14,9 +15,10 @@ def activate(
 ) -> NDArray[np.float32]: ...
 def load_blas() -> None: ...
 
+@disjoint_base
 class Model:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         kind: str,
         dtype: DTypeLike,
         input_size: int,
@@ -27,7 +29,7 @@ class Model:
         cells: list[Any],
         isa: str | None,
         use_blas: bool,
-    ) -> None: ...
+    ) -> Self: ...
     dtype: np.dtype[Any]
     input_size: int
     hidden_size: int
@@ -49,12 +51,14 @@ class Model:
         plan: Unrolled | None = None,
     ) -> None: ...
 
+@disjoint_base
 class Unrolled:
-    def __init__(self, model: Model, num_steps: int) -> None: ...
+    def __new__(cls, model: Model, num_steps: int) -> Self: ...
     num_steps: int
 
+@disjoint_base
 class Stream:
-    def __init__(self, model: Model, batch_size: int) -> None: ...
+    def __new__(cls, model: Model, batch_size: int) -> Self: ...
     batch_size: int
     def set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
     def get_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> None: ...
@@ -63,5 +67,5 @@ class Stream:
     def snapshot(self) -> bytes: ...
     def restore(self, snapshot: bytes) -> None: ...
 
-@final
+@disjoint_base
 class Workspace: ...
