@@ -12,7 +12,7 @@ from setuptools.command.build_ext import build_ext
 
 CORE = Path("fastrnn/core")
 KERNELS = CORE / "kernels"
-FLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+FLAGS = ["-std=c11", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
 
 #: Kernel tables by processor family; a flag says what the compiler may use in that one file.
 ISA_FLAGS = {
