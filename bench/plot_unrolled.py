@@ -6,7 +6,6 @@ Both take turns in one process, and the fastest of a few rounds counts.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,25 +14,19 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from timing import fastest
 from workloads import Workload, build_layer, draw_input, draw_lengths
 
 import fastrnn
 
 STEPS = [10, 25, 50, 100, 200, 400]
 BATCH, HIDDEN = 32, 128
-LABELS = {"full": "equal lengths", "uniform": "lengths uniform in 1..T", "lognormal": "log-normal, median T/4"}
+LABELS = {"full": "equal lengths", "uniform": "lengths uniform in 1..T", "lognormal": "log-normal, median T/5"}
 DYNAMIC, UNROLLED = "#1764ab", "#d9660f"
 
 
-def fastest(calls: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Return each call's fastest time in milliseconds, the calls taking turns."""
-    best = [float("inf")] * len(calls)
-    for _ in range(rounds):
-        for index, call in enumerate(calls):
-            start = time.perf_counter()
-            call()
-            best[index] = min(best[index], 1e3 * (time.perf_counter() - start))
-    return best
+def milliseconds(calls: list[Callable[[], object]], rounds: int) -> list[float]:
+    return [1e3 * seconds for seconds in fastest(calls, rounds)]
 
 
 def measure(rounds: int) -> tuple[list[float], dict[str, list[list[float]]]]:
@@ -44,10 +37,10 @@ def measure(rounds: int) -> tuple[list[float], dict[str, list[list[float]]]]:
         workload = Workload("unrolled", "lstm", HIDDEN, HIDDEN, 1, 1, BATCH, steps, "full")
         layer, x = build_layer(workload), draw_input(workload)
         fixed = layer.unroll(steps)
-        built += fastest([partial(layer.unroll, steps)], 10 * rounds)
+        built += milliseconds([partial(layer.unroll, steps)], 10 * rounds)
         for kind, pairs in ran.items():
             lengths = draw_lengths(kind, BATCH, steps)
-            pairs.append(fastest([partial(layer, x, lengths=lengths), partial(fixed, x)], rounds))
+            pairs.append(milliseconds([partial(layer, x, lengths=lengths), partial(fixed, x)], rounds))
     return built, ran
 
 

@@ -11,6 +11,7 @@ import fastrnn
 from fastrnn.spec import NUM_GATES
 
 SHAPES = Path(__file__).parent / "shapes"
+ORT1400 = [12, 32, 4, 52, 8, 64, 20, 36, 48, 40, 24, 60, 44, 16, 28, 56]  # published in onnxruntime issue 1400
 LAYERS = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}
 
 
@@ -23,7 +24,7 @@ class Workload(NamedTuple):
     num_directions: int
     batch: int
     steps: int
-    lengths: str  # full, uniform or lognormal
+    lengths: str  # full, uniform, lognormal or ort1400
 
     def __str__(self) -> str:
         layers = f"{self.num_layers}x{self.num_directions}"
@@ -49,10 +50,12 @@ def draw_lengths(kind: str, batch: int, steps: int) -> np.ndarray:
     if kind == "uniform":
         lengths = rng.integers(1, steps + 1, batch)
     elif kind == "lognormal":
-        lengths = np.clip(steps / 4 * rng.lognormal(0.0, 0.6, batch), 1, steps).astype(np.int64)
+        lengths = np.clip(steps / 5 * rng.lognormal(0.0, 0.7, batch), 1, steps).astype(np.int64)
+    elif kind == "ort1400":
+        lengths = np.clip(np.resize(ORT1400, batch), 1, steps)
     else:
-        raise ValueError(f"lengths is {kind!r}, wanted full, uniform or lognormal")
-    lengths[rng.integers(batch)] = steps
+        raise ValueError(f"lengths is {kind!r}, wanted full, uniform, lognormal or ort1400")
+    lengths[lengths.argmax()] = steps
     return lengths
 
 

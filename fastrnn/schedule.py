@@ -69,12 +69,9 @@ def check_lengths(lengths: ArrayLike, num_rows: int, num_steps: int | None) -> N
         Their shape or one of their values is wrong; the message names the row.
     """
     array = np.asarray(lengths)
-    if array.size == 0 and array.dtype == np.float64 and not isinstance(lengths, np.ndarray):
-        array = array.astype(np.int64)  # an empty list has no type of its own
-    if array.dtype.kind not in "iu":
-        if array.dtype == object and array.ndim == 1 and all(type(n) is int for n in array):
-            row = next(i for i, n in enumerate(array) if not -(2**63) <= n < 2**63)
-            raise ValueError(f"lengths[{row}] is {array[row]}, but {_steps(num_steps)}")
+    if array.dtype.kind not in "iu" and isinstance(lengths, list | tuple) and all(type(n) is int for n in lengths):
+        array = np.array(lengths, object)  # empty, or too large for any one integer type: NumPy would take floats
+    elif array.dtype.kind not in "iu":
         raise TypeError(f"lengths is of type {array.dtype}, wanted integers")
     if array.shape != (num_rows,):
         raise ValueError(f"lengths has shape {array.shape}, wanted ({num_rows},): one for each row of x")

@@ -191,8 +191,10 @@ static bool batch_is_valid(const fastrnn_batch *batch, int64_t *total_steps)
         (batch->lengths == NULL) != (batch->batch_sizes == NULL))
         return false;
     if (!batch->lengths) {
+        if (batch->num_rows && batch->num_steps > MOST_ROWS / batch->num_rows)
+            return false;
         *total_steps = batch->num_rows * batch->num_steps;
-        return batch->num_rows == 0 || batch->num_steps <= MOST_ROWS / batch->num_rows;
+        return true;
     }
     if (batch->num_rows == 0 || batch->lengths[0] != batch->num_steps)
         return batch->num_rows == 0 && batch->num_steps == 0;
@@ -219,11 +221,18 @@ typedef struct fr_run {
     fr_workspace workspace;
 } fr_run;
 
+static bool view_is_valid(const fastrnn_view *view, int64_t total_steps, int64_t width)
+{
+    return view->base || view->rows || total_steps == 0 || width == 0;
+}
+
 static fastrnn_status start(fr_run *run, const fastrnn_model *model, const fastrnn_batch *batch,
                             const fastrnn_boundary *boundary, void *memory)
 {
     int64_t total_steps;
-    if (!model || !batch || !memory || !batch_is_valid(batch, &total_steps))
+    if (!model || !batch || !memory || !batch_is_valid(batch, &total_steps) ||
+        !view_is_valid(&batch->x, total_steps, model->input_size) ||
+        !view_is_valid(&batch->y, total_steps, model->output_size))
         return FASTRNN_ERROR_ARGUMENT;
     run->model = model;
     run->batch = batch;

@@ -64,6 +64,18 @@ static char *view_at(const fastrnn_view *view, int64_t row, int64_t time, size_t
     return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
 }
 
+/* Whether the rows alive at steps [first, last) stand one after the other, if each step's own do. */
+static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t last)
+{
+    const fastrnn_view *in = &sequence->in;
+    for (int64_t step = first; step + 1 < last; step++) {
+        const int64_t apart = in->step_offsets ? in->step_offsets[step + 1] - in->step_offsets[step] : 1;
+        if (apart * in->step_stride != fr_batch_size(sequence->batch, step) * sequence->cell->input_size)
+            return false;
+    }
+    return true;
+}
+
 const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride)
 {
     const fastrnn_view *in = &sequence->in;
@@ -72,12 +84,8 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
     const int64_t width = sequence->cell->input_size;
     const int64_t rows = last > first ? fr_batch_size(batch, first) : 0;
     *stride = width;
-    if (!sequence->reverse && !in->rows && rows) {
-        const bool adjacent_rows = in->row_stride == width || rows == 1;
-        const bool adjacent_steps =
-            last - first == 1 || (in->step_offsets ? in->step_stride == width
-                                                   : in->step_stride == rows * width && fr_batch_size(batch, last - 1) == rows);
-        if (adjacent_rows && adjacent_steps)
+    if (!sequence->reverse && !in->rows && rows && width) { /* without inputs, their base may be NULL */
+        if ((in->row_stride == width || rows == 1) && steps_adjoin(sequence, first, last))
             return view_at(in, 0, first, e);
         if (rows == 1 && !in->step_offsets) {
             *stride = in->step_stride;
