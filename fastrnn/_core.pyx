@@ -11,6 +11,8 @@ import sys
 
 import numpy as np
 
+from .arguments import as_array
+
 cnp.import_array()
 
 cdef extern from "Python.h":
@@ -495,7 +497,7 @@ cdef class Stream:
         """
         cdef cnp.npy_intp shape[2]
         if not isinstance(x, np.ndarray):
-            x = np.asarray(x)
+            x = as_array(x, "x")
         cdef cnp.ndarray array = <cnp.ndarray>x
         if cnp.PyArray_TYPE(array) != self.model.type_number:
             raise TypeError(f"x is {x.dtype}, wanted {self.model.dtype}")
@@ -525,12 +527,12 @@ cdef class Stream:
         TypeError, ValueError
             x has another dtype or shape; the stream's state is unchanged.
         """
-        x = np.asarray(x)
-        if x.dtype != self.model.dtype:
+        x = as_array(x, "x")
+        if x.dtype.newbyteorder("=") != self.model.dtype:
             raise TypeError(f"x is {x.dtype}, wanted {self.model.dtype}")
         if x.ndim != 3 or x.shape[0] != self.batch_size or x.shape[2] != self.model.input_size:
             raise ValueError(f"x has shape {x.shape}, wanted ({self.batch_size}, T, {self.model.input_size})")
-        x = np.require(x, self.model.dtype.newbyteorder("="), ["C", "A"])
+        x = np.require(x, self.model.dtype, ["C", "A"])
         y = np.empty((self.batch_size, x.shape[1], self.model.output_size), self.model.dtype)
         self.advance(x, y, x.shape[1], True)
         return y

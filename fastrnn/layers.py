@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, runtime
+from .arguments import as_array, as_integer
 from .importers import pytorch
 from .packed import Packed
 from .schedule import are_full, check_lengths, schedule
@@ -59,6 +59,10 @@ class Layer:
     def __init__(
         self, spec: ModelSpec, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
     ) -> None:
+        if not isinstance(spec, ModelSpec):
+            raise TypeError(
+                f"spec is {type(spec).__name__}, wanted a ModelSpec; from_torch and from_state_dict make one"
+            )
         if spec.kind != self.kind:
             raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
         spec.validate()
@@ -194,7 +198,7 @@ class Layer:
         >>> y.shape, h.shape
         ((2, 5, 1), (1, 2, 1))
         """
-        if past_end not in ("zero", "carry"):
+        if not isinstance(past_end, str) or past_end not in ("zero", "carry"):
             raise ValueError(f"past_end is {past_end!r}, wanted 'zero' or 'carry'")
         if isinstance(x, Packed) or (isinstance(x, list) and not _is_nested_numbers(x)):
             for name, value in (("lengths", lengths), ("out", out)):
@@ -215,11 +219,11 @@ class Layer:
             raise ValueError(
                 "the layer is bidirectional, wanted one direction: a stream has no last step to start from"
             )
-        return open_stream(self, self._model, _integer(batch_size, "batch_size", 0))
+        return open_stream(self, self._model, as_integer(batch_size, "batch_size", 0))
 
     def unroll(self, T: int) -> Unrolled:
         """Lay out the fixed-length path for exactly T steps, for comparison with the packed one."""
-        return Unrolled(self, self._model, _integer(T, "T", 0))
+        return Unrolled(self, self._model, as_integer(T, "T", 0))
 
     def _run_array(
         self,
@@ -288,8 +292,8 @@ class Layer:
         return Packed(y, x.batch_sizes, x.sorted_indices, x.unsorted_indices), self._join_state(hn, cn)
 
     def _check_vectors(self, x: Any, name: str) -> NDArray[Any]:
-        array = np.asarray(x)
-        if array.dtype != self.dtype:
+        array = as_array(x, name)
+        if array.dtype.newbyteorder("=") != self.dtype:
             raise TypeError(f"{name} is {array.dtype}, wanted {self.dtype}")
         return array if array.dtype.isnative and array.flags.aligned else array.astype(self.dtype)
 
@@ -410,7 +414,7 @@ class Unrolled:
         ValueError
             x has another number of steps: a static graph is built for one.
         """
-        shape = np.shape(x)
+        shape = as_array(x, "x").shape
         axis = 1 if len(shape) == 3 and self._layer.batch_first else 0
         if len(shape) in (2, 3) and shape[axis] != self.num_steps:
             raise ValueError(f"x has {shape[axis]} steps, but the layer was unrolled for {self.num_steps}")
@@ -425,7 +429,7 @@ def _choose_dtype(spec: ModelSpec, dtype: DTypeLike | None) -> np.dtype[Any]:
 
 
 def _choose_backend(backend: Backend, dtype: np.dtype[Any], isa: str | None) -> Literal["fused", "blas"]:
-    if backend not in ("auto", "fused", "blas"):
+    if not isinstance(backend, str) or backend not in ("auto", "fused", "blas"):
         raise ValueError(f"backend is {backend!r}, wanted 'auto', 'fused' or 'blas'")
     if backend == "fused" and dtype == np.float64:
         raise ValueError("backend is 'fused' and dtype float64, wanted float32, or backend 'blas'")
@@ -433,16 +437,6 @@ def _choose_backend(backend: Backend, dtype: np.dtype[Any], isa: str | None) -> 
         return backend
     has_vectors = isa is not None or _core.available_isas()[0] != "scalar"
     return "fused" if dtype == np.float32 and has_vectors else "blas"
-
-
-def _integer(value: Any, name: str, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, wanted an integer") from None
-    if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name} is {value!r}, wanted an integer of at least {least}")
-    return number
 
 
 def _is_nested_numbers(x: list[Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import as_array, as_integer
 from .schedule import Schedule, check_lengths, schedule
 
 
@@ -37,7 +38,7 @@ class Packed:
 
     def __post_init__(self) -> None:
         for name in ("data", "batch_sizes", "sorted_indices", "unsorted_indices"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name)))
+            object.__setattr__(self, name, as_array(getattr(self, name), name))
         if self.data.ndim != 2:
             raise ValueError(f"data has shape {self.data.shape}, wanted (sum of lengths, width)")
         for name in ("batch_sizes", "sorted_indices", "unsorted_indices"):
@@ -49,7 +50,7 @@ class Packed:
         if not np.array_equal(np.sort(self.sorted_indices), np.arange(B)):
             raise ValueError(f"sorted_indices is no permutation of 0 to {B - 1}")
         inverse = self.unsorted_indices
-        if len(inverse) != B or not np.array_equal(self.sorted_indices[inverse], np.arange(B)):
+        if len(inverse) != B or not np.array_equal(inverse[self.sorted_indices], np.arange(B)):
             raise ValueError("unsorted_indices is not the inverse of sorted_indices")
         if len(sizes) and (sizes[0] > B or sizes[-1] < 1 or (np.diff(sizes) > 0).any()):
             found = f"goes from {sizes[0]} to {sizes[-1]}"
@@ -89,7 +90,7 @@ def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True) -> Packed:
     >>> packed.data.ravel()
     array([3., 0., 4., 5.])
     """
-    array = np.asarray(x)
+    array = as_array(x, "x")
     if array.ndim != 3:
         raise ValueError(f"x has shape {array.shape}, wanted three dimensions")
     if not batch_first:
@@ -116,12 +117,16 @@ def unpack(
 
     Raises
     ------
-    ValueError
-        total_length is less than the longest row.
+    TypeError, ValueError
+        An argument is of the wrong type, or total_length is less than the longest row.
     """
+    if not isinstance(packed, Packed):
+        raise TypeError(f"packed is {type(packed).__name__}, wanted fastrnn.Packed")
     order = packed.schedule
     longest = len(packed.batch_sizes)
-    T = longest if total_length is None else total_length
+    T = longest if total_length is None else as_integer(total_length, "total_length", 0)
+    if not np.can_cast(as_array(padding_value, "padding_value").dtype, packed.data.dtype, "same_kind"):
+        raise TypeError(f"padding_value is {padding_value!r}, wanted a number that fits {packed.data.dtype}")
     if longest > T:
         raise ValueError(f"total_length is {T}, but the longest sequence has {longest} steps")
     x = np.full((len(order.lengths), T, packed.data.shape[1]), padding_value, packed.data.dtype)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import as_array
+
 
 class Schedule(NamedTuple):
     """A ragged batch in run order: longest row first, so that the rows alive at a step are a prefix.
@@ -48,7 +50,7 @@ def schedule(lengths: NDArray[np.int64]) -> Schedule:
 
 def are_full(lengths: ArrayLike, num_rows: int, num_steps: int) -> bool:
     """Whether these are valid lengths of rows that all have every step: then there is nothing to sort."""
-    array = np.asarray(lengths)
+    array = as_array(lengths, "lengths")
     # Counting in a list takes a microsecond for a hundred rows; each NumPy reduction would take more.
     return array.dtype.kind in "iu" and array.shape == (num_rows,) and array.tolist().count(num_steps) == num_rows
 
@@ -68,7 +70,7 @@ def check_lengths(lengths: ArrayLike, num_rows: int, num_steps: int | None) -> N
     ValueError
         Their shape or one of their values is wrong; the message names the row.
     """
-    array = np.asarray(lengths)
+    array = as_array(lengths, "lengths")
     if array.dtype.kind not in "iu" and isinstance(lengths, list | tuple) and all(type(n) is int for n in lengths):
         array = np.array(lengths, object)  # empty, or too large for any one integer type: NumPy would take floats
     elif array.dtype.kind not in "iu":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import fastrnn
 import numpy as np
+
+import fastrnn
 
 #: Models whose cells take different paths through the engine: name -> (kind, arguments of `cases.random_spec`).
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,12 +1,14 @@
 """A row has the same bits alone, in any batch, in any order, in chunks, beside garbage and on any path."""
 
+import itertools
 from dataclasses import replace
 
-import fastrnn
 import numpy as np
 import pytest
 from bits import MODELS, arrays_of, assert_same_bits, poison, rows_of_state
 from cases import LAYERS, random_batch, random_spec
+
+import fastrnn
 from fastrnn import _core
 
 BEST = _core.available_isas()[0]
@@ -152,10 +154,10 @@ def assert_chunks_equal_whole(layer, rng, spec):
     assert_same_bits((stepped, stream.state), (y, last), f"{layer} in steps")
     cuts = [0, *sorted(rng.integers(0, 7, 3)), 6]
     stream.state = batch.state
-    chunked = np.concatenate([stream.run(batch.x[:, a:b]) for a, b in zip(cuts, cuts[1:], strict=False)], 1)
+    chunked = np.concatenate([stream.run(batch.x[:, a:b]) for a, b in itertools.pairwise(cuts)], 1)
     assert_same_bits((chunked, stream.state), (y, last), f"{layer} cut at {cuts}")
     state, pieces = batch.state, []
-    for a, b in zip(cuts, cuts[1:], strict=False):
+    for a, b in itertools.pairwise(cuts):
         piece, state = layer(batch.x[:, a:b], state)
         pieces.append(piece)
     assert_same_bits((np.concatenate(pieces, 1), state), (y, last), f"{layer} cut at {cuts}")

@@ -275,7 +275,7 @@ fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batc
 {
     fr_run run;
     fastrnn_status status = boundary ? start(&run, model, batch, boundary, workspace) : FASTRNN_ERROR_ARGUMENT;
-    if (status != FASTRNN_OK)
+    if (status != FASTRNN_OK || batch->num_rows == 0)
         return status;
     fr_poll poll = fr_poll_start(batch);
     const unsigned long long mode = fr_fp_flush();
@@ -324,6 +324,8 @@ fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows,
     return FASTRNN_OK;
 }
 
+static bool stream_is_valid(const void *stream) { return stream && (uintptr_t)stream % FR_ALIGNMENT == 0; }
+
 /* The stream's layers in turn: set `state` to the next one. */
 static fr_arena stream_arena(const void *stream)
 {
@@ -336,7 +338,7 @@ fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, 
                                   const fastrnn_boundary *boundary)
 {
     size_t total = 0;
-    if (fastrnn_stream_size(model, num_rows, &total) != FASTRNN_OK || !stream || !boundary)
+    if (fastrnn_stream_size(model, num_rows, &total) != FASTRNN_OK || !stream_is_valid(stream) || !boundary)
         return FASTRNN_ERROR_ARGUMENT;
     memset(stream, 0, total);
     fr_arena arena = stream_arena(stream);
@@ -352,7 +354,7 @@ fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, 
                                   const fastrnn_boundary *boundary)
 {
     size_t total = 0;
-    if (fastrnn_stream_size(model, num_rows, &total) != FASTRNN_OK || !stream || !boundary)
+    if (fastrnn_stream_size(model, num_rows, &total) != FASTRNN_OK || !stream_is_valid(stream) || !boundary)
         return FASTRNN_ERROR_ARGUMENT;
     fr_arena arena = stream_arena(stream);
     const fastrnn_batch now = {.num_rows = num_rows};
@@ -368,10 +370,10 @@ fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, 
 fastrnn_status fastrnn_stream_run(const fastrnn_model *model, const fastrnn_batch *batch, void *stream, void *workspace)
 {
     fr_run run;
-    if (!stream || !model || model->num_directions != 1 || !batch || batch->lengths)
+    if (!stream_is_valid(stream) || !model || model->num_directions != 1 || !batch || batch->lengths)
         return FASTRNN_ERROR_ARGUMENT;
     fastrnn_status status = start(&run, model, batch, NULL, workspace);
-    if (status != FASTRNN_OK)
+    if (status != FASTRNN_OK || batch->num_rows == 0)
         return status;
     fr_stream_header *header = stream;
     fr_poll poll = fr_poll_start(batch);
@@ -418,7 +420,7 @@ fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *plan, const fastrnn_
     if (plan->num_steps == 0) /* no node would carry the initial state over */
         return fastrnn_run(model, batch, boundary, workspace);
     fastrnn_status status = start(&run, model, batch, boundary, workspace);
-    if (status != FASTRNN_OK)
+    if (status != FASTRNN_OK || batch->num_rows == 0)
         return status;
     fr_poll poll = fr_poll_start(batch);
     fr_sequence sequence = {0};

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Builds the C core with tests/capi/test_core.c and embed.c, and runs both.
+#   tests/capi/run.sh [plain | sanitize | neon | all]   (CC names the compiler, gcc by default)
+set -eu
+
+mode=${1:-all}
+case $mode in plain | sanitize | neon | all) ;; *) echo "usage: $0 [plain | sanitize | neon | all]" >&2; exit 2 ;; esac
+cd "$(dirname "$0")/../.."
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -Iinclude"
+
+# As ISA_FLAGS in setup.py says.
+isa_flags() {
+    case $1 in
+        avx2) echo -mavx2 -mfma ;;
+        avx512) echo -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma ;;
+    esac
+}
+
+# make_and_run NAME COMPILER RUNNER REDUCED FLAGS...
+make_and_run() {
+    local name=$1 cc=$2 runner=$3 reduced=$4 out=$build/$1 isas isa source
+    shift 4
+    case $($cc -dumpmachine) in
+        x86_64* | i?86*) isas="scalar scalar_f64 avx2 avx512" ;;
+        aarch64* | arm64*) isas="scalar scalar_f64 neon" ;;
+        *) isas="scalar scalar_f64" ;;
+    esac
+    echo "== $name: $cc $*"
+    mkdir "$out"
+    for isa in $isas; do
+        $cc $warnings "$@" $(isa_flags "$isa") -c "fastrnn/core/kernels/kernels_$isa.c" -o "$out/kernels_$isa.o"
+    done
+    for source in fastrnn/core/*.c; do
+        $cc $warnings "$@" -c "$source" -o "$out/$(basename "$source" .c).o"
+    done
+    $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
+    $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
+    $runner "$out/test_core" $reduced
+    $runner "$out/embed"
+}
+
+cc=${CC:-gcc}
+case $mode in plain | all) make_and_run plain "$cc" "" "" -O3 ;; esac
+case $mode in
+    sanitize | all)
+        export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
+        make_and_run sanitize "$cc" "" "" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+        ;;
+esac
+case $mode in
+    neon | all)
+        if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
+            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced -O3 -static
+        else
+            echo "== neon: NOT RUN, as aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
+        fi
+        ;;
+esac

@@ -1,0 +1,1251 @@
+/* The C core against a naive double implementation, its bit promises, and its answers to wrong arguments.
+ *
+ * Usage: test_core [reduced]. Every array that the core sees is a heap block of exactly its size, and those that it
+ * writes hold a poison pattern before: a sanitizer sees any step outside, a comparison any stray write.
+ *
+ * Tolerance. A pre-activation is a chain of n = inputs + outputs + 2 multiply-adds whose partial sums stay around 1,
+ * as weights are at most 1/sqrt(n); its roundings, each at most u = 2^-24 (float) or 2^-53 (double) and of either
+ * sign, add up to about sqrt(n) u. The activations and the gate arithmetic add at most 8 u. Such weights also halve an
+ * error from step to step, roughly, which doubles it once; the other factor of 2 is reserve:
+ *     4 (sqrt(n) + 8) u * layers * max(1, |expected|)
+ * Each line says how much of it the worst value used.
+ */
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+#include "fastrnn.h"
+
+#define POISON 0xA5
+#define MOST_CELLS 4
+#define MOST_ROWS 13
+#define MOST_STEPS 300
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
+/* ---- Counting, and memory -------------------------------------------------------------------------------------- */
+
+static long passed, failed, group_passed, group_failed;
+static double worst_ratio;
+static char context[256];
+
+static bool check(bool ok, const char *what)
+{
+    ok ? passed++ : failed++;
+    ok ? group_passed++ : group_failed++;
+    if (!ok && group_failed <= 10)
+        printf("  FAILED: %s (%s)\n", what, context);
+    return ok;
+}
+
+static void in_context(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context, sizeof context, format, arguments);
+    va_end(arguments);
+}
+
+static void end_group(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%s ", group_failed ? "FAILED" : "ok    ");
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf(": %ld checks", group_passed + group_failed);
+    if (worst_ratio > 0)
+        printf(", worst error %.3f of the tolerance", worst_ratio);
+    printf("\n");
+    fflush(stdout);
+    group_passed = group_failed = 0;
+    worst_ratio = 0;
+    context[0] = '\0';
+}
+
+static void *block(size_t bytes)
+{
+    void *memory = malloc(bytes ? bytes : 1);
+    if (!memory) {
+        printf("the test is out of memory\n");
+        exit(2);
+    }
+    return memset(memory, POISON, bytes ? bytes : 1);
+}
+
+static bool is_poison(const void *memory, size_t bytes)
+{
+    const unsigned char *byte = memory;
+    for (size_t i = 0; i < bytes; i++)
+        if (byte[i] != POISON)
+            return false;
+    return true;
+}
+
+static uint64_t random_state = 0x9E3779B97F4A7C15u;
+
+static uint64_t random_bits(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state >> 11;
+}
+
+/* In [-1, 1), and a float, so that both element types hold the same value. */
+static double random_value(void) { return (double)((float)(random_bits() % (1 << 23)) / (1 << 22) - 1.0f); }
+
+static size_t size_of(fastrnn_dtype dtype) { return dtype == FASTRNN_FLOAT64 ? sizeof(double) : sizeof(float); }
+
+static double real_at(const void *memory, fastrnn_dtype dtype, int64_t i)
+{
+    return dtype == FASTRNN_FLOAT64 ? ((const double *)memory)[i] : (double)((const float *)memory)[i];
+}
+
+/* The values as the config's type, in a block of exactly their size. */
+static void *reals(const double *values, int64_t count, fastrnn_dtype dtype)
+{
+    void *memory = block((size_t)count * size_of(dtype));
+    for (int64_t i = 0; i < count; i++)
+        if (dtype == FASTRNN_FLOAT64)
+            ((double *)memory)[i] = values[i];
+        else
+            ((float *)memory)[i] = (float)values[i];
+    return memory;
+}
+
+static double *random_values(int64_t count, double bound)
+{
+    double *values = block((size_t)count * sizeof *values);
+    for (int64_t i = 0; i < count; i++)
+        values[i] = (double)(float)(bound * random_value());
+    return values;
+}
+
+/* ---- The naive implementation ---------------------------------------------------------------------------------- */
+
+static const char *const kind_names[] = {"lstm", "gru", "rnn"};
+
+enum { W_IH, W_HH, B_IH, B_HH, W_HR, PEEPHOLE, NUM_TENSORS };
+
+typedef struct net {
+    fastrnn_config config;
+    int64_t G, P, D, num_cells;
+    double *exact[MOST_CELLS][NUM_TENSORS]; /* NULL where the net has no such tensor */
+    void *given[MOST_CELLS][NUM_TENSORS];
+    fastrnn_cell cells[MOST_CELLS];
+} net;
+
+static int64_t input_width(const net *n, int64_t cell) { return cell < n->D ? n->config.input_size : n->D * n->P; }
+
+static fastrnn_cell standard_cell(fastrnn_kind kind)
+{
+    fastrnn_cell cell = {.linear_before_reset = 1};
+    const fastrnn_activation_name standard[][FASTRNN_MAX_ACTIVATIONS] = {
+        {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH, FASTRNN_SIGMOID, FASTRNN_TANH},
+        {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH},
+        {FASTRNN_TANH},
+    };
+    for (int i = 0; i < FASTRNN_MAX_ACTIVATIONS; i++)
+        cell.activations[i].name = standard[kind][i];
+    return cell;
+}
+
+static net net_make(fastrnn_config config, fastrnn_cell options, bool bias, bool peephole)
+{
+    net n = {.config = config, .G = config.kind == FASTRNN_LSTM ? 4 : config.kind == FASTRNN_GRU ? 3 : 1};
+    n.P = config.proj_size ? config.proj_size : config.hidden_size;
+    n.D = config.bidirectional ? 2 : 1;
+    n.num_cells = config.num_layers * n.D;
+    const int64_t H = config.hidden_size;
+    for (int64_t i = 0; i < n.num_cells; i++) {
+        const int64_t I = input_width(&n, i);
+        const int64_t counts[NUM_TENSORS] = {n.G * H * I, n.G * H * n.P, bias ? n.G * H : 0, bias ? n.G * H : 0,
+                                             config.proj_size ? n.P * H : 0, peephole ? 3 * H : 0};
+        for (int j = 0; j < NUM_TENSORS; j++)
+            if (counts[j] || j == W_IH) {
+                n.exact[i][j] = random_values(counts[j], 1 / sqrt(j == W_HR ? (double)H : (double)(I + n.P + 2)));
+                n.given[i][j] = reals(n.exact[i][j], counts[j], config.dtype);
+            }
+        n.cells[i] = options;
+        n.cells[i].weight_ih = n.given[i][W_IH];
+        n.cells[i].weight_hh = n.given[i][W_HH];
+        n.cells[i].bias_ih = n.given[i][B_IH];
+        n.cells[i].bias_hh = n.given[i][B_HH];
+        n.cells[i].weight_hr = n.given[i][W_HR];
+        n.cells[i].peephole = n.given[i][PEEPHOLE];
+    }
+    return n;
+}
+
+static void net_free_given(net *n)
+{
+    for (int64_t i = 0; i < n->num_cells; i++)
+        for (int j = 0; j < NUM_TENSORS; j++) {
+            free(n->given[i][j]);
+            n->given[i][j] = NULL;
+        }
+}
+
+static void net_free(net *n)
+{
+    net_free_given(n);
+    for (int64_t i = 0; i < n->num_cells; i++)
+        for (int j = 0; j < NUM_TENSORS; j++)
+            free(n->exact[i][j]);
+}
+
+static double naive_activation(fastrnn_activation f, double x)
+{
+    switch (f.name) {
+    case FASTRNN_SIGMOID: return 1 / (1 + exp(-x));
+    case FASTRNN_TANH: return tanh(x);
+    case FASTRNN_RELU: return x > 0 ? x : 0;
+    case FASTRNN_HARD_SIGMOID: return fmin(fmax(f.alpha * x + f.beta, 0), 1);
+    case FASTRNN_LEAKY_RELU: return x >= 0 ? x : f.alpha * x;
+    case FASTRNN_ELU: return x >= 0 ? x : f.alpha * expm1(x);
+    case FASTRNN_SOFTSIGN: return x / (1 + fabs(x));
+    case FASTRNN_SOFTPLUS: return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+    case FASTRNN_AFFINE: return f.alpha * x + f.beta;
+    case FASTRNN_SCALED_TANH: return f.alpha * tanh(f.beta * x);
+    case FASTRNN_THRESHOLDED_RELU: return x > f.alpha ? x : 0;
+    default: return x;
+    }
+}
+
+static double clipped(double x, double bound) { return bound > 0 ? fmin(fmax(x, -bound), bound) : x; }
+
+static double dot(const double *a, const double *b, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static double at_or_zero(const double *values, int64_t i) { return values ? values[i] : 0; }
+
+static double peep(const double *weights, int64_t i, double c) { return weights ? weights[i] * c : 0; }
+
+/* One step of one row; h (P) and c (H) are updated. */
+static void naive_step(const net *n, int64_t cell_index, const double *x, double *h, double *c)
+{
+    const int64_t H = n->config.hidden_size, P = n->P, I = input_width(n, cell_index);
+    double *const *w = n->exact[cell_index];
+    const fastrnn_cell *o = &n->cells[cell_index];
+    double *in = block((size_t)(n->G * H) * sizeof(double)), *rec = block((size_t)(n->G * H) * sizeof(double));
+    double *new_h = block((size_t)H * sizeof(double));
+    for (int64_t g = 0; g < n->G * H; g++) {
+        in[g] = dot(w[W_IH] + g * I, x, I) + at_or_zero(w[B_IH], g);
+        rec[g] = dot(w[W_HH] + g * P, h, P) + at_or_zero(w[B_HH], g);
+    }
+#define GATE(index, value) naive_activation(o->activations[index], clipped(value, o->gate_clip))
+    if (n->config.kind == FASTRNN_RNN)
+        for (int64_t u = 0; u < H; u++)
+            new_h[u] = GATE(0, in[u] + rec[u]);
+    if (n->config.kind == FASTRNN_LSTM)
+        for (int64_t u = 0; u < H; u++) {
+            const double i = GATE(0, in[u] + rec[u] + peep(w[PEEPHOLE], u, c[u]));
+            const double forget = GATE(1, in[H + u] + rec[H + u] + peep(w[PEEPHOLE], H + u, c[u]));
+            const double f = o->coupled ? 1 - i : forget;
+            const double g = GATE(2, in[2 * H + u] + rec[2 * H + u]);
+            c[u] = clipped(f * c[u] + i * g, o->cell_clip);
+            const double out = GATE(3, in[3 * H + u] + rec[3 * H + u] + peep(w[PEEPHOLE], 2 * H + u, c[u]));
+            new_h[u] = out * naive_activation(o->activations[4], c[u]);
+        }
+    if (n->config.kind == FASTRNN_GRU) {
+        double *reset_h = block((size_t)H * sizeof(double));
+        for (int64_t u = 0; u < H; u++)
+            reset_h[u] = GATE(0, in[u] + rec[u]) * h[u];
+        for (int64_t u = 0; u < H; u++) {
+            const double r = GATE(0, in[u] + rec[u]), z = GATE(1, in[H + u] + rec[H + u]);
+            const double before = dot(w[W_HH] + (2 * H + u) * H, reset_h, H) + at_or_zero(w[B_HH], 2 * H + u);
+            const double candidate = GATE(2, in[2 * H + u] + (o->linear_before_reset ? r * rec[2 * H + u] : before));
+            new_h[u] = (1 - z) * candidate + z * h[u];
+        }
+        free(reset_h);
+    }
+#undef GATE
+    for (int64_t p = 0; p < P; p++)
+        h[p] = n->config.proj_size ? clipped(dot(w[W_HR] + p * H, new_h, H), o->proj_clip) : new_h[p];
+    free(in);
+    free(rec);
+    free(new_h);
+}
+
+/* ---- Problems: a net, a batch in run order, and what naive arithmetic makes of it ------------------------------- */
+
+typedef struct problem {
+    const net *net;
+    int64_t B, T;
+    bool ragged;
+    int64_t lengths[MOST_ROWS], batch_sizes[MOST_STEPS];
+    double *x;        /* (B, T, I) */
+    double *h0, *c0;  /* (cells, B, P), (cells, B, H) */
+    double *y;        /* (B, T, D*P), zero past a row's end */
+    double *hn, *cn;
+} problem;
+
+static void naive_run(problem *p)
+{
+    const net *n = p->net;
+    const int64_t H = n->config.hidden_size, P = n->P, width = n->D * P;
+    memcpy(p->hn, p->h0, (size_t)(n->num_cells * p->B * P) * sizeof(double));
+    memcpy(p->cn, p->c0, (size_t)(n->num_cells * p->B * H) * sizeof(double));
+    for (int64_t row = 0; row < p->B; row++) {
+        double *in = block((size_t)(p->T * input_width(n, 0)) * sizeof(double));
+        memcpy(in, p->x + row * p->T * input_width(n, 0), (size_t)(p->T * input_width(n, 0)) * sizeof(double));
+        for (int64_t cell = 0; cell < n->num_cells; cell += n->D) {
+            double *out = block((size_t)(p->T * width) * sizeof(double));
+            for (int64_t d = 0; d < n->D; d++)
+                for (int64_t step = 0; step < p->lengths[row]; step++) {
+                    const int64_t time = d ? p->lengths[row] - 1 - step : step, index = (cell + d) * p->B + row;
+                    naive_step(n, cell + d, in + time * input_width(n, cell), p->hn + index * P, p->cn + index * H);
+                    memcpy(out + time * width + d * P, p->hn + index * P, (size_t)P * sizeof(double));
+                }
+            free(in);
+            in = out;
+        }
+        memcpy(p->y + row * p->T * width, in, (size_t)(p->T * width) * sizeof(double));
+        free(in);
+    }
+}
+
+/* Ragged lengths hold the longest, ties, ones and, past four rows, zeros. */
+static problem problem_make(const net *n, int64_t B, int64_t T, bool ragged)
+{
+    problem p = {.net = n, .B = B, .T = T, .ragged = ragged};
+    for (int64_t row = 0; row < B; row++)
+        p.lengths[row] = !ragged || row == 0 ? T : row + 1 == B && B > 4 ? 0 : row + 2 >= B ? 1 : T - row / 2 * T / B;
+    for (int64_t step = 0; step < T; step++) {
+        p.batch_sizes[step] = 0;
+        for (int64_t row = 0; row < B; row++)
+            p.batch_sizes[step] += p.lengths[row] > step;
+    }
+    p.x = random_values(B * T * n->config.input_size, 1);
+    p.h0 = random_values(n->num_cells * B * n->P, 1);
+    p.c0 = random_values(n->num_cells * B * n->config.hidden_size, 1);
+    p.y = block((size_t)(B * T * n->D * n->P) * sizeof(double));
+    p.hn = block((size_t)(n->num_cells * B * n->P) * sizeof(double));
+    p.cn = block((size_t)(n->num_cells * B * n->config.hidden_size) * sizeof(double));
+    naive_run(&p);
+    return p;
+}
+
+static void problem_free(problem *p)
+{
+    free(p->x);
+    free(p->h0);
+    free(p->c0);
+    free(p->y);
+    free(p->hn);
+    free(p->cn);
+}
+
+/* ---- Running the core ------------------------------------------------------------------------------------------ */
+
+typedef enum layout {
+    BATCH_MAJOR,  /* (B, T, width) */
+    TIME_MAJOR,   /* (T, B, width) */
+    OFFSETS,      /* the same, through step_offsets */
+    ROW_POINTERS, /* a block for each row, as long as the row */
+    PACKED,       /* a step holds just the rows alive, through step_offsets */
+    NUM_LAYOUTS
+} layout;
+static const char *const layout_names[] = {"batch-major", "time-major", "offsets", "row pointers", "packed"};
+
+/* The vectors of some rows, somewhere in memory, as a view says. */
+typedef struct vectors {
+    fastrnn_view view;
+    int64_t num_rows, width;
+    size_t bytes, e;
+} vectors;
+
+static vectors vectors_make(layout at, int64_t B, int64_t T, const int64_t *lengths, int64_t width, fastrnn_dtype dtype)
+{
+    vectors v = {.num_rows = B, .width = width, .e = size_of(dtype)};
+    v.bytes = (size_t)(B * T * width) * v.e;
+    v.view.row_stride = at == BATCH_MAJOR ? T * width : width;
+    v.view.step_stride = at == TIME_MAJOR ? B * width : width;
+    int64_t *offsets = NULL;
+    if (at == OFFSETS || at == PACKED)
+        v.view.step_offsets = offsets = block((size_t)T * sizeof *offsets);
+    int64_t total = 0;
+    for (int64_t step = 0; step < T; step++) {
+        if (offsets)
+            offsets[step] = at == PACKED ? total : step * B;
+        for (int64_t row = 0; row < B; row++)
+            total += lengths[row] > step;
+    }
+    if (at == PACKED)
+        v.bytes = (size_t)(total * width) * v.e;
+    if (at == ROW_POINTERS) {
+        void **rows = block((size_t)B * sizeof *rows);
+        for (int64_t row = 0; row < B; row++)
+            rows[row] = block((size_t)(lengths[row] * width) * v.e);
+        v.view.rows = rows;
+    } else {
+        v.view.base = block(v.bytes);
+    }
+    return v;
+}
+
+static void vectors_free(vectors *v)
+{
+    for (int64_t row = 0; v->view.rows && row < v->num_rows; row++)
+        free(v->view.rows[row]);
+    free((void *)(uintptr_t)v->view.rows);
+    free((void *)(uintptr_t)v->view.step_offsets);
+    free(v->view.base);
+}
+
+static void *vector_at(const vectors *v, int64_t row, int64_t time)
+{
+    char *start = v->view.rows ? v->view.rows[row] : (char *)v->view.base + (size_t)(row * v->view.row_stride) * v->e;
+    return start + (size_t)((v->view.step_offsets ? v->view.step_offsets[time] : time) * v->view.step_stride) * v->e;
+}
+
+typedef enum way { RUN, UNROLLED, STREAM } way;
+
+/* What came out, in the problem's layouts and the config's type. */
+typedef struct outcome {
+    void *y, *hn, *cn;
+} outcome;
+
+static void outcome_free(outcome *o)
+{
+    free(o->y);
+    free(o->hn);
+    free(o->cn);
+}
+
+static fastrnn_status stream_chunks(const fastrnn_model *model, const fastrnn_batch *batch,
+                                    const fastrnn_boundary *boundary, const vectors *x, const vectors *y)
+{
+    size_t size = 0;
+    fastrnn_status status = fastrnn_stream_size(model, batch->num_rows, &size);
+    void *stream = aligned_alloc(64, size), *copy = aligned_alloc(64, size);
+    if (!stream || !copy)
+        exit(2);
+    if (!status)
+        status = fastrnn_stream_set(model, batch->num_rows, stream, boundary);
+    int64_t chunk = 1;
+    for (int64_t step = 0; step < batch->num_steps && !status; step += chunk, chunk = chunk % 4 + 1) {
+        fastrnn_batch part = *batch;
+        part.num_steps = chunk = step + chunk > batch->num_steps ? batch->num_steps - step : chunk;
+        part.lengths = part.batch_sizes = NULL;
+        part.x.base = vector_at(x, 0, step);
+        part.y.base = vector_at(y, 0, step);
+        status = fastrnn_workspace_size(model, part.num_rows, part.num_rows * chunk, &size);
+        void *workspace = block(size);
+        if (!status)
+            status = fastrnn_stream_run(model, &part, stream, workspace);
+        free(workspace);
+        fastrnn_stream_size(model, batch->num_rows, &size);
+        memcpy(copy, stream, size); /* go on from a snapshot, elsewhere */
+        memset(stream, POISON, size);
+        void *other = stream;
+        stream = copy;
+        copy = other;
+    }
+    if (!status)
+        status = fastrnn_stream_get(model, batch->num_rows, stream, boundary);
+    free(stream);
+    free(copy);
+    return status;
+}
+
+/* Rows [first, first + count) of the problem as a batch of their own. The longest comes first. */
+static outcome execute(const fastrnn_model *model, const problem *p, int64_t first, int64_t count, way how, layout at)
+{
+    const net *n = p->net;
+    const fastrnn_dtype dtype = n->config.dtype;
+    const size_t e = size_of(dtype);
+    const int64_t T = p->lengths[first], I = n->config.input_size, H = n->config.hidden_size, width = n->D * n->P;
+    const int64_t *lengths = p->lengths + first;
+    vectors x = vectors_make(at, count, T, lengths, I, dtype);
+    vectors y = vectors_make(how == STREAM ? at : (at + 1) % NUM_LAYOUTS, count, T, lengths, width, dtype);
+    int64_t *batch_sizes = block((size_t)T * sizeof *batch_sizes), *indices = block((size_t)count * sizeof *indices);
+    int64_t total = 0;
+    for (int64_t step = 0; step < T; step++) {
+        batch_sizes[step] = 0;
+        for (int64_t row = 0; row < count; row++)
+            if (step < lengths[row]) {
+                batch_sizes[step]++;
+                void *values = reals(p->x + ((first + row) * p->T + step) * I, I, dtype);
+                memcpy(vector_at(&x, row, step), values, (size_t)I * e);
+                free(values);
+            }
+        total += batch_sizes[step];
+    }
+    void *h0 = block((size_t)(n->num_cells * count * n->P) * e), *c0 = block((size_t)(n->num_cells * count * H) * e);
+    outcome o = {.y = block((size_t)(count * T * width) * e), .hn = block((size_t)(n->num_cells * count * n->P) * e),
+                 .cn = block((size_t)(n->num_cells * count * H) * e)};
+    void *hn = block((size_t)(n->num_cells * count * n->P) * e), *cn = block((size_t)(n->num_cells * count * H) * e);
+    for (int64_t row = 0; row < count; row++)
+        indices[row] = (row + 1) % count; /* the caller's order of rows is another one */
+    for (int64_t cell = 0; cell < n->num_cells; cell++)
+        for (int64_t row = 0; row < count; row++) {
+            void *h = reals(p->h0 + (cell * p->B + first + row) * n->P, n->P, dtype);
+            void *c = reals(p->c0 + (cell * p->B + first + row) * H, H, dtype);
+            memcpy((char *)h0 + (size_t)((cell * count + indices[row]) * n->P) * e, h, (size_t)n->P * e);
+            memcpy((char *)c0 + (size_t)((cell * count + indices[row]) * H) * e, c, (size_t)H * e);
+            free(h);
+            free(c);
+        }
+    const bool lstm = n->config.kind == FASTRNN_LSTM;
+    const fastrnn_boundary boundary = {.h0 = h0, .c0 = lstm ? c0 : NULL, .hn = hn, .cn = lstm ? cn : NULL,
+                                       .indices = indices};
+    fastrnn_batch batch = {.num_rows = count, .num_steps = T, .x = x.view, .y = y.view};
+    if (p->ragged && how == RUN) {
+        batch.lengths = lengths;
+        batch.batch_sizes = batch_sizes;
+    }
+    size_t size = 0;
+    check(fastrnn_workspace_size(model, count, total, &size) == FASTRNN_OK, "workspace size");
+    void *workspace = block(size);
+    fastrnn_unrolled *plan = NULL;
+    fastrnn_status status = FASTRNN_OK;
+    if (how == RUN) {
+        status = fastrnn_run(model, &batch, &boundary, workspace);
+    } else if (how == STREAM) {
+        status = stream_chunks(model, &batch, &boundary, &x, &y);
+    } else {
+        status = fastrnn_unrolled_create(model, T, &plan);
+        if (!status)
+            status = fastrnn_unrolled_run(plan, &batch, &boundary, workspace);
+        fastrnn_unrolled_destroy(plan);
+    }
+    check(status == FASTRNN_OK, fastrnn_status_message(status));
+    bool untouched = true;
+    for (int64_t row = 0; row < count; row++)
+        for (int64_t step = 0; step < T; step++) {
+            if (step < lengths[row])
+                memcpy((char *)o.y + (size_t)((row * T + step) * width) * e, vector_at(&y, row, step),
+                       (size_t)width * e);
+            else if (!y.view.rows && y.bytes == (size_t)(count * T * width) * e)
+                untouched &= is_poison(vector_at(&y, row, step), (size_t)width * e);
+        }
+    check(untouched, "nothing is written past a row's end");
+    for (int64_t cell = 0; cell < n->num_cells; cell++)
+        for (int64_t row = 0; row < count; row++) {
+            const int64_t from = cell * count + indices[row], to = cell * count + row;
+            memcpy((char *)o.hn + (size_t)(to * n->P) * e, (char *)hn + (size_t)(from * n->P) * e, (size_t)n->P * e);
+            memcpy((char *)o.cn + (size_t)(to * H) * e, (char *)cn + (size_t)(from * H) * e, (size_t)H * e);
+        }
+    void *const blocks[] = {batch_sizes, indices, h0, c0, hn, cn, workspace};
+    for (int i = 0; i < LENGTH(blocks); i++)
+        free(blocks[i]);
+    vectors_free(&x);
+    vectors_free(&y);
+    return o;
+}
+
+/* ---- Comparisons ----------------------------------------------------------------------------------------------- */
+
+static double tolerance_of(const problem *p)
+{
+    const net *n = p->net;
+    const double unit = n->config.dtype == FASTRNN_FLOAT64 ? 0x1p-53 : 0x1p-24;
+    const int64_t I = input_width(n, 0), inner = n->config.num_layers > 1 ? n->D * n->P : 0;
+    const double terms = (double)((I > inner ? I : inner) + n->P + 2);
+    return 4 * (sqrt(terms) + 8) * unit * (double)n->config.num_layers;
+}
+
+static bool near(const void *found, fastrnn_dtype dtype, int64_t at, const double *expected, int64_t count,
+                 double tolerance)
+{
+    bool ok = true;
+    for (int64_t i = 0; i < count; i++) {
+        const double error = fabs(real_at(found, dtype, at + i) - expected[i]);
+        const double ratio = error / (tolerance * fmax(1, fabs(expected[i])));
+        ok &= ratio <= 1;
+        worst_ratio = fmax(worst_ratio, ratio);
+    }
+    return ok;
+}
+
+static void check_near(const problem *p, const outcome *o)
+{
+    const net *n = p->net;
+    const int64_t width = n->D * n->P, H = n->config.hidden_size;
+    const double tolerance = tolerance_of(p);
+    bool y = true;
+    for (int64_t row = 0; row < p->B; row++)
+        y &= near(o->y, n->config.dtype, row * p->T * width, p->y + row * p->T * width, p->lengths[row] * width,
+                  tolerance);
+    check(y, "y is that of naive arithmetic");
+    check(near(o->hn, n->config.dtype, 0, p->hn, n->num_cells * p->B * n->P, tolerance),
+          "hn is that of naive arithmetic");
+    if (n->config.kind == FASTRNN_LSTM)
+        check(near(o->cn, n->config.dtype, 0, p->cn, n->num_cells * p->B * H, tolerance),
+              "cn is that of naive arithmetic");
+}
+
+/* Rows [first, first + count) of `all` are `part`, bit by bit. */
+static bool same_bits(const problem *p, const outcome *all, const outcome *part, int64_t first, int64_t count)
+{
+    const net *n = p->net;
+    const size_t e = size_of(n->config.dtype);
+    const int64_t width = n->D * n->P, H = n->config.hidden_size, T = p->lengths[first];
+    bool same = true;
+    for (int64_t row = 0; row < count; row++)
+        same &= !memcmp((char *)all->y + (size_t)((first + row) * p->T * width) * e,
+                        (char *)part->y + (size_t)(row * T * width) * e, (size_t)(p->lengths[first + row] * width) * e);
+    for (int64_t cell = 0; cell < n->num_cells; cell++) {
+        const size_t from = (size_t)(cell * p->B + first), to = (size_t)(cell * count);
+        const size_t h = (size_t)n->P * e, c = (size_t)H * e; /* bytes a row */
+        same &= !memcmp((char *)all->hn + from * h, (char *)part->hn + to * h, (size_t)count * h);
+        if (n->config.kind == FASTRNN_LSTM)
+            same &= !memcmp((char *)all->cn + from * c, (char *)part->cn + to * c, (size_t)count * c);
+    }
+    return same;
+}
+
+/* Everything that holds of one problem on one model. */
+static void check_problem(const fastrnn_model *model, const problem *p, layout at)
+{
+    const layout one_row = at == PACKED || at == ROW_POINTERS ? BATCH_MAJOR : TIME_MAJOR;
+    outcome all = execute(model, p, 0, p->B, RUN, at);
+    check_near(p, &all);
+    for (int64_t row = 0; row < p->B; row++) {
+        outcome alone = execute(model, p, row, 1, RUN, (layout)((at + row) % NUM_LAYOUTS));
+        check(same_bits(p, &all, &alone, row, 1), "a row alone has the bits it has in the batch");
+        outcome_free(&alone);
+        if (p->net->D == 2)
+            continue;
+        outcome streamed = execute(model, p, row, 1, STREAM, one_row);
+        check(same_bits(p, &all, &streamed, row, 1), "a stream of chunks has the bits of a run");
+        outcome_free(&streamed);
+    }
+    int64_t ties = 1; /* rows as long as the first */
+    while (ties < p->B && p->lengths[ties] == p->T)
+        ties++;
+    outcome unrolled = execute(model, p, 0, ties, UNROLLED, at);
+    check(same_bits(p, &all, &unrolled, 0, ties), "unrolled has the bits of packed");
+    outcome_free(&unrolled);
+    if (p->net->D == 1) {
+        outcome streamed = execute(model, p, 0, ties, STREAM, one_row);
+        check(same_bits(p, &all, &streamed, 0, ties), "a stream of rows has the bits of a run");
+        outcome_free(&streamed);
+    }
+    outcome_free(&all);
+}
+
+/* Builds the net's model; the weights are freed at once, as a model must not need them any more. */
+static fastrnn_model *model_make(net *n, const char *isa, const fastrnn_blas *blas)
+{
+    for (int64_t i = 0; i < n->num_cells; i++) {
+        const int64_t I = input_width(n, i), H = n->config.hidden_size;
+        const int64_t counts[NUM_TENSORS] = {n->G * H * I, n->G * H * n->P, n->G * H, n->G * H, n->P * H, 3 * H};
+        const void **slots[NUM_TENSORS] = {&n->cells[i].weight_ih, &n->cells[i].weight_hh, &n->cells[i].bias_ih,
+                                           &n->cells[i].bias_hh, &n->cells[i].weight_hr, &n->cells[i].peephole};
+        for (int j = 0; j < NUM_TENSORS; j++)
+            if (n->exact[i][j] && !n->given[i][j])
+                *slots[j] = n->given[i][j] = reals(n->exact[i][j], counts[j], n->config.dtype);
+    }
+    fastrnn_model *model = NULL;
+    const fastrnn_status status = fastrnn_model_create(&n->config, n->cells, isa, blas, &model);
+    check(status == FASTRNN_OK, fastrnn_status_message(status));
+    net_free_given(n);
+    if (!model)
+        exit(2);
+    return model;
+}
+
+/* ---- Groups of checks ------------------------------------------------------------------------------------------ */
+
+typedef struct sweep {
+    const int *sizes, *batches;
+    int num_sizes, num_batches;
+} sweep;
+
+static fastrnn_config config_of(fastrnn_kind kind, int64_t I, int64_t H, int64_t P, int64_t L, int directions)
+{
+    return (fastrnn_config){.kind = kind, .input_size = I, .hidden_size = H, .proj_size = P, .num_layers = L,
+                            .bidirectional = directions == 2};
+}
+
+static void test_sizes(const char *isa, fastrnn_kind kind, sweep s)
+{
+    int turn = 0;
+    for (int i = 0; i < s.num_sizes; i++)
+        for (int j = 0; j < s.num_batches; j++) {
+            const int64_t H = s.sizes[i], I = s.sizes[(i + j + 3) % s.num_sizes], B = s.batches[j];
+            const int64_t P = kind == FASTRNN_LSTM && turn % 3 == 2 ? s.sizes[(i + 2 * j + 1) % s.num_sizes] : 0;
+            const int64_t L = 1 + turn / 2 % 2, D = 1 + turn % 2;
+            net n = net_make(config_of(kind, I, H, P, L, (int)D), standard_cell(kind), turn % 5 != 4, false);
+            if (kind == FASTRNN_RNN && turn % 2)
+                for (int64_t cell = 0; cell < n.num_cells; cell++)
+                    n.cells[cell].activations[0].name = FASTRNN_RELU;
+            problem p = problem_make(&n, B, 5 + turn % 2, turn % 4 != 1);
+            const layout at = (layout)(turn % NUM_LAYOUTS);
+            in_context("%s %s I %d H %d P %d L %d D %d B %d %s", isa, kind_names[kind], (int)I, (int)H, (int)P, (int)L,
+                       (int)D, (int)B, layout_names[at]);
+            fastrnn_model *model = model_make(&n, isa, NULL);
+            check_problem(model, &p, at);
+            fastrnn_model_destroy(model);
+            problem_free(&p);
+            net_free(&n);
+            turn++;
+        }
+    end_group("%s %s: sizes, rows, layers, directions", isa, kind_names[kind]);
+}
+
+/* Long enough for many blocks of projected steps, and for the last block to be another size. */
+static void test_long(const char *isa)
+{
+    const int64_t cases[][4] = {{1, 300, 33, 2}, {13, 61, 33, 2}, {9, 41, 65, 1}, {1, 300, 1, 1}}; /* B T H L */
+    for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+        for (int i = 0; i < LENGTH(cases); i++)
+            for (int ragged = 0; ragged < 2; ragged++) {
+                net n = net_make(config_of((fastrnn_kind)kind, 7, cases[i][2], 0, cases[i][3], 1 + i % 2),
+                                 standard_cell((fastrnn_kind)kind), true, false);
+                problem p = problem_make(&n, cases[i][0], cases[i][1], ragged);
+                for (int at = 0; at < NUM_LAYOUTS; at++) {
+                    in_context("%s %s long case %d ragged %d %s", isa, kind_names[kind], i, ragged, layout_names[at]);
+                    fastrnn_model *model = model_make(&n, isa, NULL);
+                    outcome all = execute(model, &p, 0, p.B, RUN, (layout)at);
+                    check_near(&p, &all);
+                    const way how = n.D == 1 && at < OFFSETS ? STREAM : RUN;
+                    outcome alone = execute(model, &p, p.B / 2, 1, how, (layout)at);
+                    check(same_bits(&p, &all, &alone, p.B / 2, 1), "a row alone has the bits it has in the batch");
+                    outcome unrolled = execute(model, &p, 0, 1, UNROLLED, (layout)at);
+                    check(same_bits(&p, &all, &unrolled, 0, 1), "unrolled has the bits of packed");
+                    outcome_free(&all);
+                    outcome_free(&alone);
+                    outcome_free(&unrolled);
+                    fastrnn_model_destroy(model);
+                }
+                problem_free(&p);
+                net_free(&n);
+            }
+    end_group("%s: long runs in blocks", isa);
+}
+
+/* All change by no more than their argument does, and none jumps: the tolerance rests on that. */
+static const fastrnn_activation smooth[] = {
+    {FASTRNN_SIGMOID, 0, 0},       {FASTRNN_TANH, 0, 0},
+    {FASTRNN_RELU, 0, 0},          {FASTRNN_LINEAR, 0, 0},
+    {FASTRNN_HARD_SIGMOID, 0.2, 0.5}, {FASTRNN_LEAKY_RELU, 0.1, 0},
+    {FASTRNN_ELU, 0.9, 0},         {FASTRNN_SOFTSIGN, 0, 0},
+    {FASTRNN_SOFTPLUS, 0, 0},      {FASTRNN_AFFINE, 0.7, 0.1},
+    {FASTRNN_SCALED_TANH, 0.9, 0.8}, {FASTRNN_THRESHOLDED_RELU, 0, 0},
+};
+
+static void check_options(const char *isa, const fastrnn_blas *blas, fastrnn_config config, fastrnn_cell options,
+                          bool peephole, int64_t B, int turn)
+{
+    net n = net_make(config, options, true, peephole);
+    problem p = problem_make(&n, B, 6, turn % 3 != 0);
+    fastrnn_model *model = model_make(&n, isa, blas);
+    check_problem(model, &p, (layout)(turn % NUM_LAYOUTS));
+    fastrnn_model_destroy(model);
+    problem_free(&p);
+    net_free(&n);
+}
+
+static void option_cases(const char *isa, const fastrnn_blas *blas, fastrnn_dtype dtype, sweep s)
+{
+    int turn = 0;
+    for (int i = 0; i < s.num_sizes; i++)
+        for (int j = 0; j < s.num_batches; j++)
+            for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+                for (int option = 0; option < 8; option++, turn++) {
+                    const bool lstm = kind == FASTRNN_LSTM, all = option == 7;
+                    fastrnn_config config = config_of((fastrnn_kind)kind, 3, s.sizes[i], lstm && turn % 2 ? 2 : 0,
+                                                      1 + turn % 2, 1 + turn / 3 % 2);
+                    config.dtype = dtype;
+                    fastrnn_cell cell = standard_cell((fastrnn_kind)kind);
+                    if (option == 2 || all)
+                        cell.gate_clip = 0.2;
+                    if (option == 3 || all)
+                        cell.cell_clip = 0.3;
+                    if (option == 4 || all)
+                        cell.proj_clip = 0.05;
+                    if (option == 5 || all)
+                        cell.coupled = 1;
+                    if (option == 6 || all)
+                        cell.linear_before_reset = 0;
+                    in_context("%s %s options %d H %d B %d", isa, kind_names[kind], option, s.sizes[i], s.batches[j]);
+                    check_options(isa, blas, config, cell, lstm && (option == 1 || all), s.batches[j], turn);
+                }
+}
+
+static void test_options(const char *isa, sweep s)
+{
+    option_cases(isa, NULL, FASTRNN_FLOAT32, s);
+    end_group("%s: peephole, clips, coupled gates, reset before the product", isa);
+    for (int name = 0; name < LENGTH(smooth); name++)
+        for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+            for (int place = 0; place < (kind == FASTRNN_LSTM ? 5 : kind == FASTRNN_GRU ? 3 : 1); place++) {
+                fastrnn_cell cell = standard_cell((fastrnn_kind)kind);
+                cell.activations[place] = smooth[name];
+                in_context("%s %s activation %d at %d", isa, kind_names[kind], name, place);
+                check_options(isa, NULL, config_of((fastrnn_kind)kind, 4, 17, 0, 1, 1), cell, false, 5, name + place);
+            }
+    end_group("%s: every activation in every place", isa);
+}
+
+static void test_activate(const char *isa)
+{
+    const float points[] = {0.0f, -0.0f, 1e-30f, -1e-30f, 1e-4f, -1e-4f, 0.5f, -0.5f, 1.0f, -1.0f, 3.0f, -3.0f,
+                            9.0f, -9.0f, 20.0f, -20.0f, 88.0f, -88.0f, 1000.0f, -1000.0f, INFINITY, -INFINITY};
+    for (int count = 0; count <= LENGTH(points); count++)
+        for (int name = 0; name < FASTRNN_NUM_ACTIVATIONS; name++) {
+            fastrnn_activation f = smooth[name];
+            if (f.name == FASTRNN_THRESHOLDED_RELU)
+                f.alpha = 0.5; /* the point that stands on the edge is not past it */
+            in_context("%s activation %d, %d values", isa, name, count);
+            float *x = block((size_t)count * sizeof *x), *y = block((size_t)count * sizeof *y);
+            for (int i = 0; i < count; i++)
+                x[i] = points[i];
+            check(fastrnn_activate(isa, f, count, x, y) == FASTRNN_OK, "activate");
+            bool ok = true;
+            for (int i = 0; i < count; i++) {
+                const double expected = naive_activation(f, points[i]);
+                if (isnan(expected)) /* softsign of an infinity */
+                    ok &= isnan(y[i]);
+                else
+                    ok &= y[i] == expected || fabs((double)y[i] - expected) <= 8 * 0x1p-24 * fmax(1, fabs(expected));
+            }
+            check(ok, "within 8 units of the last place of 1");
+            if (count) {
+                x[count - 1] = NAN;
+                fastrnn_activate(isa, f, count, x, y);
+                check(isnan(y[count - 1]), "NaN comes through");
+            }
+            free(x);
+            free(y);
+        }
+    end_group("%s: activations of numbers, infinities and NaN", isa);
+}
+
+/* A Fortran BLAS with integers of one width. Where a sum starts depends on the numbers of rows and
+ * columns in the call, as the order of real ones does: only calls of one shape give a row the same bits. */
+#define DEFINE_GEMM(NAME, REAL, INTEGER)                                                                               \
+    static void NAME(const char *transa, const char *transb, const int64_t *m_, const int64_t *n_, const int64_t *k_,  \
+                     const REAL *alpha, const REAL *a, const int64_t *lda_, const REAL *b, const int64_t *ldb_,        \
+                     const REAL *beta, REAL *c, const int64_t *ldc_)                                                   \
+    {                                                                                                                  \
+        INTEGER m, n, k, lda, ldb, ldc;                                                                                \
+        memcpy(&m, m_, sizeof m), memcpy(&n, n_, sizeof n), memcpy(&k, k_, sizeof k);                                  \
+        memcpy(&lda, lda_, sizeof lda), memcpy(&ldb, ldb_, sizeof ldb), memcpy(&ldc, ldc_, sizeof ldc);                \
+        if (*transa != 'T' || *transb != 'N' || m < 1 || n < 1 || k < 1 || lda < k || ldb < k || ldc < m) {            \
+            check(false, "arguments of gemm");                                                                         \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (INTEGER i = 0; i < m; i++)                                                                                \
+            for (INTEGER j = 0; j < n; j++) {                                                                          \
+                REAL sum = 0;                                                                                          \
+                for (INTEGER l = 0; l < k; l++)                                                                        \
+                    sum += a[i * lda + (l + m + n) % k] * b[j * ldb + (l + m + n) % k];                                \
+                c[j * ldc + i] = *alpha * sum + *beta * c[j * ldc + i];                                                \
+            }                                                                                                          \
+    }
+DEFINE_GEMM(sgemm_lp64, float, int32_t)
+DEFINE_GEMM(dgemm_lp64, double, int32_t)
+DEFINE_GEMM(sgemm_ilp64, float, int64_t)
+DEFINE_GEMM(dgemm_ilp64, double, int64_t)
+
+static void test_blas(const char *isa, const char *name, const fastrnn_blas *blas, sweep s)
+{
+    for (int dtype = FASTRNN_FLOAT32; dtype <= FASTRNN_FLOAT64; dtype++) {
+        option_cases(isa, blas, (fastrnn_dtype)dtype, s);
+        end_group("%s: %s through BLAS with %s integers", isa, dtype == FASTRNN_FLOAT64 ? "float64" : "float32", name);
+    }
+}
+
+/* A model for checks of behaviour. Every step reads the same input and writes the same output: T may be large. */
+typedef struct small {
+    net n;
+    fastrnn_model *model;
+    float *x, *y;
+    void *workspace;
+    fastrnn_batch batch;
+} small;
+
+static small small_make(int64_t T, int64_t H, int directions)
+{
+    const fastrnn_config config = config_of(FASTRNN_LSTM, 3, H, 0, 1, directions);
+    small s = {.n = net_make(config, standard_cell(FASTRNN_LSTM), true, false)};
+    s.model = model_make(&s.n, NULL, NULL);
+    s.x = block(2 * 3 * sizeof(float));
+    s.y = block((size_t)(2 * directions * H) * sizeof(float));
+    for (int i = 0; i < 2 * 3; i++)
+        s.x[i] = (float)random_value();
+    size_t size = 0;
+    fastrnn_workspace_size(s.model, 2, 2 * T, &size);
+    s.workspace = block(size);
+    s.batch = (fastrnn_batch){.num_rows = 2, .num_steps = T, .x = {.base = s.x, .row_stride = 3},
+                              .y = {.base = s.y, .row_stride = directions * H}};
+    return s;
+}
+
+static void small_free(small *s)
+{
+    fastrnn_model_destroy(s->model);
+    net_free(&s->n);
+    free(s->x);
+    free(s->y);
+    free(s->workspace);
+}
+
+static void expect(fastrnn_status found, fastrnn_status wanted, const char *what)
+{
+    if (found != wanted)
+        in_context("found \"%s\", wanted \"%s\"", fastrnn_status_message(found), fastrnn_status_message(wanted));
+    check(found == wanted, what);
+}
+
+static fastrnn_status create(fastrnn_config config, fastrnn_cell cell, const char *isa)
+{
+    fastrnn_model *model = NULL;
+    const fastrnn_cell cells[2] = {cell, cell};
+    const fastrnn_status status = fastrnn_model_create(&config, cells, isa, NULL, &model);
+    if (status != FASTRNN_OK)
+        check(model == NULL, "a failed create leaves the pointer alone");
+    fastrnn_model_destroy(model);
+    return status;
+}
+
+static void test_wrong_models(void)
+{
+    const float weights[64] = {0};
+    const fastrnn_config good = config_of(FASTRNN_LSTM, 2, 2, 0, 1, 1);
+    fastrnn_cell cell = standard_cell(FASTRNN_LSTM);
+    cell.weight_ih = cell.weight_hh = cell.weight_hr = weights;
+    fastrnn_model *model = NULL;
+    expect(create(good, cell, NULL), FASTRNN_OK, "a good model");
+    expect(fastrnn_model_create(NULL, &cell, NULL, NULL, &model), FASTRNN_ERROR_ARGUMENT, "no config");
+    expect(fastrnn_model_create(&good, NULL, NULL, NULL, &model), FASTRNN_ERROR_ARGUMENT, "no cells");
+    expect(fastrnn_model_create(&good, &cell, NULL, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "nowhere to put the model");
+    expect(create(good, cell, "sse9"), FASTRNN_ERROR_ISA, "an unknown instruction set");
+
+#define WRONG_CONFIG(FIELD, VALUE)                                                                                     \
+    do {                                                                                                               \
+        fastrnn_config wrong = good;                                                                                   \
+        wrong.FIELD = VALUE;                                                                                           \
+        expect(create(wrong, cell, NULL), FASTRNN_ERROR_ARGUMENT, #FIELD " = " #VALUE);                                \
+    } while (0)
+    WRONG_CONFIG(kind, (fastrnn_kind)3);
+    WRONG_CONFIG(dtype, (fastrnn_dtype)2);
+    WRONG_CONFIG(input_size, -1);
+    WRONG_CONFIG(hidden_size, 0);
+    WRONG_CONFIG(hidden_size, INT64_MAX);
+    WRONG_CONFIG(proj_size, -1);
+    WRONG_CONFIG(num_layers, 0);
+    WRONG_CONFIG(num_layers, INT64_MAX);
+    fastrnn_config gru = good;
+    gru.kind = FASTRNN_GRU;
+    gru.proj_size = 1;
+    expect(create(gru, cell, NULL), FASTRNN_ERROR_ARGUMENT, "a projected GRU");
+    fastrnn_config float64 = good;
+    float64.dtype = FASTRNN_FLOAT64;
+    expect(create(float64, cell, NULL), FASTRNN_ERROR_BLAS, "float64 without BLAS");
+
+#define WRONG_CELL(FIELD, VALUE)                                                                                       \
+    do {                                                                                                               \
+        fastrnn_cell wrong = cell;                                                                                     \
+        wrong.FIELD = VALUE;                                                                                           \
+        expect(create(good, wrong, NULL), FASTRNN_ERROR_ARGUMENT, #FIELD " = " #VALUE);                                \
+    } while (0)
+    WRONG_CELL(weight_ih, NULL);
+    WRONG_CELL(weight_hh, NULL);
+    WRONG_CELL(cell_clip, -1);
+    WRONG_CELL(gate_clip, NAN);
+    WRONG_CELL(proj_clip, -1);
+    WRONG_CELL(activations[4].name, FASTRNN_NUM_ACTIVATIONS);
+    fastrnn_config projected = good;
+    projected.proj_size = 1;
+    cell.weight_hr = NULL;
+    expect(create(projected, cell, NULL), FASTRNN_ERROR_ARGUMENT, "no projection weights");
+    gru.proj_size = 0;
+    cell.peephole = weights;
+    expect(create(gru, cell, NULL), FASTRNN_ERROR_ARGUMENT, "a GRU with peepholes");
+    cell.peephole = NULL;
+
+    /* Sizes whose product leaves the address range; nothing reads the weights before that is known. */
+    const int64_t most = (int64_t)1 << 22, layers = (int64_t)1 << 16;
+    fastrnn_cell *many = block((size_t)layers * sizeof *many);
+    for (int64_t i = 0; i < layers; i++)
+        many[i] = cell;
+    const fastrnn_config huge = config_of(FASTRNN_LSTM, most, most, 0, layers, 1);
+    expect(fastrnn_model_create(&huge, many, NULL, NULL, &model), FASTRNN_ERROR_SIZE, "a huge model");
+    free(many);
+
+    fastrnn_model_destroy(NULL);
+    fastrnn_unrolled_destroy(NULL);
+    for (int status = FASTRNN_OK; status <= FASTRNN_ERROR_INTERRUPTED + 1; status++)
+        check(fastrnn_status_message((fastrnn_status)status) != NULL, "a message for every status");
+    check(!strcmp(fastrnn_version(), FASTRNN_VERSION), "version");
+    const fastrnn_activation f = {FASTRNN_TANH, 0, 0};
+    float value = 0;
+    expect(fastrnn_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
+    expect(fastrnn_activate(NULL, f, -1, &value, &value), FASTRNN_ERROR_ARGUMENT, "activate: count");
+    expect(fastrnn_activate(NULL, f, 1, NULL, &value), FASTRNN_ERROR_ARGUMENT, "activate: no x");
+    expect(fastrnn_activate(NULL, f, 1, &value, NULL), FASTRNN_ERROR_ARGUMENT, "activate: no y");
+    end_group("wrong models");
+}
+
+static void test_wrong_runs(void)
+{
+    small s = small_make(3, 4, 1), both = small_make(3, 4, 2);
+    const fastrnn_boundary zero = {0};
+    size_t size = 0, stream_bytes = 0;
+    expect(fastrnn_stream_size(s.model, 2, &stream_bytes), FASTRNN_OK, "stream size");
+    void *stream = aligned_alloc(64, stream_bytes);
+    expect(fastrnn_workspace_size(NULL, 1, 1, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no model");
+    expect(fastrnn_workspace_size(s.model, 1, 1, NULL), FASTRNN_ERROR_ARGUMENT, "workspace: no size");
+    expect(fastrnn_workspace_size(s.model, -1, 1, &size), FASTRNN_ERROR_ARGUMENT, "workspace: rows");
+    expect(fastrnn_workspace_size(s.model, 1, -1, &size), FASTRNN_ERROR_ARGUMENT, "workspace: steps");
+    expect(fastrnn_workspace_size(s.model, INT64_MAX, 1, &size), FASTRNN_ERROR_SIZE, "workspace: huge rows");
+    expect(fastrnn_workspace_size(s.model, 1, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "workspace: huge steps");
+    expect(fastrnn_run(s.model, &s.batch, &zero, s.workspace), FASTRNN_OK, "a good run");
+    expect(fastrnn_run(NULL, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no model");
+    expect(fastrnn_run(s.model, NULL, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no batch");
+    expect(fastrnn_run(s.model, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no boundary");
+    expect(fastrnn_run(s.model, &s.batch, &zero, NULL), FASTRNN_ERROR_ARGUMENT, "run: no workspace");
+
+    static const struct {
+        const char *what;
+        int64_t rows, steps, lengths[2], batch_sizes[3];
+    } wrong[] = {
+        {"lengths that increase", 2, 3, {2, 3}, {2, 2, 1}},
+        {"a longest length that is not the number of steps", 2, 3, {2, 2}, {2, 2, 0}},
+        {"a length past the last step", 2, 3, {3, 4}, {2, 2, 2}},
+        {"a negative length", 2, 3, {3, -1}, {1, 1, 1}},
+        {"batch_sizes with a row too many", 2, 3, {3, 1}, {2, 2, 1}},
+        {"batch_sizes with a row too few", 2, 3, {3, 2}, {2, 1, 1}},
+        {"batch_sizes past the rows", 2, 3, {3, 3}, {3, 3, 3}},
+        {"a batch size of zero", 2, 3, {3, 1}, {2, 1, 0}},
+        {"steps without rows", 0, 3, {3, 3}, {0, 0, 0}},
+        {"a negative number of rows", -1, 3, {3, 3}, {2, 2, 2}},
+        {"a negative number of steps", 2, -1, {-1, -1}, {2, 2, 2}},
+    };
+    for (int i = 0; i < LENGTH(wrong); i++) {
+        fastrnn_batch batch = s.batch;
+        batch.num_rows = wrong[i].rows;
+        batch.num_steps = wrong[i].steps;
+        batch.lengths = wrong[i].lengths;
+        batch.batch_sizes = wrong[i].batch_sizes;
+        expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, wrong[i].what);
+    }
+    const int64_t lengths[2] = {3, 1}, batch_sizes[3] = {2, 1, 1};
+    fastrnn_batch batch = s.batch;
+    batch.lengths = lengths;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "lengths without batch_sizes");
+    batch.lengths = NULL;
+    batch.batch_sizes = batch_sizes;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "batch_sizes without lengths");
+    expect(fastrnn_stream_run(s.model, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: batch_sizes");
+    batch.lengths = lengths;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_OK, "a good ragged run");
+    expect(fastrnn_stream_run(s.model, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: lengths");
+    batch = s.batch;
+    batch.num_rows = batch.num_steps = (int64_t)1 << 40;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "huge rows times huge steps");
+    batch = s.batch;
+    batch.x.base = NULL;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no x");
+    batch = s.batch;
+    batch.y.base = NULL;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y");
+
+    expect(fastrnn_stream_size(NULL, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: no model");
+    expect(fastrnn_stream_size(s.model, 1, NULL), FASTRNN_ERROR_ARGUMENT, "stream size: no size");
+    expect(fastrnn_stream_size(s.model, -1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: rows");
+    expect(fastrnn_stream_size(s.model, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "stream size: huge rows");
+    expect(fastrnn_stream_size(both.model, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: two directions");
+    expect(fastrnn_stream_set(s.model, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream set: no stream");
+    expect(fastrnn_stream_set(s.model, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream set: no boundary");
+    expect(fastrnn_stream_set(s.model, 2, stream, &zero), FASTRNN_OK, "stream set");
+    expect(fastrnn_stream_get(s.model, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream get: no stream");
+    expect(fastrnn_stream_get(s.model, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream get: no boundary");
+    expect(fastrnn_stream_run(s.model, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no stream");
+    expect(fastrnn_stream_run(s.model, NULL, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no batch");
+    expect(fastrnn_stream_run(s.model, &s.batch, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream run: no workspace");
+    expect(fastrnn_stream_run(both.model, &both.batch, stream, both.workspace), FASTRNN_ERROR_ARGUMENT,
+           "stream run: two directions");
+    expect(fastrnn_stream_run(s.model, &s.batch, stream, s.workspace), FASTRNN_OK, "a good stream");
+
+    fastrnn_unrolled *plan = NULL;
+    expect(fastrnn_unrolled_create(NULL, 3, &plan), FASTRNN_ERROR_ARGUMENT, "unrolled: no model");
+    expect(fastrnn_unrolled_create(s.model, 3, NULL), FASTRNN_ERROR_ARGUMENT, "unrolled: nowhere to put it");
+    expect(fastrnn_unrolled_create(s.model, -1, &plan), FASTRNN_ERROR_ARGUMENT, "unrolled: steps");
+    expect(fastrnn_unrolled_create(s.model, 2, &plan), FASTRNN_OK, "unrolled");
+    expect(fastrnn_unrolled_run(plan, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "unrolled: other steps");
+    expect(fastrnn_unrolled_run(NULL, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "unrolled: no plan");
+    fastrnn_unrolled_destroy(plan);
+    free(stream);
+    small_free(&s);
+    small_free(&both);
+    end_group("wrong runs");
+}
+
+/* No rows, no steps and no inputs are sizes like others. */
+static void test_empty(const char *isa)
+{
+    const int64_t cases[][3] = {{0, 3, 2}, {2, 0, 2}, {0, 0, 2}, {1, 1, 0}, {5, 1, 0}, {3, 4, 0}}; /* B T I */
+    for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+        for (int i = 0; i < LENGTH(cases); i++)
+            for (int how = RUN; how <= STREAM; how++) {
+                const int64_t B = cases[i][0], T = cases[i][1], H = 5;
+                const int64_t I = cases[i][2];
+                in_context("%s %s B %d T %d I %d way %d", isa, kind_names[kind], (int)B, (int)T, (int)I, how);
+                net n = net_make(config_of((fastrnn_kind)kind, I, H, 0, 1, 1), standard_cell((fastrnn_kind)kind), true,
+                                 false);
+                problem p = problem_make(&n, B, T, false);
+                fastrnn_model *model = model_make(&n, isa, NULL);
+                const bool lstm = kind == FASTRNN_LSTM;
+                void *h0 = reals(p.h0, B * H, FASTRNN_FLOAT32), *c0 = reals(p.c0, B * H, FASTRNN_FLOAT32);
+                outcome o = {.y = block((size_t)(B * T * H) * sizeof(float)),
+                             .hn = block((size_t)(B * H) * sizeof(float)),
+                             .cn = block((size_t)(B * H) * sizeof(float))};
+                void *x = B && T && I ? reals(p.x, B * T * I, FASTRNN_FLOAT32) : NULL;
+                const fastrnn_boundary boundary = {.h0 = h0, .c0 = lstm ? c0 : NULL, .hn = o.hn,
+                                                   .cn = lstm ? o.cn : NULL};
+                const fastrnn_batch batch = {.num_rows = B, .num_steps = T,
+                                             .x = {.base = x, .row_stride = T * I, .step_stride = I},
+                                             .y = {.base = o.y, .row_stride = T * H, .step_stride = H}};
+                size_t size = 0, stream_bytes = 0;
+                fastrnn_workspace_size(model, B, B * T, &size);
+                fastrnn_stream_size(model, B, &stream_bytes);
+                void *workspace = block(size), *stream = aligned_alloc(64, stream_bytes);
+                fastrnn_status status = FASTRNN_OK;
+                if (how == RUN) {
+                    status = fastrnn_run(model, &batch, &boundary, workspace);
+                } else if (how == UNROLLED) {
+                    fastrnn_unrolled *plan = NULL;
+                    status = fastrnn_unrolled_create(model, T, &plan);
+                    if (!status)
+                        status = fastrnn_unrolled_run(plan, &batch, &boundary, workspace);
+                    fastrnn_unrolled_destroy(plan);
+                } else {
+                    status = fastrnn_stream_set(model, B, stream, &boundary);
+                    if (!status)
+                        status = fastrnn_stream_run(model, &batch, stream, workspace);
+                    if (!status)
+                        status = fastrnn_stream_get(model, B, stream, &boundary);
+                }
+                expect(status, FASTRNN_OK, "an empty side");
+                check_near(&p, &o);
+                void *const blocks[] = {h0, c0, x, workspace, stream};
+                for (int j = 0; j < LENGTH(blocks); j++)
+                    free(blocks[j]);
+                outcome_free(&o);
+                fastrnn_model_destroy(model);
+                problem_free(&p);
+                net_free(&n);
+            }
+    end_group("%s: no rows, no steps, no inputs", isa);
+}
+
+static int stop_at_zero(void *calls_left) { return (*(int *)calls_left)-- == 0; }
+
+/* The control bits: rounding, traps, flushing. Sticky exception flags are nobody's. */
+static unsigned long long floating_mode(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    return _mm_getcsr() & ~0x3Fu;
+#elif defined(__aarch64__)
+    unsigned long long mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+static void set_floating_mode(unsigned long long mode)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    _mm_setcsr((unsigned)mode);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+#else
+    (void)mode;
+#endif
+}
+
+#if defined(__aarch64__)
+#define ROUND_UP (1u << 22)
+#else
+#define ROUND_UP (1u << 14)
+#endif
+
+/* A run long enough for the clock ends when asked, and every way out gives the caller's floating-point mode back. */
+static void test_interruption(unsigned long long usual)
+{
+    const fastrnn_boundary zero = {0};
+    for (int stops = 0; stops < 2; stops++) {
+        small s = small_make(stops ? 1 << 20 : 500, 64, 1);
+        size_t stream_bytes = 0;
+        fastrnn_stream_size(s.model, 2, &stream_bytes);
+        void *stream = aligned_alloc(64, stream_bytes);
+        fastrnn_stream_set(s.model, 2, stream, &zero);
+        fastrnn_unrolled *plan = NULL;
+        expect(fastrnn_unrolled_create(s.model, s.batch.num_steps, &plan), FASTRNN_OK, "unrolled");
+        for (int rounding = 0; rounding < 2; rounding++)
+            for (int how = RUN; how <= STREAM; how++) {
+                int calls_left = stops ? 0 : -1;
+                s.batch.interrupted = stop_at_zero;
+                s.batch.interrupted_context = &calls_left;
+                const unsigned long long mode = rounding ? usual | ROUND_UP : usual;
+                set_floating_mode(mode);
+                fastrnn_status status;
+                if (how == RUN)
+                    status = fastrnn_run(s.model, &s.batch, &zero, s.workspace);
+                else if (how == UNROLLED)
+                    status = fastrnn_unrolled_run(plan, &s.batch, &zero, s.workspace);
+                else
+                    status = fastrnn_stream_run(s.model, &s.batch, stream, s.workspace);
+                const unsigned long long after = floating_mode();
+                set_floating_mode(usual);
+                in_context("way %d, stops %d, rounding %d", how, stops, rounding);
+                expect(status, stops ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK, "a run ends early just when asked");
+                check(after == mode, "the caller's floating-point mode comes back");
+            }
+        fastrnn_unrolled_destroy(plan);
+        free(stream);
+        small_free(&s);
+    }
+    end_group("interruption, and the floating-point mode");
+}
+
+int main(int argc, char **argv)
+{
+    static const int all_sizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65}, few_sizes[] = {1, 3, 4, 5, 9, 17};
+    static const int all_batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}, few_batches[] = {1, 2, 5, 7, 13};
+    static const int option_sizes[] = {1, 5, 17}, option_batches[] = {1, 9, 5};
+    static const fastrnn_blas lp64 = {sgemm_lp64, dgemm_lp64}, ilp64 = {sgemm_ilp64, dgemm_ilp64};
+    const unsigned long long usual = floating_mode(); /* before the core can have changed it */
+    const bool reduced = argc > 1 && !strcmp(argv[1], "reduced");
+    const sweep all = {all_sizes, all_batches, LENGTH(all_sizes), LENGTH(all_batches)};
+    const sweep few = {few_sizes, few_batches, LENGTH(few_sizes), LENGTH(few_batches)};
+    const sweep options = {option_sizes, option_batches, LENGTH(option_sizes), LENGTH(option_batches)};
+    const sweep few_options = {option_sizes + 1, option_batches, 1, 2};
+    const char *isa;
+    for (size_t i = 0; (isa = fastrnn_isa(i)) != NULL; i++) {
+        for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+            test_sizes(isa, (fastrnn_kind)kind, reduced ? few : all);
+        test_options(isa, reduced ? few_options : options);
+        test_activate(isa);
+        test_empty(isa);
+        if (!reduced)
+            test_long(isa);
+        test_blas(isa, "32-bit", &lp64, few_options);
+        test_blas(isa, "64-bit", &ilp64, few_options);
+    }
+    test_wrong_models();
+    test_wrong_runs();
+    test_interruption(usual);
+    printf("%ld passed, %ld failed\n", passed, failed);
+    return failed != 0;
+}

@@ -1,0 +1,153 @@
+"""Packing and unpacking, and what a Packed must be."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bits import assert_same_bits
+
+import fastrnn
+from fastrnn import Packed, pack, unpack
+
+RAGGED = [[3], [0], [0, 0], [4, 4, 4], [1, 4, 2], [4, 0, 1, 0, 3], [2, 2, 0]]
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", ">f4"])
+@pytest.mark.parametrize("lengths", RAGGED, ids=str)
+def test_round_trip(rng, lengths, dtype, batch_first):
+    x = (100 * rng.standard_normal((len(lengths), 5, 3))).astype(dtype)
+    given = x if batch_first else x.swapaxes(0, 1)
+    packed = pack(given, lengths, batch_first)
+    assert packed.data.shape == (sum(lengths), 3) and packed.data.dtype == x.dtype
+    assert packed.lengths.tolist() == lengths
+    found, found_lengths = unpack(packed, batch_first, total_length=5, padding_value=7)
+    assert found_lengths.tolist() == lengths
+    for row, length in enumerate(lengths):
+        x[row, length:] = 7
+    assert_same_bits(found, x if batch_first else x.swapaxes(0, 1))
+
+
+def test_shortest_result_by_default(rng):
+    x = rng.standard_normal((2, 9, 3))
+    assert unpack(pack(x, [4, 2]))[0].shape == (2, 4, 3)
+    assert unpack(pack(x, [0, 0]))[0].shape == (2, 0, 3)
+    assert unpack(pack(x[:0], []))[0].shape == (0, 0, 3)
+
+
+def test_the_order_of_the_data():
+    x = np.array([[10, 11, 12], [20, 21, 22], [30, 31, 32]], float)[..., None]
+    packed = pack(x, [1, 3, 2])
+    assert packed.data.ravel().tolist() == [20, 30, 10, 21, 31, 22]
+    assert packed.batch_sizes.tolist() == [3, 2, 1]
+    assert packed.sorted_indices.tolist() == [1, 2, 0]
+    assert packed.unsorted_indices.tolist() == [2, 0, 1]
+
+
+def test_padding_is_not_packed():
+    x = np.full((2, 4, 1), np.nan)
+    x[0, :2] = x[1, :1] = 1
+    assert np.isfinite(pack(x, [2, 1]).data).all()
+
+
+def test_equals_torch(rng):
+    torch = pytest.importorskip("torch")
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    for _ in range(50):
+        B, T = rng.integers(1, 9, 2)
+        lengths = rng.integers(1, T + 1, B)
+        x = rng.standard_normal((B, T, 3))
+        theirs = pack_padded_sequence(torch.from_numpy(x), torch.from_numpy(lengths), True, enforce_sorted=False)
+        ours = pack(x, lengths)
+        assert_same_bits(ours.data, theirs.data.numpy())
+        assert_same_bits(ours.batch_sizes, theirs.batch_sizes.numpy())
+        padded, padded_lengths = pad_packed_sequence(theirs, True, padding_value=3.5)
+        assert_same_bits(unpack(ours, padding_value=3.5), (padded.numpy(), padded_lengths.numpy()))
+        order = theirs.sorted_indices.numpy(), theirs.unsorted_indices.numpy()
+        adopted = Packed(theirs.data.numpy(), theirs.batch_sizes.numpy(), *order)
+        assert_same_bits(unpack(adopted, padding_value=3.5)[0], padded.numpy())
+
+
+GOOD = {
+    "data": np.zeros((4, 2), np.float32),
+    "batch_sizes": np.array([3, 1]),
+    "sorted_indices": np.array([2, 0, 1, 3]),
+    "unsorted_indices": np.array([1, 2, 0, 3]),
+}
+
+
+def test_parts_that_fit():
+    assert Packed(**GOOD).lengths.tolist() == [1, 1, 2, 0]
+    assert Packed(**{name: part.tolist() for name, part in GOOD.items()}).lengths.tolist() == [1, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("part", "bad", "error", "message"),
+    [
+        ("data", np.zeros(4), ValueError, "data has shape"),
+        ("data", np.zeros((3, 2)), ValueError, "data has 3 steps, but batch_sizes adds up to 4"),
+        ("batch_sizes", [1, 3], ValueError, "batch_sizes"),
+        ("batch_sizes", [3, 1, 0], ValueError, "batch_sizes"),
+        ("batch_sizes", [4, -2, 2], ValueError, "batch_sizes"),
+        ("batch_sizes", [5, -1], ValueError, "batch_sizes"),
+        ("batch_sizes", [5], ValueError, "batch_sizes"),
+        ("batch_sizes", [[3, 1]], TypeError, "batch_sizes is"),
+        ("batch_sizes", [3.0, 1.0], TypeError, "batch_sizes is float64"),
+        ("batch_sizes", np.array([2**63, 1], np.uint64), ValueError, "batch_sizes"),
+        ("sorted_indices", [0, 0, 1, 3], ValueError, "sorted_indices"),
+        ("sorted_indices", [1, 2, 3, 4], ValueError, "sorted_indices"),
+        ("sorted_indices", [-1, 0, 1, 2], ValueError, "sorted_indices"),
+        ("sorted_indices", None, TypeError, "sorted_indices"),
+        ("unsorted_indices", [0, 1, 2, 3], ValueError, "unsorted_indices"),
+        ("unsorted_indices", [1, 2, 0], ValueError, "unsorted_indices"),
+        ("unsorted_indices", [1, 2, 0, 4], ValueError, "unsorted_indices"),
+        ("unsorted_indices", [1, 2, 0, -1], ValueError, "unsorted_indices"),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit(part, bad, error, message):
+    with pytest.raises(error, match=message):
+        Packed(**{**GOOD, part: bad})
+
+
+def test_pack_refuses():
+    x = np.zeros((2, 4, 3))
+    for bad in (x[0], x[None], np.float64(0)):
+        with pytest.raises(ValueError, match="x has shape"):
+            pack(bad, [1, 2])
+    for lengths, error in (([1, 5], ValueError), ([1, -1], ValueError), ([1], ValueError), ([1.0, 2.0], TypeError)):
+        with pytest.raises(error, match="lengths"):
+            pack(x, lengths)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("total_length", 2), ("total_length", -1), ("total_length", 3.5), ("total_length", "9"), ("padding_value", "x")],
+)
+def test_unpack_refuses(name, bad):
+    packed = pack(np.zeros((2, 4, 3)), [1, 3])
+    with pytest.raises((TypeError, ValueError), match=name):
+        unpack(packed, **{name: bad})
+
+
+@pytest.mark.parametrize("bad", [None, "text", np.zeros((2, 3)), (1, 2)])
+def test_unpack_wants_packed(bad):
+    with pytest.raises(TypeError, match="packed"):
+        unpack(bad)
+
+
+def test_immutable():
+    packed = pack(np.zeros((2, 4, 3)), [1, 3])
+    with pytest.raises(AttributeError):
+        packed.data = None
+    assert replace(packed, data=packed.data + 1).data.all()
+
+
+@pytest.mark.parametrize(("name", "value"), [("lengths", [1, 2]), ("out", np.zeros((2, 2, 3), np.float32))])
+def test_packed_and_lists_bring_their_own(name, value):
+    layer = fastrnn.RNN.from_state_dict({"weight_ih_l0": np.eye(3, dtype="f4"), "weight_hh_l0": np.eye(3, dtype="f4")})
+    x = np.zeros((2, 2, 3), np.float32)
+    for form in (pack(x, [1, 2]), [x[0], x[1]]):
+        with pytest.raises(TypeError, match=f"{name} is given"):
+            layer(form, **{name: value})

@@ -1,0 +1,222 @@
+"""Live streams: steps and runs, states, snapshots, refusals, threads."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bits import MODELS, assert_same_bits, rows_of_state
+from cases import LAYERS, random_batch, random_spec
+
+import fastrnn
+
+
+@pytest.fixture(params=MODELS)
+def spec(request, rng):
+    kind, options = MODELS[request.param]
+    return random_spec(rng, kind, 3, 5, 2, **options)
+
+
+@pytest.fixture
+def layer(spec):
+    return LAYERS[spec.kind](spec)
+
+
+def steps_of(rng, spec, rows, steps=6):
+    """x (rows, steps, I) and a state."""
+    batch = random_batch(rng, spec, (steps,) * rows)
+    return batch.x if rows else np.zeros((0, steps, spec.input_size), np.float32), batch.state
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_steps_and_runs_equal_the_layer(rng, layer, spec, rows):
+    x, state = steps_of(rng, spec, rows)
+    y, last = layer(x, state)
+    stream = layer.stream(rows)
+    assert stream.batch_size == rows
+    stream.state = state
+    stepped = [stream.step(x[:, t]) for t in range(3)]
+    assert all(step.shape == (rows, layer.output_size) for step in stepped)
+    rest = stream.run(x[:, 3:])
+    assert_same_bits(np.concatenate([np.stack(stepped, 1), rest], 1), y)
+    assert_same_bits(stream.state, last)
+
+
+def test_a_new_stream_is_zero_and_reset_returns_there(rng, layer, spec):
+    x, _ = steps_of(rng, spec, 2)
+    stream = layer.stream(2)
+    zeros = stream.state
+    assert not any(np.any(part) for part in (zeros if spec.kind == "lstm" else (zeros,)))
+    wanted = stream.run(x)
+    stream.reset()
+    assert_same_bits(stream.state, zeros)
+    assert_same_bits(stream.run(x), wanted)
+
+
+def test_state_is_a_copy(rng, layer, spec):
+    x, state = steps_of(rng, spec, 2)
+    stream = layer.stream(2)
+    stream.state = state
+    assert_same_bits(stream.state, state)
+    assert isinstance(stream.state, fastrnn.State if spec.kind == "lstm" else np.ndarray)
+    wanted = layer(x, state)[0]
+    for part in (*stream.state, *state) if spec.kind == "lstm" else (stream.state, state):
+        part[...] = np.nan
+    assert_same_bits(stream.run(x), wanted)
+
+
+def test_none_as_state_is_zero(rng, layer, spec):
+    stream = layer.stream(2)
+    _, stream.state = steps_of(rng, spec, 2)
+    stream.state = None
+    assert_same_bits(stream.state, layer.stream(2).state)
+
+
+def test_a_state_continues_in_a_layer_and_back(rng, layer, spec):
+    x, _ = steps_of(rng, spec, 2)
+    stream = layer.stream(2)
+    wanted, last = layer(x)
+    stream.run(x[:, :2])
+    y, stream.state = layer(x[:, 2:4], stream.state)
+    assert_same_bits(y, wanted[:, 2:4])
+    assert_same_bits(stream.run(x[:, 4:]), wanted[:, 4:])
+    assert_same_bits(stream.state, last)
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_snapshot_and_restore(rng, layer, spec, cut):
+    x, _ = steps_of(rng, spec, 2)
+    stream = layer.stream(2)
+    stream.run(x[:, :cut])
+    snapshot, state = stream.snapshot(), stream.state
+    assert isinstance(snapshot, bytes)
+    wanted = stream.run(x[:, cut:])
+    for other in (stream, layer.stream(2), LAYERS[spec.kind](spec).stream(2)):
+        other.restore(snapshot)
+        assert_same_bits(other.state, state)
+        assert_same_bits(other.run(x[:, cut:]), wanted)
+    stream.restore(snapshot)
+    assert stream.snapshot() == snapshot
+
+
+@pytest.mark.parametrize("bad", [b"", b"short", None, "text", 3])
+def test_a_bad_snapshot_is_refused(layer, bad):
+    stream = layer.stream()
+    before = stream.snapshot()
+    with pytest.raises((TypeError, ValueError), match="snapshot"):
+        stream.restore(bad)
+    with pytest.raises(ValueError, match="snapshot"):
+        stream.restore(layer.stream(100).snapshot())
+    assert stream.snapshot() == before
+
+
+@pytest.mark.parametrize("byte", [0, 1, 0x7F, 0xFF])
+def test_a_forged_snapshot_does_no_harm(layer, byte):
+    stream = layer.stream(5)
+    size = len(stream.snapshot())
+    try:
+        stream.restore(bytes([byte]) * size)
+    except ValueError as error:
+        assert "snapshot" in str(error)
+    stream.run(np.zeros((5, 3, 3), np.float32))
+    stream.reset()
+    x = np.ones((5, 2, 3), np.float32)
+    assert_same_bits(stream.run(x), layer(x)[0])
+
+
+def test_bad_input_leaves_the_state_unchanged(rng, layer, spec):
+    x, state = steps_of(rng, spec, 2)
+    stream = layer.stream(2)
+    stream.state = state
+    before = stream.snapshot()
+    for bad, error in (
+        (x[:, 0].astype(np.float64), TypeError),
+        (x[:1, 0], ValueError),
+        (x[:, 0, :2], ValueError),
+        (x[0, 0], ValueError),
+        (x, ValueError),
+        (None, TypeError),
+        ("text", TypeError),
+    ):
+        with pytest.raises(error, match="x "):
+            stream.step(bad)
+    for bad, error in (
+        (x.astype(np.float16), TypeError),
+        (x[:1], ValueError),
+        (x[..., :2], ValueError),
+        (x[:, 0], ValueError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error, match="x "):
+            stream.run(bad)
+    h = state[0] if spec.kind == "lstm" else state
+    for bad in (h[:, :1], h.astype(np.float64), "text", (h, h, h)):
+        with pytest.raises((TypeError, ValueError), match="state"):
+            stream.state = bad
+    assert stream.snapshot() == before
+    assert_same_bits(stream.run(x), layer(x, state)[0])
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_bidirectional_layers_do_not_stream(rng, kind):
+    layer = LAYERS[kind](random_spec(rng, kind, 3, 5, 1, True))
+    with pytest.raises(ValueError, match="bidirectional"):
+        layer.stream()
+
+
+def test_time_major_layers_stream_alike(rng, layer, spec):
+    """A stream is (B, T, I) whatever batch_first says."""
+    x, _ = steps_of(rng, spec, 2)
+    assert_same_bits(LAYERS[spec.kind](replace(spec, batch_first=False)).stream(2).run(x), layer.stream(2).run(x))
+
+
+def test_streams_of_one_layer_are_independent(rng, layer, spec):
+    x, _ = steps_of(rng, spec, 4)
+    streams = [layer.stream() for _ in range(4)]
+    found = [[stream.step(x[row : row + 1, t]) for row, stream in enumerate(streams)] for t in range(6)]
+    assert_same_bits(np.stack([np.concatenate(step) for step in found], 1), layer(x)[0])
+
+
+def test_many_threads_with_a_stream_each(rng, layer, spec):
+    x, state = steps_of(rng, spec, 4, 200)
+    wanted, _ = layer(x, state)
+    results = {}
+
+    def work(row):
+        stream = layer.stream()
+        stream.state = rows_of_state(state, [row])
+        results[row] = np.stack([stream.step(x[row : row + 1, t]) for t in range(200)], 1)
+
+    run_threads(work, range(4))
+    for row in range(4):
+        assert_same_bits(results[row], wanted[row : row + 1])
+
+
+def test_two_threads_on_one_stream(rng):
+    """Calls at the same time are right or refused; refused calls leave no mark."""
+    spec = random_spec(rng, "lstm", 8, 64)
+    layer = fastrnn.LSTM(spec)
+    stream = layer.stream(4)
+    chunk = rng.standard_normal((4, 50, 8)).astype(np.float32)
+    done, refused = [], []
+
+    def work(_):
+        for _ in range(30):
+            try:
+                done.append(stream.run(chunk))
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    run_threads(work, range(2))
+    assert len(done) + len(refused) == 60 and done
+    assert all("in use" in message for message in refused)
+    _, last = layer(np.tile(chunk, (1, len(done), 1)))
+    assert_same_bits(stream.state, last)
+
+
+def run_threads(work, arguments):
+    threads = [threading.Thread(target=work, args=(argument,)) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
