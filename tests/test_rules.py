@@ -521,13 +521,12 @@ def test_rule_25_layer_dropped_while_in_use(rng, kind):
     threads = [threading.Thread(target=lambda call: results.append(call(x)[0]), args=(layer,)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    del layer, threads
+    del layer  # a thread lets go of its arguments when its call ends
     gc.collect()
     assert_same_bits(stream.run(x), wanted)
     assert_same_bits(fixed(x)[0], wanted)
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join()
+    for thread in threads:
+        thread.join()
     assert len(results) == 4
     for result in results:
         assert_same_bits(result, wanted)
