@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False
 """The door to the C core: check, view, call without the GIL, status to exception."""
 
 cimport numpy as cnp
@@ -321,7 +321,7 @@ cdef class Model:
         return workspace
 
     cdef void give_back(self, Workspace workspace):
-        if workspace.size <= 1 << 24 and len(self.spare) < 4:  # keep a few megabytes, not a rare giant
+        if workspace.size <= 1 << 22 and len(self.spare) < 4:  # keep a few megabytes, not a rare giant
             self.spare.append(workspace)
 
     def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled plan=None):
@@ -376,7 +376,7 @@ cdef class Unrolled:
     cdef Model owner
     cdef readonly int64_t num_steps
 
-    def __cinit__(self, Model model, int64_t num_steps):
+    def __cinit__(self, Model model not None, int64_t num_steps):
         self.owner = model
         self.num_steps = num_steps
         raise_status(fastrnn_unrolled_create(model.model, num_steps, &self.plan))
@@ -396,7 +396,7 @@ cdef class Stream:
     cdef int64_t most_steps  # that the workspace has room for
     cdef bint busy
 
-    def __cinit__(self, Model model, int64_t batch_size):
+    def __cinit__(self, Model model not None, int64_t batch_size):
         self.model = model
         self.batch_size = batch_size
         raise_status(fastrnn_stream_size(model.model, batch_size, &self.size))
@@ -411,8 +411,18 @@ cdef class Stream:
     def __dealloc__(self):
         free(self.block)
 
-    def set_state(self, h, c):
+    cdef int check_state(self, cnp.ndarray array, str name, int64_t width, bint writes) except -1:
+        if array is not None and (cnp.PyArray_TYPE(array) != self.model.type_number or not cnp.PyArray_ISCARRAY_RO(array)
+                                  or (writes and not cnp.PyArray_ISWRITEABLE(array))
+                                  or cnp.PyArray_SIZE(array) != self.model.num_layers * self.batch_size * width):
+            raise ValueError(f"{name} is {(<object>array).dtype} of shape {(<object>array).shape}, wanted a C-contiguous {self.model.dtype} "
+                             f"array of shape ({self.model.num_layers}, {self.batch_size}, {width})")
+        return 0
+
+    def set_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
+        self.check_state(h, "h", self.model.output_size, False)
+        self.check_state(c, "c", self.model.hidden_size, False)
         self.claim()
         boundary.h0, boundary.c0 = address(h), address(c)
         boundary.hn = boundary.cn = NULL
@@ -421,8 +431,10 @@ cdef class Stream:
         self.busy = False
         raise_status(status)
 
-    def get_state(self, h, c):
+    def get_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
+        self.check_state(h, "h", self.model.output_size, True)
+        self.check_state(c, "c", self.model.hidden_size, True)
         self.claim()
         boundary.h0 = boundary.c0 = NULL
         boundary.hn, boundary.cn = <void *>address(h), <void *>address(c)
@@ -444,6 +456,7 @@ cdef class Stream:
         cdef size_t size
         cdef void *before = NULL
         cdef int64_t width = self.model.output_size
+        cdef double work
         self.claim()
         try:
             if num_steps > self.most_steps:
@@ -465,7 +478,9 @@ cdef class Stream:
                     raise MemoryError(f"no memory for {self.size} bytes of state")
                 memcpy(before, self.state, self.size)
                 batch.interrupted = check_signals
-            if num_steps * self.batch_size * self.model.hidden_size * self.model.hidden_size < 1 << 14:
+            work = <double>num_steps * self.batch_size * self.model.num_layers * self.model.hidden_size
+            work *= self.model.input_size + self.model.hidden_size  # a gate's multiply-adds
+            if work < 1 << 15:
                 # a few microseconds: giving the GIL away and waiting for it again could cost more
                 status = fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory)
             else:

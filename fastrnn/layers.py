@@ -19,6 +19,8 @@ from .streams import Stream, open_stream
 Backend = Literal["auto", "fused", "blas"]
 PastEnd = Literal["zero", "carry"]
 
+MOST_UNROLLED = 1 << 24  # steps; a plan of them takes hundreds of megabytes a layer
+
 
 class State(NamedTuple):
     """The LSTM's state: h (L*D, B, P) and c (L*D, B, H)."""
@@ -41,7 +43,8 @@ class Layer:
         The weights and options; ``from_torch`` and ``from_state_dict`` make one.
     backend : {"auto", "fused", "blas"}
         "fused": products and gates together on prepacked weights; float32. "blas": products through
-        SciPy's BLAS. "auto": fused for float32 wherever there is a vector kernel.
+        SciPy's BLAS. "auto": fused for float32 wherever there is a vector kernel, or where an
+        instruction set is named.
     dtype : float32, float64 or None
         What to compute in; None takes the weights'. float64 runs through BLAS.
     isa : str or None
@@ -97,6 +100,16 @@ class Layer:
             self.backend == "blas",
         )
         self.isa = self._model.isa if self.backend == "fused" else None
+        self._frozen = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, during construction only: outputs are laid out by what the engine was built with."""
+        if getattr(self, "_frozen", False):
+            raise AttributeError(f"{name} cannot be set: a layer is immutable")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} cannot be deleted: a layer is immutable")
 
     @classmethod
     def from_torch(cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None) -> Self:
@@ -170,14 +183,14 @@ class Layer:
         Parameters
         ----------
         x : (B, T, I) array, (T, B, I) if not batch_first; (T, I) for one sequence; a list of (T_i, I); Packed
-            Of the layer's dtype. Any strides; padding is never read.
+            Of the layer's dtype. Any strides (a last axis that is not adjacent costs a copy); padding changes nothing.
         state : initial state, None for zeros
             h (L*D, B, P), and for an LSTM the pair (h, c) with c (L*D, B, H); without B for one sequence.
         lengths : (B,) integers from 0 to T, in any order; None: all T. Array input only.
         past_end : {"zero", "carry"}
             What stands in y past a row's end: zeros, or each direction's final h.
         out : array to write y into
-            C-contiguous, of y's shape and dtype, not overlapping x. Array input only.
+            C-contiguous, of y's shape and dtype, overlapping neither x nor state. Array input only.
 
         Returns
         -------
@@ -223,7 +236,10 @@ class Layer:
 
     def unroll(self, T: int) -> Unrolled:
         """Lay out the fixed-length path for exactly T steps, for comparison with the packed one."""
-        return Unrolled(self, self._model, as_integer(T, "T", 0))
+        steps = as_integer(T, "T", 0)
+        if steps > MOST_UNROLLED:
+            raise ValueError(f"T is {T}, wanted at most {MOST_UNROLLED}: every step takes memory of its own")
+        return Unrolled(self, self._model, steps)
 
     def _run_array(
         self,
@@ -245,6 +261,9 @@ class Layer:
         y = self._new_output(out, array, (*array.shape[:-1], self.output_size))
         y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
         h0, c0 = self._check_state(state, B, unbatched)
+        for part in (h0, c0):
+            if out is not None and part is not None and np.may_share_memory(out, part):
+                raise ValueError("out overlaps state, wanted memory of its own")
         order = None
         if lengths is not None and not are_full(lengths, B, T):
             checked = check_lengths(lengths, B, T)
@@ -283,6 +302,8 @@ class Layer:
         data = np.ascontiguousarray(self._check_vectors(x.data, "x.data"))
         self._check_width(data, "x.data")
         order = x.schedule
+        if len(data) != order.batch_sizes.sum():
+            raise ValueError(f"x.data has {len(data)} steps, but x.batch_sizes adds up to {order.batch_sizes.sum()}")
         B = len(order.lengths)
         h0, c0 = self._check_state(state, B, unbatched=False)
         hn, cn = self._new_state(B)

@@ -45,7 +45,8 @@ class Packed:
             array = getattr(self, name)
             if array.ndim != 1 or array.dtype.kind not in "iu":
                 raise TypeError(f"{name} is {array.dtype} of shape {array.shape}, wanted one dimension of integers")
-            object.__setattr__(self, name, np.ascontiguousarray(array, np.int64))
+            # Over bytes of its own, which nobody can write to: the engine walks memory by these.
+            object.__setattr__(self, name, np.frombuffer(array.astype(np.int64).tobytes(), np.int64))
         B, sizes = len(self.sorted_indices), self.batch_sizes
         if not np.array_equal(np.sort(self.sorted_indices), np.arange(B)):
             raise ValueError(f"sorted_indices is no permutation of 0 to {B - 1}")

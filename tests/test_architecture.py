@@ -28,7 +28,7 @@ ARROWS = {
     "dispatch": {"kernels/kernels", "cpu"},
     "matrix": {"kernels/kernels"},
     "cell": {"matrix"},
-    "sequence": {"cell"},
+    "sequence": {"cell", "cpu"},
     "packed": {"sequence"},
     "unrolled": {"sequence"},
     "model": {"cpu", "dispatch", "packed", "unrolled"},

@@ -151,3 +151,16 @@ def test_packed_and_lists_bring_their_own(name, value):
     for form in (pack(x, [1, 2]), [x[0], x[1]]):
         with pytest.raises(TypeError, match=f"{name} is given"):
             layer(form, **{name: value})
+
+
+def test_the_order_cannot_be_changed_afterwards():
+    """The engine walks memory by these arrays: they are copies, and read-only for good."""
+    indices = np.array([0, 1])
+    packed = fastrnn.Packed(np.zeros((4, 3), np.float32), np.array([2, 2]), indices, indices)
+    indices[0] = 1 << 40
+    assert packed.sorted_indices.tolist() == [0, 1]
+    for name in ("batch_sizes", "sorted_indices", "unsorted_indices"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(packed, name)[0] = 1
+        with pytest.raises(ValueError):
+            getattr(packed, name).setflags(write=True)

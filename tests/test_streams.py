@@ -220,3 +220,12 @@ def run_threads(work, arguments):
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_raw_state_is_checked():
+    weights = {"weight_ih_l0": np.zeros((4, 3), np.float32), "weight_hh_l0": np.zeros((4, 1), np.float32)}
+    stream = fastrnn.LSTM.from_state_dict(weights).stream()
+    with pytest.raises(TypeError):
+        stream.set_state(5, 6)
+    with pytest.raises(ValueError, match="h is float32"):
+        stream.get_state(np.zeros(0, np.float32), None)

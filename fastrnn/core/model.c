@@ -24,7 +24,7 @@ struct fastrnn_unrolled {
 };
 
 #define MOST_UNITS ((int64_t)1 << 22) /* with these bounds no product of two sizes below leaves int64_t */
-#define MOST_ROWS ((int64_t)1 << 40)
+#define MOST_ROWS ((int64_t)1 << 38)
 #define MOST_LAYERS ((int64_t)1 << 16)
 
 const char *fastrnn_status_message(fastrnn_status status)
@@ -277,8 +277,8 @@ fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batc
     fastrnn_status status = boundary ? start(&run, model, batch, boundary, workspace) : FASTRNN_ERROR_ARGUMENT;
     if (status != FASTRNN_OK || batch->num_rows == 0)
         return status;
-    fr_poll poll = fr_poll_start(batch);
     const unsigned long long mode = fr_fp_flush();
+    fr_poll poll = fr_poll_start(batch, mode);
     for (int64_t i = 0; i < model->num_cells && status == FASTRNN_OK; i++) {
         fr_sequence sequence = sequence_of(&run, i);
         fr_state_load(sequence.cell, &model->backend, &sequence.state, batch->num_rows, i, boundary);
@@ -376,10 +376,10 @@ fastrnn_status fastrnn_stream_run(const fastrnn_model *model, const fastrnn_batc
     if (status != FASTRNN_OK || batch->num_rows == 0)
         return status;
     fr_stream_header *header = stream;
-    fr_poll poll = fr_poll_start(batch);
     fr_arena arena = stream_arena(stream);
     size_t total = 0;
     const unsigned long long mode = fr_fp_flush();
+    fr_poll poll = fr_poll_start(batch, mode);
     for (int64_t i = 0; i < model->num_cells && status == FASTRNN_OK; i++) {
         fr_sequence sequence = sequence_of(&run, i);
         stream_cell(model, i, batch->num_rows, &arena, &sequence.state, &total);
@@ -422,10 +422,10 @@ fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *plan, const fastrnn_
     fastrnn_status status = start(&run, model, batch, boundary, workspace);
     if (status != FASTRNN_OK || batch->num_rows == 0)
         return status;
-    fr_poll poll = fr_poll_start(batch);
     fr_sequence sequence = {0};
     fr_unrolled_block block = {0};
     const unsigned long long mode = fr_fp_flush();
+    fr_poll poll = fr_poll_start(batch, mode);
     const int64_t num_nodes = model->num_cells * plan->num_steps;
     for (int64_t n = 0; n < num_nodes && status == FASTRNN_OK; n++) {
         const fr_node *node = &plan->nodes[n];

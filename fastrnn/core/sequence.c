@@ -3,6 +3,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "cpu.h"
+
 #define POLL_SECONDS 0.02
 #define POLL_WORK 1e7 /* multiply-adds between looks at the clock: under 10 ms even without vectors */
 
@@ -13,9 +15,9 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-fr_poll fr_poll_start(const fastrnn_batch *batch)
+fr_poll fr_poll_start(const fastrnn_batch *batch, unsigned long long mode)
 {
-    return (fr_poll){.batch = batch, .due = 0};
+    return (fr_poll){.batch = batch, .due = 0, .mode = mode};
 }
 
 bool fr_poll_stops(fr_poll *poll, const fr_cell *cell, int64_t rows)
@@ -32,7 +34,10 @@ bool fr_poll_stops(fr_poll *poll, const fr_cell *cell, int64_t rows)
     if (time < poll->due && time > poll->due - 2 * POLL_SECONDS) /* a clock set back must not silence it */
         return false;
     poll->due = time + POLL_SECONDS;
-    return poll->batch->interrupted(poll->batch->interrupted_context) != 0;
+    fr_fp_restore(poll->mode);
+    bool stop = poll->batch->interrupted(poll->batch->interrupted_context) != 0;
+    fr_fp_flush();
+    return stop;
 }
 
 #define BLOCK_BYTES (256 << 10) /* of projected gates: they stay in L2 beside the weights' stream */
@@ -129,7 +134,7 @@ void fr_state_load(const fr_cell *cell, const fr_backend *backend, fr_state *sta
     const size_t e = backend->kernels->element_size;
     const size_t h_bytes = (size_t)cell->output_size * e, c_bytes = (size_t)cell->hidden_size * e;
     state->first = 0;
-    /* Zeros between a row's end and its padded end meet weights of zero, so they must be numbers. */
+    /* The padded units of a row are computed along and never read out; they start as numbers. */
     memset(state->h[0], 0, (size_t)(num_rows * cell->h_stride) * e);
     if (cell->kind == FASTRNN_LSTM)
         memset(state->c, 0, (size_t)(num_rows * cell->c_stride) * e);

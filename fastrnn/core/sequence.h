@@ -35,8 +35,9 @@ typedef struct fr_poll {
     const fastrnn_batch *batch;
     double work; /* multiply-adds since the clock was read */
     double due;  /* seconds */
+    unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
 } fr_poll;
-fr_poll fr_poll_start(const fastrnn_batch *batch);
+fr_poll fr_poll_start(const fastrnn_batch *batch, unsigned long long mode);
 bool fr_poll_stops(fr_poll *poll, const fr_cell *cell, int64_t rows);
 
 static inline int64_t fr_batch_size(const fastrnn_batch *batch, int64_t step)
