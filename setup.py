@@ -65,5 +65,7 @@ extension = Extension(
 
 if sys.platform != "win32":
     extension.libraries.append("m")
+    extension.extra_compile_args.append("-pthread")
+    extension.extra_link_args.append("-pthread")
 
 setup(version=version(), ext_modules=cythonize([extension]), cmdclass={"build_ext": BuildKernels})

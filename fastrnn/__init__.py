@@ -1,5 +1,6 @@
 """Trained recurrent networks (LSTM, GRU, RNN) on CPUs, fast: ragged batches, live streams, small machines."""
 
+from . import runtime, thread_limits
 from ._core import __version__
 from .layers import GRU, LSTM, RNN, State, Unrolled
 from .packed import Packed, pack, unpack
@@ -21,3 +22,6 @@ __all__ = [
     "set_num_threads",
     "unpack",
 ]
+
+set_num_threads(runtime.first_num_threads())
+thread_limits.register()

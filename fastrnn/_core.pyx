@@ -68,6 +68,7 @@ cdef extern from "fastrnn.h" nogil:
         void *dgemm
     ctypedef struct fastrnn_model
     ctypedef struct fastrnn_unrolled
+    ctypedef struct fastrnn_pool
     ctypedef struct fastrnn_view:
         void *base
         void **rows
@@ -81,6 +82,7 @@ cdef extern from "fastrnn.h" nogil:
         fastrnn_view y
         int (*interrupted)(void *) noexcept
         void *interrupted_context
+        fastrnn_pool *pool
     ctypedef struct fastrnn_boundary:
         const void *h0
         const void *c0
@@ -95,7 +97,10 @@ cdef extern from "fastrnn.h" nogil:
     void fastrnn_model_destroy(fastrnn_model *)
     const char *fastrnn_model_isa(const fastrnn_model *)
     size_t fastrnn_model_nbytes(const fastrnn_model *)
-    fastrnn_status fastrnn_workspace_size(const fastrnn_model *, int64_t, int64_t, size_t *)
+    fastrnn_status fastrnn_pool_create(int, fastrnn_pool **)
+    void fastrnn_pool_destroy(fastrnn_pool *)
+    void fastrnn_pool_set_threshold(fastrnn_pool *, double)
+    fastrnn_status fastrnn_workspace_size(const fastrnn_model *, const fastrnn_batch *, size_t *)
     fastrnn_status fastrnn_run(const fastrnn_model *, const fastrnn_batch *, const fastrnn_boundary *, void *)
     fastrnn_status fastrnn_stream_size(const fastrnn_model *, int64_t, size_t *)
     fastrnn_status fastrnn_stream_set(const fastrnn_model *, int64_t, void *, const fastrnn_boundary *)
@@ -212,10 +217,36 @@ cdef class Workspace:
         return 0
 
 
+cdef class Pool:
+    """Threads for one call at a time."""
+    cdef fastrnn_pool *pool
+    cdef readonly int num_threads
+
+    def __cinit__(self, int num_threads, double threshold):
+        self.num_threads = num_threads
+        raise_status(fastrnn_pool_create(num_threads, &self.pool))
+        fastrnn_pool_set_threshold(self.pool, threshold)
+
+    def __dealloc__(self):
+        with nogil:
+            fastrnn_pool_destroy(self.pool)
+
+
+cdef Pool shared_pool = Pool(1, 1)
+
+
+def set_num_threads(int num_threads, double threshold=1):
+    """Calls that begin from now on share a pool of so many threads; threshold as in fastrnn_pool_set_threshold."""
+    global shared_pool
+    shared_pool = Pool(num_threads, threshold)
+
+
+def get_num_threads():
+    return shared_pool.num_threads
+
+
 cdef const void *address(array) noexcept:
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)
-
-
 
 
 cdef void set_view(fastrnn_view *view, arrays, const int64_t *indices, void **rows, const int64_t *step_offsets) noexcept:
@@ -313,9 +344,9 @@ cdef class Model:
     def nbytes(self):
         return fastrnn_model_nbytes(self.model)
 
-    cdef Workspace borrow(self, int64_t num_rows, int64_t total_steps):
+    cdef Workspace borrow(self, const fastrnn_batch *batch):
         cdef size_t size
-        raise_status(fastrnn_workspace_size(self.model, num_rows, total_steps, &size))
+        raise_status(fastrnn_workspace_size(self.model, batch, &size))
         cdef Workspace workspace = self.spare.pop() if self.spare else Workspace()
         workspace.reserve(size)
         return workspace
@@ -330,7 +361,7 @@ cdef class Model:
         cdef fastrnn_batch batch
         cdef fastrnn_boundary boundary
         cdef fastrnn_status status
-        cdef int64_t total_steps
+        cdef Pool pool = shared_pool
         cdef const int64_t *offsets = NULL
         cdef const int64_t *data_indices
         cdef void **rows = NULL
@@ -338,15 +369,14 @@ cdef class Model:
         if schedule is None:
             batch.num_rows, batch.num_steps = x.shape[0], x.shape[1]
             batch.lengths = batch.batch_sizes = NULL
-            total_steps = batch.num_rows * batch.num_steps
         else:
             lengths, batch_sizes, indices, step_offsets = schedule
             batch.num_rows, batch.num_steps = len(lengths), len(batch_sizes)
             batch.lengths, batch.batch_sizes = integers(lengths), integers(batch_sizes)
             boundary.indices = integers(indices)
             offsets = integers(step_offsets)
-            total_steps = int(batch_sizes.sum())
-        cdef Workspace workspace = self.borrow(batch.num_rows, total_steps)
+        batch.pool = pool.pool
+        cdef Workspace workspace = self.borrow(&batch)
         try:
             data_indices = boundary.indices if offsets == NULL else NULL
             if data_indices != NULL or isinstance(x, list):
@@ -393,7 +423,8 @@ cdef class Stream:
     cdef void *state
     cdef size_t size
     cdef Workspace workspace
-    cdef int64_t most_steps  # that the workspace has room for
+    cdef int64_t num_steps  # of the calls that the workspace and the pool are for
+    cdef Pool pool
     cdef bint busy
 
     def __cinit__(self, Model model not None, int64_t batch_size):
@@ -405,7 +436,7 @@ cdef class Stream:
             raise MemoryError(f"no memory for a stream's state of {self.size} bytes")
         self.state = <void *>((<uintptr_t>self.block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
         self.workspace = Workspace()
-        self.most_steps = -1
+        self.num_steps = -1
         self.set_state(None, None)
 
     def __dealloc__(self):
@@ -459,13 +490,16 @@ cdef class Stream:
         cdef double work
         self.claim()
         try:
-            if num_steps > self.most_steps:
-                raise_status(fastrnn_workspace_size(self.model.model, self.batch_size, self.batch_size * num_steps, &size))
-                self.most_steps = -1
-                self.workspace.reserve(size)
-                self.most_steps = num_steps
             batch.num_rows, batch.num_steps = self.batch_size, num_steps
             batch.lengths = batch.batch_sizes = NULL
+            if num_steps != self.num_steps or self.pool is not shared_pool:
+                self.num_steps = -1
+                self.pool = shared_pool
+                batch.pool = self.pool.pool
+                raise_status(fastrnn_workspace_size(self.model.model, &batch, &size))
+                self.workspace.reserve(size)
+                self.num_steps = num_steps
+            batch.pool = self.pool.pool
             batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.model.input_size, self.model.input_size)
             batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
             batch.interrupted = NULL

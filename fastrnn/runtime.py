@@ -9,29 +9,62 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from .processors import usable_processors
 
-_num_threads = 1
+#: More threads than any machine has processors for.
+MOST_THREADS = 1024
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads a call may use. This version runs every call on its caller's thread.
+    """Set how many threads a call may use, the caller's own among them.
+
+    At first it is the number of processors that this process may keep busy (its affinity, and its control group's
+    quota), or what ``FASTRNN_NUM_THREADS`` in the environment says. Results have
+    the same bits whatever the number. Short calls stay on the caller's thread, and so do calls that come while
+    another one has the threads.
+
+    Parameters
+    ----------
+    n : from 1 to 1024; more than the process has processors for makes calls slower
 
     Raises
     ------
     TypeError, ValueError
-        n is not a positive integer.
+        n is no integer, or out of range.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> fastrnn.set_num_threads(1)
+    >>> fastrnn.get_num_threads()
+    1
     """
-    global _num_threads
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
         raise TypeError(f"n is {n!r}, wanted a positive integer")
-    if n < 1:
-        raise ValueError(f"n is {n}, wanted a positive integer")
-    _num_threads = int(n)
+    if not 1 <= n <= MOST_THREADS:
+        raise ValueError(f"n is {n}, wanted 1 to {MOST_THREADS}")
+    _core.set_num_threads(int(n))
 
 
 def get_num_threads() -> int:
     """How many threads a call may use."""
-    return _num_threads
+    return _core.get_num_threads()
+
+
+def first_num_threads() -> int:
+    """The number of threads to begin with.
+
+    Raises
+    ------
+    ValueError
+        FASTRNN_NUM_THREADS is no integer from 1 to 1024.
+    """
+    text = os.environ.get("FASTRNN_NUM_THREADS")
+    if not text:
+        return min(usable_processors(), MOST_THREADS)
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise ValueError(f"FASTRNN_NUM_THREADS is {text!r}, wanted an integer from 1 to {MOST_THREADS}")
+    return int(text)
 
 
 def forced_isa() -> str | None:
@@ -67,7 +100,7 @@ def info() -> dict[str, Any]:
         "isa": forced_isa() or isas[0],
         "isa_detected": isas[0],
         "isas": isas,
-        "threads": _num_threads,
+        "threads": get_num_threads(),
         "blas": _blas(),
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -120,6 +120,17 @@ FASTRNN_API void fastrnn_model_destroy(fastrnn_model *model);
 FASTRNN_API const char *fastrnn_model_isa(const fastrnn_model *model);
 FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model); /* of the prepacked weights */
 
+/* Threads that share the work of one call at a time with its caller. They start when a call first needs them,
+ * sleep between calls, and are gone in a child that the process forks, where new ones start. A call that finds
+ * the pool in use, or that is too short to gain by it, runs on its caller's thread alone: to the same bits. */
+typedef struct fastrnn_pool fastrnn_pool;
+FASTRNN_API fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool); /* the caller's thread counts */
+FASTRNN_API void fastrnn_pool_destroy(fastrnn_pool *pool); /* when no call uses it any more */
+
+/* How much work is too little to share, as a multiple of what was measured to pay: 1 at first; 0 shares whatever
+ * can be cut. For tests and measurements. */
+FASTRNN_API void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold);
+
 /* Where the vectors of a batch stand: row r, step t at
  *   (rows ? rows[r] : base + r*row_stride) + (step_offsets ? step_offsets[t] : t) * step_stride,
  * strides in elements; the vector's own elements are adjacent. */
@@ -140,6 +151,7 @@ typedef struct fastrnn_batch {
     fastrnn_view y;             /* vectors of D*P */
     int (*interrupted)(void *); /* NULL, or asked every few milliseconds; non-zero stops the run */
     void *interrupted_context;
+    fastrnn_pool *pool; /* NULL: the caller's thread alone */
 } fastrnn_batch;
 
 /* The recurrent state: (L*D, B, P) for h, (L*D, B, H) for c (NULL unless LSTM), row r of the run
@@ -150,16 +162,15 @@ typedef struct fastrnn_boundary {
     const int64_t *indices; /* (B) or NULL */
 } fastrnn_boundary;
 
-/* Bytes of workspace that a run of num_rows rows and total_steps = sum(lengths) needs, any
- * alignment. FASTRNN_ERROR_SIZE where that does not fit size_t. */
-FASTRNN_API fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, int64_t num_rows, int64_t total_steps,
-                                                  size_t *size);
+/* Bytes of workspace, of any alignment, that a run of this batch needs; its views are not looked at.
+ * FASTRNN_ERROR_SIZE where that does not fit size_t. */
+FASTRNN_API fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, const fastrnn_batch *batch, size_t *size);
 FASTRNN_API fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batch,
                                        const fastrnn_boundary *boundary, void *workspace);
 
 /* A live stream keeps its state between calls in memory of the caller's, aligned to 64 bytes: every
  * row takes every step. Unidirectional models only. The memory may be copied as bytes: a snapshot.
- * Its workspace is fastrnn_workspace_size(model, num_rows, num_rows * steps). */
+ * Its workspace is that of a batch. */
 FASTRNN_API fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows, size_t *size);
 FASTRNN_API fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, void *stream,
                                               const fastrnn_boundary *boundary); /* reads h0, c0 */

@@ -14,7 +14,8 @@ from fastrnn import _core
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fastrnn"
 CORE = PACKAGE / "core"
-STANDARD_C = {"limits.h", "math.h", "stdbool.h", "stddef.h", "stdint.h", "stdlib.h", "string.h", "time.h"}
+STANDARD_C = {"limits.h", "math.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "stdlib.h", "string.h", "time.h"}
+POSIX_THREADS = {"pthread.h", "sched.h", "signal.h"}  # for threads.c alone
 INTRINSICS = {"arm_neon.h", "immintrin.h"}
 
 C_FILES = sorted(path for path in CORE.rglob("*") if path.suffix in (".c", ".h"))
@@ -24,14 +25,20 @@ PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 #: What a core file may include beside the standard library; a .c file also its own header.
 ARROWS = {
     "common": {"fastrnn"},
+    "clock": set(),
     "cpu": {"common"},
+    "threads": {"common", "clock", "cpu"},
     "dispatch": {"kernels/kernels", "cpu"},
     "matrix": {"kernels/kernels"},
-    "cell": {"matrix"},
-    "sequence": {"cell", "cpu"},
+    "cell": {"matrix", "threads"},
+    "sequence": {"cell", "clock", "cpu"},
     "packed": {"sequence"},
     "unrolled": {"sequence"},
-    "model": {"cpu", "dispatch", "packed", "unrolled"},
+    "model": {"cell", "dispatch"},
+    "plan": {"model", "sequence"},
+    "workspace": {"plan"},
+    "stream": {"model", "sequence"},
+    "run": {"cpu", "packed", "stream", "threads", "unrolled", "workspace"},
 }
 
 
@@ -69,7 +76,7 @@ def test_there_is_something_to_look_at():
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))
 def test_core_knows_neither_python_nor_blas(path):
     for name in includes(path):
-        assert not re.search(r"python|numpy|blas|lapack|mkl|omp|pthread", name, re.IGNORECASE), name
+        assert not re.search(r"python|numpy|blas|lapack|mkl|omp", name, re.IGNORECASE), name
     assert not re.search(r"\bPy[A-Z]\w+|\b(printf|fprintf|abort|exit)\s*\(", path.read_text())
 
 
@@ -82,7 +89,8 @@ def test_kernels_include_kernels_only(path):
 @pytest.mark.parametrize("path", [path for path in C_FILES if path.parent == CORE], ids=lambda path: path.name)
 def test_core_includes_downwards_only(path):
     allowed = {f"{name}.h" for name in ARROWS[path.stem]} | ({f"{path.stem}.h"} if path.suffix == ".c" else set())
-    assert includes(path) - STANDARD_C - (INTRINSICS if path.stem == "cpu" else set()) <= allowed
+    allowed |= {"cpu": INTRINSICS, "threads": POSIX_THREADS}.get(path.stem, set())
+    assert includes(path) - STANDARD_C <= allowed
 
 
 def test_public_header_stands_alone():
@@ -115,7 +123,7 @@ def test_package_needs_no_oracle_tests_or_benchmarks(path):
 
 def test_core_is_called_by_the_engine_modules_only():
     callers = {path.stem for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
-    assert callers <= {"__init__", "layers", "streams", "runtime"}
+    assert callers <= {"__init__", "layers", "streams", "runtime", "thread_limits"}
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))

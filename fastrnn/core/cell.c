@@ -103,36 +103,53 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
     return cell;
 }
 
-/* A step's scratch: one padded hidden vector a row (projection's input, or r * h), then a product's own. */
-static int64_t hidden_scratch(const fr_cell *cell, int64_t rows)
+bool fr_cell_needs_hidden(const fr_cell *cell)
 {
-    return fr_round_up(rows * cell->c_stride, FR_ALIGNMENT);
+    return cell->projected || (cell->kind == FASTRNN_GRU && !cell->standard);
 }
 
-int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend, int64_t rows)
+int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend)
 {
     int64_t product = fr_max(fr_matrix_scratch(backend, &cell->input), fr_matrix_scratch(backend, &cell->recurrent));
-    if (cell->projected)
-        product = fr_max(product, fr_matrix_scratch(backend, &cell->projection));
-    return hidden_scratch(cell, rows) + product;
+    return cell->projected ? fr_max(product, fr_matrix_scratch(backend, &cell->projection)) : product;
 }
 
-void fr_cell_project(const fr_cell *cell, const fr_backend *backend, int64_t rows, const void *x, int64_t x_stride,
-                     void *pre, void *scratch)
+static fr_range hidden_blocks(const fr_cell *cell, const fr_team *team) { return fr_team_share(team, cell->input.blocks); }
+
+static fr_range output_blocks(const fr_cell *cell, const fr_team *team)
 {
-    fr_matrix_product(backend, &cell->input, rows, x, x_stride, cell->bias, pre, cell->gates, scratch);
+    return fr_team_share(team, cell->projected ? cell->projection.blocks : cell->input.blocks);
 }
 
-static void standard_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step, void *h_out,
+fr_range fr_cell_outputs(const fr_cell *cell, const fr_backend *backend, const fr_team *team)
+{
+    const int64_t V = backend->kernels->vector_length;
+    const fr_range blocks = output_blocks(cell, team);
+    return (fr_range){blocks.begin * V, fr_min(blocks.end * V, cell->output_size)};
+}
+
+void fr_cell_project(const fr_cell *cell, const fr_backend *backend, const fr_team *team, int64_t rows, const void *x,
+                     int64_t x_stride, void *pre, void *scratch)
+{
+    fr_matrix_product(backend, &cell->input, hidden_blocks(cell, team), rows, x, x_stride, cell->bias, pre, cell->gates,
+                      scratch);
+}
+
+static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_range blocks, const fr_step *step, void *h_out,
                           int64_t h_out_stride)
 {
+    const size_t e = backend->kernels->element_size;
+    const int64_t unit = blocks.begin * backend->kernels->vector_length, slot = blocks.begin * cell->gates.block;
+    const int64_t column = unit * cell->input.gates;
     const fr_step_args args = {
-        .rows = step->rows, .blocks = cell->input.blocks,
+        .rows = step->rows, .blocks = blocks.end - blocks.begin,
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
-        .pre = step->pre, .pre_stride = cell->gates.row,
-        .weight_ih = cell->input.data, .weight_hh = cell->recurrent.data, .bias = cell->bias,
-        .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->output_size, .h_old = step->h_in,
-        .h_out = h_out, .h_out_stride = h_out_stride, .c = step->c, .c_stride = cell->c_stride,
+        .pre = step->pre ? fr_at(step->pre, slot, e) : NULL, .pre_stride = cell->gates.row,
+        .weight_ih = fr_at(cell->input.data, column * cell->input_size, e),
+        .weight_hh = fr_at(cell->recurrent.data, column * cell->output_size, e), .bias = fr_at(cell->bias, slot, e),
+        .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->output_size, .h_old = fr_at(step->h_in, unit, e),
+        .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
+        .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
         .activation = cell->options.activations[0].name,
     };
     switch (cell->kind) {
@@ -142,46 +159,60 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, const 
     }
 }
 
-static void general_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step, void *h_out,
-                         int64_t h_out_stride)
+static void general_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step,
+                         void *h_out, int64_t h_out_stride)
 {
     const size_t e = backend->kernels->element_size;
     const fr_gate_layout gates = cell->gates;
-    void *hidden = step->scratch, *scratch = fr_at(step->scratch, hidden_scratch(cell, step->rows), e);
+    const fr_range blocks = hidden_blocks(cell, team);
+    const int64_t unit = blocks.begin * backend->kernels->vector_length;
     fr_pointwise_args args = {
-        .rows = step->rows, .blocks = cell->input.blocks, .gates = step->pre,
-        .row_stride = gates.row, .block_stride = gates.block, .gate_stride = gates.gate, .options = &cell->options,
-        .h_old = step->h_in, .h_old_stride = cell->h_stride, .h_out = h_out, .h_out_stride = h_out_stride,
-        .c = step->c, .c_stride = cell->c_stride,
+        .rows = step->rows, .blocks = blocks.end - blocks.begin, .first_unit = unit,
+        .gates = fr_at(step->pre, blocks.begin * gates.block, e),
+        .row_stride = gates.row, .block_stride = gates.block, .gate_stride = gates.gate,
+        .options = &cell->options, .peephole_stride = cell->c_stride,
+        .h_old = fr_at(step->h_in, unit, e), .h_old_stride = cell->h_stride,
+        .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
+        .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
     };
-    fr_matrix_product(backend, &cell->recurrent, step->rows, step->h_in, cell->h_stride, NULL, step->pre, gates, scratch);
+    fr_matrix_product(backend, &cell->recurrent, blocks, step->rows, step->h_in, cell->h_stride, NULL, step->pre, gates,
+                      step->scratch);
     switch (cell->kind) {
     case FASTRNN_LSTM: backend->kernels->lstm_pointwise(&args); break;
     case FASTRNN_RNN: backend->kernels->rnn_pointwise(&args); break;
     case FASTRNN_GRU: {
         fr_pointwise_args reset = args;
-        reset.h_out = hidden;
+        reset.h_out = fr_at(step->hidden, unit, e);
         reset.h_out_stride = cell->c_stride;
         backend->kernels->gru_reset(&reset);
         const bool after = cell->options.linear_before_reset;
-        fr_matrix_product(backend, &cell->candidate, step->rows, after ? step->h_in : hidden, cell->h_stride,
-                          fr_at(cell->bias, 3 * gates.gate, e), fr_at(step->pre, 3 * gates.gate, e), gates, scratch);
+        if (!after)
+            fr_team_wait(team);
+        fr_matrix_product(backend, &cell->candidate, blocks, step->rows, after ? step->h_in : step->hidden, cell->h_stride,
+                          fr_at(cell->bias, 3 * gates.gate, e), fr_at(step->pre, 3 * gates.gate, e), gates, step->scratch);
         backend->kernels->gru_pointwise(&args);
         break;
     }
     }
 }
 
-void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step)
+void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step)
 {
-    void *h_out = cell->projected ? step->scratch : step->h_out;
+    void *h_out = cell->projected ? step->hidden : step->h_out;
     const int64_t h_out_stride = cell->projected ? cell->c_stride : cell->h_stride;
-    (cell->standard ? standard_step : general_step)(cell, backend, step, h_out, h_out_stride);
+    if (cell->standard)
+        standard_step(cell, backend, hidden_blocks(cell, team), step, h_out, h_out_stride);
+    else
+        general_step(cell, backend, team, step, h_out, h_out_stride);
     if (!cell->projected)
         return;
-    void *scratch = fr_at(step->scratch, hidden_scratch(cell, step->rows), backend->kernels->element_size);
-    const fr_gate_layout layout = {.row = cell->h_stride, .block = backend->kernels->vector_length};
-    fr_matrix_product(backend, &cell->projection, step->rows, h_out, h_out_stride, cell->zero_bias, step->h_out, layout, scratch);
+    fr_team_wait(team);
+    const fr_range blocks = output_blocks(cell, team);
+    const int64_t V = backend->kernels->vector_length;
+    const fr_gate_layout layout = {.row = cell->h_stride, .block = V};
+    fr_matrix_product(backend, &cell->projection, blocks, step->rows, h_out, h_out_stride, cell->zero_bias, step->h_out, layout,
+                      step->scratch);
     if (cell->options.proj_clip > 0)
-        backend->kernels->clip(cell->options.proj_clip, step->rows, cell->h_stride, step->h_out, cell->h_stride);
+        backend->kernels->clip(cell->options.proj_clip, step->rows, (blocks.end - blocks.begin) * V,
+                               fr_at(step->h_out, blocks.begin * V, backend->kernels->element_size), cell->h_stride);
 }

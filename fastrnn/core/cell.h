@@ -3,6 +3,7 @@
 #define FR_CELL_H
 
 #include "matrix.h"
+#include "threads.h"
 
 typedef struct fr_cell {
     fastrnn_kind kind;
@@ -27,25 +28,33 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
 fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
                       const fastrnn_cell *source);
 
-/* Elements of scratch for steps of `rows` rows and projections of any number. */
-int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend, int64_t rows);
+/* Elements of scratch that each worker needs. */
+int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend);
 
-/* pre (rows, gates) = bias + x . W */
-void fr_cell_project(const fr_cell *cell, const fr_backend *backend, int64_t rows, const void *x, int64_t x_stride,
-                     void *pre, void *scratch);
+/* Whether steps need a buffer of hidden vectors, (rows, c_stride), that the team shares. */
+bool fr_cell_needs_hidden(const fr_cell *cell);
+
+/* The elements of an output vector that this member of the team computes. */
+fr_range fr_cell_outputs(const fr_cell *cell, const fr_backend *backend, const fr_team *team);
+
+/* pre (rows, gates) = bias + x . W, the team member's units of it. */
+void fr_cell_project(const fr_cell *cell, const fr_backend *backend, const fr_team *team, int64_t rows, const void *x,
+                     int64_t x_stride, void *pre, void *scratch);
 
 /* h_out (rows, P) and c (rows, H), from h_in and c. The input comes as pre, which is used up, or, if
- * pre is NULL and the cell is standard, as x. */
+ * pre is NULL and the cell is standard, as x. Each member of the team computes its own units, and
+ * leaves without waiting for the others. */
 typedef struct fr_step {
     int64_t rows;
     const void *x;
     int64_t x_stride;
-    void *pre;
     const void *h_in;
     void *h_out;
     void *c;
+    void *hidden;  /* shared, if fr_cell_needs_hidden */
+    void *pre;     /* each worker's own, and so is the scratch */
     void *scratch;
 } fr_step;
-void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_step *step);
+void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step);
 
 #endif

@@ -16,6 +16,11 @@ typedef double fr_float64;
 
 static inline int64_t fr_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fr_max(int64_t a, int64_t b) { return a > b ? a : b; }
+/* [begin, end) */
+typedef struct fr_range {
+    int64_t begin, end;
+} fr_range;
+
 static inline int64_t fr_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t fr_round_up(int64_t a, int64_t b) { return fr_ceil_div(a, b) * b; }
 

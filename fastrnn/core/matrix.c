@@ -104,16 +104,19 @@ static void blas_product(const fr_backend *backend, const fr_matrix *matrix, int
     }
 }
 
-void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, int64_t rows, const void *in, int64_t in_stride,
-                       const void *bias, void *out, fr_gate_layout layout, void *scratch)
+void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, fr_range blocks, int64_t rows, const void *in,
+                       int64_t in_stride, const void *bias, void *out, fr_gate_layout layout, void *scratch)
 {
     if (backend->blas) {
         blas_product(backend, matrix, rows, in, in_stride, bias, out, layout, scratch);
         return;
     }
+    const size_t e = backend->kernels->element_size;
+    const int64_t panel = matrix->k * matrix->gates * backend->kernels->vector_length;
     const fr_product_args args = {
-        .rows = rows, .k = matrix->k, .blocks = matrix->blocks, .gates = matrix->gates,
-        .in = in, .in_stride = in_stride, .panels = matrix->data, .bias = bias, .out = out,
+        .rows = rows, .k = matrix->k, .blocks = blocks.end - blocks.begin, .gates = matrix->gates,
+        .in = in, .in_stride = in_stride, .panels = fr_at(matrix->data, blocks.begin * panel, e),
+        .bias = bias ? fr_at(bias, blocks.begin * layout.block, e) : NULL, .out = fr_at(out, blocks.begin * layout.block, e),
         .out_row_stride = layout.row, .out_block_stride = layout.block, .out_gate_stride = layout.gate,
     };
     backend->kernels->product(&args);

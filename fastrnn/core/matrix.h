@@ -40,8 +40,9 @@ void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *
 /* Elements of scratch that a product of this matrix needs. */
 int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix);
 
-/* out (+)= bias + in . matrix; bias NULL continues from out. Layouts as in fr_product_args. */
-void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, int64_t rows, const void *in, int64_t in_stride,
-                       const void *bias, void *out, fr_gate_layout layout, void *scratch);
+/* out (+)= bias + in . matrix for these unit blocks, which are all of them where BLAS computes; bias NULL
+ * continues from out. Pointers are those of block 0; layouts as in fr_product_args. */
+void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, fr_range blocks, int64_t rows, const void *in,
+                       int64_t in_stride, const void *bias, void *out, fr_gate_layout layout, void *scratch);
 
 #endif

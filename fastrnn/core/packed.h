@@ -4,6 +4,7 @@
 
 #include "sequence.h"
 
-fastrnn_status fr_packed_run(const fr_sequence *sequence, fr_poll *poll);
+/* False if the call shall stop. */
+bool fr_packed_run(const fr_sequence *sequence);
 
 #endif

@@ -1,43 +1,43 @@
 #include "sequence.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "cpu.h"
 
 #define POLL_SECONDS 0.02
-#define POLL_WORK 1e7 /* multiply-adds between looks at the clock: under 10 ms even without vectors */
+#define POLL_MACS 1e7 /* multiply-adds between looks at the clock: under 10 ms even without vectors */
 
-static double now(void)
+bool fr_poll_stops(fr_poll *poll, double macs)
 {
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-fr_poll fr_poll_start(const fastrnn_batch *batch, unsigned long long mode)
-{
-    return (fr_poll){.batch = batch, .due = 0, .mode = mode};
-}
-
-bool fr_poll_stops(fr_poll *poll, const fr_cell *cell, int64_t rows)
-{
-    if (!poll->batch->interrupted)
-        return false;
-    poll->work += (double)rows * (double)(cell->input_size + cell->output_size) * (double)cell->gates.row;
-    if (poll->work < POLL_WORK)
+    if (!poll->asks)
+        return atomic_load_explicit(poll->stopped, memory_order_relaxed);
+    poll->work += macs;
+    if (!poll->batch->interrupted || poll->work < POLL_MACS)
         return false;
     poll->work = 0;
-    double time = now();
+    const double now = fr_seconds();
     if (poll->due == 0)
-        poll->due = time + POLL_SECONDS;
-    if (time < poll->due && time > poll->due - 2 * POLL_SECONDS) /* a clock set back must not silence it */
+        poll->due = now + POLL_SECONDS;
+    if (now < poll->due)
         return false;
-    poll->due = time + POLL_SECONDS;
+    poll->due = now + POLL_SECONDS;
     fr_fp_restore(poll->mode);
-    bool stop = poll->batch->interrupted(poll->batch->interrupted_context) != 0;
+    const bool stops = poll->batch->interrupted(poll->batch->interrupted_context) != 0;
     fr_fp_flush();
-    return stop;
+    if (stops)
+        atomic_store_explicit(poll->stopped, true, memory_order_relaxed);
+    return stops;
+}
+
+/* A member is at most one step ahead of another, so the step that is written here is not yet over for any. */
+static bool team_goes_on(fr_poll *poll, const fr_team *team, double macs)
+{
+    poll->steps++;
+    if (team->index == 0 && fr_poll_stops(poll, macs))
+        atomic_store_explicit(poll->last_step, poll->steps, memory_order_relaxed);
+    fr_team_wait(team);
+    return atomic_load_explicit(poll->last_step, memory_order_relaxed) > poll->steps;
 }
 
 #define BLOCK_BYTES (256 << 10) /* of projected gates: they stay in L2 beside the weights' stream */
@@ -60,11 +60,14 @@ bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
 
 static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
 {
-    return sequence->reverse ? fr_length(sequence->batch, row) - 1 - step : step;
+    return sequence->reverse ? fr_length(&sequence->rows, row) - 1 - step : step;
 }
 
-static char *view_at(const fastrnn_view *view, int64_t row, int64_t time, size_t element_size)
+/* Where the vector of row `row` of the sequence's rows stands at a time. */
+static char *vector_at(const fr_sequence *sequence, const fastrnn_view *view, int64_t row, int64_t time)
 {
+    const size_t element_size = sequence->backend->kernels->element_size;
+    row = fr_row_of_batch(&sequence->rows, row);
     char *start = view->rows ? view->rows[row] : fr_at(view->base, row * view->row_stride, element_size);
     return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
 }
@@ -75,7 +78,7 @@ static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t las
     const fastrnn_view *in = &sequence->in;
     for (int64_t step = first; step + 1 < last; step++) {
         const int64_t apart = in->step_offsets ? in->step_offsets[step + 1] - in->step_offsets[step] : 1;
-        if (apart * in->step_stride != fr_batch_size(sequence->batch, step) * sequence->cell->input_size)
+        if (apart * in->step_stride != fr_batch_size(&sequence->rows, step) * sequence->cell->input_size)
             return false;
     }
     return true;
@@ -84,82 +87,92 @@ static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t las
 const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride)
 {
     const fastrnn_view *in = &sequence->in;
-    const fastrnn_batch *batch = sequence->batch;
     const size_t e = sequence->backend->kernels->element_size;
     const int64_t width = sequence->cell->input_size;
-    const int64_t rows = last > first ? fr_batch_size(batch, first) : 0;
+    const int64_t rows = last > first ? fr_batch_size(&sequence->rows, first) : 0;
     *stride = width;
     if (!sequence->reverse && !in->rows && rows && width) { /* without inputs, their base may be NULL */
-        if ((in->row_stride == width || rows == 1) && steps_adjoin(sequence, first, last))
-            return view_at(in, 0, first, e);
+        if ((in->row_stride * sequence->rows.apart == width || rows == 1) && steps_adjoin(sequence, first, last))
+            return vector_at(sequence, in, 0, first);
         if (rows == 1 && !in->step_offsets) {
             *stride = in->step_stride;
-            return view_at(in, 0, first, e);
+            return vector_at(sequence, in, 0, first);
         }
     }
     char *to = sequence->buffers.x;
     for (int64_t step = first; step < last; step++) {
-        const int64_t count = fr_batch_size(batch, step);
+        const int64_t count = fr_batch_size(&sequence->rows, step);
         for (int64_t row = 0; row < count && width; row++, to += (size_t)width * e)
-            memcpy(to, view_at(in, row, time_of(sequence, row, step), e), (size_t)width * e);
+            memcpy(to, vector_at(sequence, in, row, time_of(sequence, row, step)), (size_t)width * e);
     }
     return sequence->buffers.x;
 }
 
-void fr_sequence_step(const fr_sequence *sequence, int64_t step, int64_t rows, const void *x, int64_t x_stride, void *pre)
+bool fr_sequence_step(const fr_sequence *sequence, int64_t step, int64_t rows, const void *x, int64_t x_stride, void *pre)
 {
     const fr_cell *cell = sequence->cell;
     const size_t e = sequence->backend->kernels->element_size;
     const int64_t parity = (sequence->state.first + step) & 1;
     const fr_step args = {
         .rows = rows, .x = x, .x_stride = x_stride, .pre = pre, .h_in = sequence->state.h[parity],
-        .h_out = sequence->state.h[!parity], .c = sequence->state.c, .scratch = sequence->buffers.scratch,
+        .h_out = sequence->state.h[!parity], .c = sequence->state.c, .hidden = sequence->state.hidden,
+        .scratch = sequence->buffers.scratch,
     };
-    fr_cell_step(cell, sequence->backend, &args);
-    for (int64_t row = 0; row < rows; row++)
-        memcpy(fr_at(view_at(&sequence->out, row, time_of(sequence, row, step), e), sequence->out_offset, e),
-               fr_at(args.h_out, row * cell->h_stride, e), (size_t)cell->output_size * e);
+    fr_cell_step(cell, sequence->backend, sequence->team, &args);
+    const fr_range units = fr_cell_outputs(cell, sequence->backend, sequence->team);
+    for (int64_t row = 0; row < rows && units.begin < units.end; row++)
+        memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
+               fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
+    const double macs = (double)rows * (double)(cell->input_size + cell->output_size) * (double)cell->gates.row;
+    return team_goes_on(sequence->poll, sequence->team, macs);
 }
 
-/* One array of the boundary, (L*D, B, width), to or from rows of a padded buffer. */
-static void *boundary_row(const void *array, const fastrnn_boundary *boundary, int64_t index, int64_t num_rows,
+/* The rows' vectors in one array of the boundary, (L*D, B, width). */
+static void *boundary_row(const void *array, const fr_rows *rows, const fastrnn_boundary *boundary, int64_t index,
                           int64_t row, int64_t width, size_t e)
 {
-    return fr_at(array, (index * num_rows + (boundary->indices ? boundary->indices[row] : row)) * width, e);
+    row = fr_row_of_batch(rows, row);
+    return fr_at(array, (index * rows->batch->num_rows + (boundary->indices ? boundary->indices[row] : row)) * width, e);
 }
 
-void fr_state_load(const fr_cell *cell, const fr_backend *backend, fr_state *state, int64_t num_rows, int64_t index,
-                   const fastrnn_boundary *boundary)
+/* One vector of `width` elements in a row of `stride`; the units that pad it are computed along and never read
+ * out, but they start as numbers. */
+static void load_row(void *to, const void *from, int64_t width, int64_t stride, size_t e)
+{
+    memset(to, 0, (size_t)stride * e);
+    if (from)
+        memcpy(to, from, (size_t)width * e);
+}
+
+void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
+                   const fastrnn_boundary *boundary, int64_t index, fr_state *state)
 {
     const size_t e = backend->kernels->element_size;
-    const size_t h_bytes = (size_t)cell->output_size * e, c_bytes = (size_t)cell->hidden_size * e;
+    const int64_t P = cell->output_size, H = cell->hidden_size;
+    const fr_range mine = fr_team_share(team, rows->count);
     state->first = 0;
-    /* The padded units of a row are computed along and never read out; they start as numbers. */
-    memset(state->h[0], 0, (size_t)(num_rows * cell->h_stride) * e);
-    if (cell->kind == FASTRNN_LSTM)
-        memset(state->c, 0, (size_t)(num_rows * cell->c_stride) * e);
-    for (int64_t row = 0; row < num_rows; row++) {
-        if (boundary->h0)
-            memcpy(fr_at(state->h[0], row * cell->h_stride, e),
-                   boundary_row(boundary->h0, boundary, index, num_rows, row, cell->output_size, e), h_bytes);
-        if (boundary->c0 && cell->kind == FASTRNN_LSTM)
-            memcpy(fr_at(state->c, row * cell->c_stride, e),
-                   boundary_row(boundary->c0, boundary, index, num_rows, row, cell->hidden_size, e), c_bytes);
+    for (int64_t row = mine.begin; row < mine.end; row++) {
+        load_row(fr_at(state->h[0], row * cell->h_stride, e),
+                 boundary->h0 ? boundary_row(boundary->h0, rows, boundary, index, row, P, e) : NULL, P, cell->h_stride, e);
+        if (cell->kind == FASTRNN_LSTM)
+            load_row(fr_at(state->c, row * cell->c_stride, e),
+                     boundary->c0 ? boundary_row(boundary->c0, rows, boundary, index, row, H, e) : NULL, H, cell->c_stride, e);
     }
 }
 
-void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_state *state, const fastrnn_batch *batch,
-                    int64_t index, const fastrnn_boundary *boundary)
+void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
+                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state)
 {
     const size_t e = backend->kernels->element_size;
     const size_t h_bytes = (size_t)cell->output_size * e, c_bytes = (size_t)cell->hidden_size * e;
-    for (int64_t row = 0; row < batch->num_rows; row++) {
-        const void *h = state->h[(state->first + fr_length(batch, row)) & 1];
+    const fr_range mine = fr_team_share(team, rows->count);
+    for (int64_t row = mine.begin; row < mine.end; row++) {
+        const void *h = state->h[(state->first + fr_length(rows, row)) & 1];
         if (boundary->hn)
-            memcpy(boundary_row(boundary->hn, boundary, index, batch->num_rows, row, cell->output_size, e),
+            memcpy(boundary_row(boundary->hn, rows, boundary, index, row, cell->output_size, e),
                    fr_at(h, row * cell->h_stride, e), h_bytes);
         if (boundary->cn && cell->kind == FASTRNN_LSTM)
-            memcpy(boundary_row(boundary->cn, boundary, index, batch->num_rows, row, cell->hidden_size, e),
+            memcpy(boundary_row(boundary->cn, rows, boundary, index, row, cell->hidden_size, e),
                    fr_at(state->c, row * cell->c_stride, e), c_bytes);
     }
 }

@@ -1,17 +1,39 @@
-/* What the two time loops share: one cell over a batch, its buffers, and the ways in and out. */
+/* What the two time loops share: one cell over some rows of a batch, its buffers, and the ways in and out. */
 #ifndef FR_SEQUENCE_H
 #define FR_SEQUENCE_H
 
 #include "cell.h"
 
+/* Rows first, first + apart, ... of a batch in run order: what one team runs. Dealt like cards where lengths
+ * differ, so that every share has its part of the long ones, and is itself in run order. */
+typedef struct fr_rows {
+    const fastrnn_batch *batch; /* its x and y are not looked at */
+    int64_t first, apart, count;
+} fr_rows;
+
+static inline int64_t fr_row_of_batch(const fr_rows *rows, int64_t row) { return rows->first + row * rows->apart; }
+static inline int64_t fr_length(const fr_rows *rows, int64_t row)
+{
+    return rows->batch->lengths ? rows->batch->lengths[fr_row_of_batch(rows, row)] : rows->batch->num_steps;
+}
+static inline int64_t fr_num_steps(const fr_rows *rows) { return rows->count ? fr_length(rows, 0) : 0; }
+static inline int64_t fr_batch_size(const fr_rows *rows, int64_t step)
+{
+    if (!rows->batch->batch_sizes)
+        return rows->count;
+    const int64_t alive = rows->batch->batch_sizes[step] - rows->first;
+    return rows->apart == 1 ? alive : fr_ceil_div(fr_max(alive, 0), rows->apart);
+}
+
 /* h of step s is h[(first + s + 1) & 1]: each step reads one buffer and writes the other. */
 typedef struct fr_state {
-    void *h[2]; /* (B, cell->h_stride) */
-    void *c;    /* (B, cell->c_stride) */
+    void *h[2];   /* (rows, cell->h_stride) */
+    void *c;      /* (rows, cell->c_stride) */
+    void *hidden; /* (rows, cell->c_stride), scratch, if fr_cell_needs_hidden */
     int first;
 } fr_state;
 
-/* Scratch of one cell's run; capacity counts rows of steps. */
+/* One worker's scratch; capacity counts rows of steps. */
 typedef struct fr_buffers {
     void *x;   /* (capacity, I) */
     void *pre; /* (capacity, gates) */
@@ -19,37 +41,36 @@ typedef struct fr_buffers {
     int64_t capacity;
 } fr_buffers;
 
+/* Whether to go on, settled after every step. The caller's own thread asks the caller now and then; the first
+ * member of each team decides for the team, so that all its members stop after the same step. */
+typedef struct fr_poll {
+    const fastrnn_batch *batch;
+    bool asks;               /* this worker is the caller's thread */
+    unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
+    double work;             /* multiply-adds since the clock was read */
+    double due;              /* seconds; 0: not yet set */
+    int64_t steps;           /* that this worker has done */
+    atomic_llong *last_step; /* the team's: its members stop when they have done as many */
+    atomic_bool *stopped;    /* the call's */
+} fr_poll;
+
+/* Ask the caller, if it is time; true if the call shall stop. */
+bool fr_poll_stops(fr_poll *poll, double macs);
+
 typedef struct fr_sequence {
     const fr_cell *cell;
     const fr_backend *backend;
-    const fastrnn_batch *batch; /* its x and y are not looked at: in and out are this cell's */
+    fr_rows rows;
     fastrnn_view in, out;
     int64_t out_offset; /* elements into each output vector: the reverse direction writes the right half */
-    bool reverse; /* each row from its own last step */
-    fr_state state;
-    fr_buffers buffers;
+    bool reverse;       /* each row from its own last step */
+    fr_state state;     /* the team's */
+    fr_buffers buffers; /* this worker's */
+    const fr_team *team;
+    fr_poll *poll;
 } fr_sequence;
 
-/* Asks the caller now and then whether to stop. */
-typedef struct fr_poll {
-    const fastrnn_batch *batch;
-    double work; /* multiply-adds since the clock was read */
-    double due;  /* seconds */
-    unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
-} fr_poll;
-fr_poll fr_poll_start(const fastrnn_batch *batch, unsigned long long mode);
-bool fr_poll_stops(fr_poll *poll, const fr_cell *cell, int64_t rows);
-
-static inline int64_t fr_batch_size(const fastrnn_batch *batch, int64_t step)
-{
-    return batch->batch_sizes ? batch->batch_sizes[step] : batch->num_rows;
-}
-static inline int64_t fr_length(const fastrnn_batch *batch, int64_t row)
-{
-    return batch->lengths ? batch->lengths[row] : batch->num_steps;
-}
-
-/* Rows of steps that are projected, or gathered, ahead of the recurrence. */
+/* Rows of steps that are projected, or gathered, ahead of the recurrence; all cells of a model have as many gates. */
 int64_t fr_block_capacity(const fr_cell *cell, const fr_backend *backend, int64_t num_rows, int64_t total_steps);
 
 /* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
@@ -59,12 +80,15 @@ bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps);
  * so, else copied to buffers.x. Sets *stride, in elements. */
 const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride);
 
-/* One step: state and, through `out`, the caller's output. pre or x as in fr_step. */
-void fr_sequence_step(const fr_sequence *sequence, int64_t step, int64_t rows, const void *x, int64_t x_stride, void *pre);
+/* One step of the team: state and, through `out`, the caller's output. pre or x as in fr_step.
+ * False if the call shall stop. */
+bool fr_sequence_step(const fr_sequence *sequence, int64_t step, int64_t rows, const void *x, int64_t x_stride, void *pre);
 
-void fr_state_load(const fr_cell *cell, const fr_backend *backend, fr_state *state, int64_t num_rows, int64_t index,
-                   const fastrnn_boundary *boundary);
-void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_state *state, const fastrnn_batch *batch,
-                    int64_t index, const fastrnn_boundary *boundary);
+/* The rows' state from the boundary's part `index`, and back to it; each member of the team sees to some of the
+ * rows. After a load the team must wait. */
+void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
+                   const fastrnn_boundary *boundary, int64_t index, fr_state *state);
+void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
+                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state);
 
 #endif

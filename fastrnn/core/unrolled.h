@@ -14,12 +14,13 @@ typedef struct fr_node {
 
 void fr_unrolled_lay_out(fr_node *nodes, int64_t num_cells, int64_t num_steps);
 
-/* Run one node; `sequence` is its cell's. x and pre of a block carry over from the node that opened it. */
+/* Run one node; `sequence` is its cell's. x and pre of a block carry over from the node that opened it.
+ * False if the call shall stop. */
 typedef struct fr_unrolled_block {
     const void *x;
     int64_t stride, first;
     char *pre;
 } fr_unrolled_block;
-void fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, fr_unrolled_block *block);
+bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, fr_unrolled_block *block);
 
 #endif

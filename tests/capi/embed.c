@@ -20,13 +20,13 @@ int main(void)
     const int64_t lengths[B] = {4, 2, 1}, batch_sizes[T] = {3, 2, 1, 1}; /* longest row first */
     const fastrnn_view in = {.base = x, .row_stride = T * I, .step_stride = I};
     const fastrnn_view out = {.base = y, .row_stride = T * H, .step_stride = H};
-    const fastrnn_batch batch = {B, T, lengths, batch_sizes, in, out, NULL, NULL};
-    const fastrnn_batch step = {1, 1, NULL, NULL, in, out, NULL, NULL};
+    const fastrnn_batch batch = {B, T, lengths, batch_sizes, in, out, NULL, NULL, NULL};
+    const fastrnn_batch step = {1, 1, NULL, NULL, in, out, NULL, NULL, NULL};
     const fastrnn_boundary zero = {0};
     fastrnn_model *model = NULL;
     size_t bytes = 0, stream_bytes = 0;
     fastrnn_status status = fastrnn_model_create(&config, &cell, NULL, NULL, &model);
-    if (!status) status = fastrnn_workspace_size(model, B, 4 + 2 + 1, &bytes);
+    if (!status) status = fastrnn_workspace_size(model, &batch, &bytes);
     if (!status) status = fastrnn_stream_size(model, 1, &stream_bytes);
     void *workspace = malloc(bytes), *stream = aligned_alloc(64, stream_bytes); /* a multiple of 64 */
     if (!status) status = fastrnn_run(model, &batch, &zero, workspace);

@@ -8,7 +8,7 @@ case $mode in plain | sanitize | neon | all) ;; *) echo "usage: $0 [plain | sani
 cd "$(dirname "$0")/../.."
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
-warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -Iinclude"
+warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude"
 
 # As ISA_FLAGS in setup.py says.
 isa_flags() {

@@ -425,6 +425,8 @@ static void outcome_free(outcome *o)
     free(o->cn);
 }
 
+static fastrnn_pool *pool; /* that batches run on */
+
 static fastrnn_status stream_chunks(const fastrnn_model *model, const fastrnn_batch *batch,
                                     const fastrnn_boundary *boundary, const vectors *x, const vectors *y)
 {
@@ -442,7 +444,7 @@ static fastrnn_status stream_chunks(const fastrnn_model *model, const fastrnn_ba
         part.lengths = part.batch_sizes = NULL;
         part.x.base = vector_at(x, 0, step);
         part.y.base = vector_at(y, 0, step);
-        status = fastrnn_workspace_size(model, part.num_rows, part.num_rows * chunk, &size);
+        status = fastrnn_workspace_size(model, &part, &size);
         void *workspace = block(size);
         if (!status)
             status = fastrnn_stream_run(model, &part, stream, workspace);
@@ -502,13 +504,13 @@ static outcome execute(const fastrnn_model *model, const problem *p, int64_t fir
     const bool lstm = n->config.kind == FASTRNN_LSTM;
     const fastrnn_boundary boundary = {.h0 = h0, .c0 = lstm ? c0 : NULL, .hn = hn, .cn = lstm ? cn : NULL,
                                        .indices = indices};
-    fastrnn_batch batch = {.num_rows = count, .num_steps = T, .x = x.view, .y = y.view};
+    fastrnn_batch batch = {.num_rows = count, .num_steps = T, .x = x.view, .y = y.view, .pool = pool};
     if (p->ragged && how == RUN) {
         batch.lengths = lengths;
         batch.batch_sizes = batch_sizes;
     }
     size_t size = 0;
-    check(fastrnn_workspace_size(model, count, total, &size) == FASTRNN_OK, "workspace size");
+    check(fastrnn_workspace_size(model, &batch, &size) == FASTRNN_OK, "workspace size");
     void *workspace = block(size);
     fastrnn_unrolled *plan = NULL;
     fastrnn_status status = FASTRNN_OK;
@@ -880,11 +882,11 @@ static small small_make(int64_t T, int64_t H, int directions)
     s.y = block((size_t)(2 * directions * H) * sizeof(float));
     for (int i = 0; i < 2 * 3; i++)
         s.x[i] = (float)random_value();
-    size_t size = 0;
-    fastrnn_workspace_size(s.model, 2, 2 * T, &size);
-    s.workspace = block(size);
     s.batch = (fastrnn_batch){.num_rows = 2, .num_steps = T, .x = {.base = s.x, .row_stride = 3},
                               .y = {.base = s.y, .row_stride = directions * H}};
+    size_t size = 0;
+    fastrnn_workspace_size(s.model, &s.batch, &size);
+    s.workspace = block(size);
     return s;
 }
 
@@ -1001,12 +1003,20 @@ static void test_wrong_runs(void)
     size_t size = 0, stream_bytes = 0;
     expect(fastrnn_stream_size(s.model, 2, &stream_bytes), FASTRNN_OK, "stream size");
     void *stream = aligned_alloc(64, stream_bytes);
-    expect(fastrnn_workspace_size(NULL, 1, 1, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no model");
-    expect(fastrnn_workspace_size(s.model, 1, 1, NULL), FASTRNN_ERROR_ARGUMENT, "workspace: no size");
-    expect(fastrnn_workspace_size(s.model, -1, 1, &size), FASTRNN_ERROR_ARGUMENT, "workspace: rows");
-    expect(fastrnn_workspace_size(s.model, 1, -1, &size), FASTRNN_ERROR_ARGUMENT, "workspace: steps");
-    expect(fastrnn_workspace_size(s.model, INT64_MAX, 1, &size), FASTRNN_ERROR_SIZE, "workspace: huge rows");
-    expect(fastrnn_workspace_size(s.model, 1, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "workspace: huge steps");
+    expect(fastrnn_workspace_size(NULL, &s.batch, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no model");
+    expect(fastrnn_workspace_size(s.model, NULL, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no batch");
+    expect(fastrnn_workspace_size(s.model, &s.batch, NULL), FASTRNN_ERROR_ARGUMENT, "workspace: no size");
+    const struct {
+        int64_t rows, steps;
+        fastrnn_status status;
+    } sizes[] = {{-1, 1, FASTRNN_ERROR_ARGUMENT},      {1, -1, FASTRNN_ERROR_ARGUMENT},
+                 {INT64_MAX, 1, FASTRNN_ERROR_SIZE},   {1, INT64_MAX, FASTRNN_ERROR_SIZE},
+                 {1 << 30, 1 << 30, FASTRNN_ERROR_SIZE}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const fastrnn_batch batch = {.num_rows = sizes[i].rows, .num_steps = sizes[i].steps};
+        in_context("workspace of %lld rows, %lld steps", (long long)batch.num_rows, (long long)batch.num_steps);
+        expect(fastrnn_workspace_size(s.model, &batch, &size), sizes[i].status, "workspace size");
+    }
     expect(fastrnn_run(s.model, &s.batch, &zero, s.workspace), FASTRNN_OK, "a good run");
     expect(fastrnn_run(NULL, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no model");
     expect(fastrnn_run(s.model, NULL, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no batch");
@@ -1050,7 +1060,7 @@ static void test_wrong_runs(void)
     expect(fastrnn_stream_run(s.model, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: lengths");
     batch = s.batch;
     batch.num_rows = batch.num_steps = (int64_t)1 << 40;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "huge rows times huge steps");
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_SIZE, "huge rows times huge steps");
     batch = s.batch;
     batch.x.base = NULL;
     expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no x");
@@ -1111,11 +1121,11 @@ static void test_empty(const char *isa)
                 void *x = B && T && I ? reals(p.x, B * T * I, FASTRNN_FLOAT32) : NULL;
                 const fastrnn_boundary boundary = {.h0 = h0, .c0 = lstm ? c0 : NULL, .hn = o.hn,
                                                    .cn = lstm ? o.cn : NULL};
-                const fastrnn_batch batch = {.num_rows = B, .num_steps = T,
+                const fastrnn_batch batch = {.num_rows = B, .num_steps = T, .pool = pool,
                                              .x = {.base = x, .row_stride = T * I, .step_stride = I},
                                              .y = {.base = o.y, .row_stride = T * H, .step_stride = H}};
                 size_t size = 0, stream_bytes = 0;
-                fastrnn_workspace_size(model, B, B * T, &size);
+                fastrnn_workspace_size(model, &batch, &size);
                 fastrnn_stream_size(model, B, &stream_bytes);
                 void *workspace = block(size), *stream = aligned_alloc(64, stream_bytes);
                 fastrnn_status status = FASTRNN_OK;
@@ -1242,6 +1252,16 @@ int main(int argc, char **argv)
             test_long(isa);
         test_blas(isa, "32-bit", &lp64, few_options);
         test_blas(isa, "64-bit", &ilp64, few_options);
+        for (int threads = 2; threads <= 3; threads++) {
+            check(fastrnn_pool_create(threads, &pool) == FASTRNN_OK, "pool");
+            fastrnn_pool_set_threshold(pool, 0);
+            for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+                test_sizes(isa, (fastrnn_kind)kind, few);
+            test_options(isa, few_options);
+            test_empty(isa);
+            fastrnn_pool_destroy(pool);
+            pool = NULL;
+        }
     }
     test_wrong_models();
     test_wrong_runs();

@@ -52,7 +52,7 @@ typedef struct fr_step_args {
 typedef struct fr_options {
     fastrnn_activation activations[FASTRNN_MAX_ACTIVATIONS];
     double cell_clip, gate_clip, proj_clip; /* 0: none */
-    const void *peephole;                   /* [3][blocks*V], i f o, or NULL */
+    const void *peephole;                   /* [3][every block*V], i f o, or NULL */
     bool coupled, linear_before_reset;
 } fr_options;
 
@@ -62,6 +62,7 @@ typedef struct fr_pointwise_args {
     void *gates; /* row, block, gate at the three strides; GRU has 4: r z n_input n_hidden */
     int64_t row_stride, block_stride, gate_stride;
     const fr_options *options;
+    int64_t first_unit, peephole_stride; /* these units' place in options->peephole */
     const void *h_old; /* GRU: (rows, blocks*V) */
     int64_t h_old_stride;
     void *h_out; /* (rows, blocks*V) */

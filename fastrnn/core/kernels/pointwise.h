@@ -47,16 +47,17 @@ FR_INLINE vf gru_cell(vf r, vf z, vf n_input, vf n_hidden, vf h, const fr_option
 
 static void lstm_pointwise(const fr_pointwise_args *a)
 {
-    const int64_t peephole_stride = a->blocks * FR_V;
     for (int64_t row = 0; row < a->rows; row++)
         for (int64_t block = 0; block < a->blocks; block++) {
             const real *g = (const real *)a->gates + row * a->row_stride + block * a->block_stride;
             real *c = (real *)a->c + row * a->c_stride + block * FR_V;
-            const real *peephole = a->options->peephole ? (const real *)a->options->peephole + block * FR_V : NULL;
+            const real *peephole = a->options->peephole;
+            if (peephole)
+                peephole += a->first_unit + block * FR_V;
             vf gates[4], new_c = v_load(c);
             for (int j = 0; j < 4; j++)
                 gates[j] = v_load(g + j * a->gate_stride);
-            vf h = lstm_cell(gates, &new_c, a->options, peephole, peephole_stride);
+            vf h = lstm_cell(gates, &new_c, a->options, peephole, a->peephole_stride);
             v_store(c, new_c);
             v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, h);
         }

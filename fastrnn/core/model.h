@@ -1,0 +1,31 @@
+/* Layers x directions, prepared. */
+#ifndef FR_MODEL_H
+#define FR_MODEL_H
+
+#include "cell.h"
+
+/* The widest of the cells, which run one after the other in the same memory. */
+typedef struct fr_widths {
+    int64_t h, c, x, pre, scratch;
+    bool hidden;
+} fr_widths;
+
+struct fastrnn_model {
+    fr_backend backend;
+    fastrnn_blas blas; /* what backend.blas points to */
+    int64_t num_layers, num_directions, num_cells;
+    int64_t input_size, output_size; /* I and P */
+    fr_widths widest;
+    size_t nbytes;
+    void *weights;
+    fr_cell cells[]; /* l0, l0 reverse, l1, ... */
+};
+
+/* With these bounds no product of two sizes leaves int64_t. */
+#define FR_MOST_UNITS ((int64_t)1 << 22)
+#define FR_MOST_ROWS ((int64_t)1 << 38)
+#define FR_MOST_LAYERS ((int64_t)1 << 16)
+
+static inline bool fr_in_range(int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; }
+
+#endif

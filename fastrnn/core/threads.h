@@ -1,0 +1,50 @@
+/* Worker threads for one call at a time, and the barrier at which a team of them meets. */
+#ifndef FR_THREADS_H
+#define FR_THREADS_H
+
+#include <stdatomic.h>
+
+#include "common.h"
+
+/* Spins; after a while it gives the processor away between looks. */
+typedef struct fr_spin {
+    int looks;
+} fr_spin;
+void fr_spin_pause(fr_spin *spin);
+
+/* Cache lines of their own: arrivals must not disturb those who watch the phase. */
+typedef struct fr_barrier {
+    _Alignas(FR_ALIGNMENT) atomic_int arrived;
+    _Alignas(FR_ALIGNMENT) atomic_uint phase;
+} fr_barrier;
+
+/* The workers that run one cell in lockstep, seen by one of them. */
+typedef struct fr_team {
+    int size, index;
+    fr_barrier *barrier; /* not looked at if size is 1 */
+} fr_team;
+
+/* Until every member of the team is here; what they wrote before is seen after. */
+void fr_team_wait(const fr_team *team);
+
+/* This member's part of [0, count). */
+static inline fr_range fr_team_share(const fr_team *team, int64_t count)
+{
+    return (fr_range){count * team->index / team->size, count * (team->index + 1) / team->size};
+}
+
+typedef void fr_task(void *context, int worker);
+
+/* What a call can count on, 1 for NULL; less than asked for once the system has refused a thread. */
+int fr_pool_num_threads(const fastrnn_pool *pool);
+double fr_pool_threshold(const fastrnn_pool *pool); /* as set by fastrnn_pool_set_threshold */
+
+/* Take the pool for a call of about `macs` multiply-adds by `workers` threads, the caller's among them, until
+ * fr_pool_leave. False where it is in use, where the system gives too few threads, or where the others sleep and
+ * the call would be over before they come. */
+bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs);
+void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context); /* on workers 1, 2, ... */
+bool fr_pool_is_done(fastrnn_pool *pool);
+void fr_pool_leave(fastrnn_pool *pool);
+
+#endif

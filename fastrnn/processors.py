@@ -1,0 +1,44 @@
+"""How many processors this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+
+def usable_processors() -> int:
+    """How many processors this process may keep busy: its affinity, and no more than its control group's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, int(min(count, _cgroup_quota())))
+
+
+def _cgroup_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float:
+    """Processors' worth of time that the process's control group, or one above it, may use; infinity for no limit."""
+    least = math.inf
+    try:
+        groups = Path(own).read_text(errors="replace").splitlines()
+    except OSError:  # no Linux
+        return least
+    for _, controllers, path in (group.split(":", 2) for group in groups):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # version 2 has one tree; version 1 has one a controller. In a container the path may be the host's.
+        base = os.path.join(root, controllers) if controllers else root
+        parts = path.strip("/").split("/")
+        for depth in range(len(parts) + 1):
+            least = min(least, _quota_of(os.path.join(base, *parts[:depth]), bool(controllers)))
+    return least
+
+
+def _quota_of(folder: str, first_version: bool) -> float:
+    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if first_version else ("cpu.max",)
+    try:
+        words = " ".join(Path(folder, name).read_text() for name in names).split()
+        quota, period = float(words[0]), float(words[1])
+    except (OSError, ValueError, IndexError):  # no such file, "max" for no limit
+        return math.inf
+    return quota / period if quota > 0 and period > 0 else math.inf

@@ -1,0 +1,32 @@
+"""What lets ``threadpoolctl.threadpool_limits`` govern fastrnn's threads, where that package is installed."""
+
+from __future__ import annotations
+
+from . import _core
+
+
+def register() -> None:
+    """Make fastrnn's threads known to threadpoolctl, as the user API ``"fastrnn"``."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        return
+    if not hasattr(threadpoolctl, "register"):  # before 3.3
+        return
+
+    class Controller(threadpoolctl.LibController):  # type: ignore[misc, name-defined, unused-ignore]
+        user_api = "fastrnn"
+        internal_api = "fastrnn"
+        filename_prefixes = ("_core.",)
+        check_symbols = ("fastrnn_pool_create",)
+
+        def get_num_threads(self) -> int:
+            return _core.get_num_threads()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            _core.set_num_threads(num_threads)
+
+        def get_version(self) -> str:
+            return _core.__version__
+
+    threadpoolctl.register(Controller)
