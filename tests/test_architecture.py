@@ -38,7 +38,7 @@ ARROWS = {
     "plan": {"model", "sequence"},
     "workspace": {"plan"},
     "stream": {"model", "sequence"},
-    "run": {"cpu", "packed", "stream", "threads", "unrolled", "workspace"},
+    "run": {"clock", "cpu", "packed", "stream", "threads", "unrolled", "workspace"},
 }
 
 

@@ -44,16 +44,17 @@ double fr_plan_macs(const fastrnn_model *model, int64_t total_steps)
 #define SLICE_MACS_MOST 5e8 /* a step; some 10 ms, so that an interrupt is seen soon */
 #define SLICE_ROWS_LEAST 16
 
-/* Rows that are worth one reading of the weights each step. */
 static int64_t slice_rows_most(const fastrnn_model *model)
 {
-    const double macs = fr_plan_macs(model, 1) / (double)model->num_cells;
-    return fr_max(SLICE_ROWS_LEAST, (int64_t)(macs * SLICE_ROWS_MOST < SLICE_MACS_MOST ? SLICE_ROWS_MOST : SLICE_MACS_MOST / macs));
+    const double rows = SLICE_MACS_MOST * (double)model->num_cells / fr_plan_macs(model, 1);
+    return rows >= SLICE_ROWS_MOST ? SLICE_ROWS_MOST : fr_max(SLICE_ROWS_LEAST, (int64_t)rows);
 }
 
-#define WORKER_STEP_MACS 4e3 /* a worker's part of a step must outweigh the meeting after it */
-#define WORKER_CALL_MACS 1e5
-#define OWN_ROWS_LEAST 8     /* with as many, each worker reads all the weights and needs no meeting */
+/* What pays, measured on two cores of a Zen 4 with AVX-512; bench/README.md tells how, and what it gave. */
+#define WORKER_CALL_MACS 3e4     /* a worker's part of a call must outweigh its beginning and end, 0.5 us */
+#define WORKER_STEP_MACS 8e3     /* its part of a step, the meeting after it, 0.2 us */
+#define ROW_BYTES (256 << 10)    /* of weights to each row: workers that all read them must use them so often */
+#define OWN_ROWS_MOST 32         /* as many rows are always worth a reading of the weights */
 
 static int most_workers(int workers, double macs, double macs_each)
 {
@@ -63,23 +64,22 @@ static int most_workers(int workers, double macs, double macs_each)
 fr_plan fr_plan_of(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
                    bool together)
 {
-    const double macs = fr_plan_macs(model, total_steps);
-    const int64_t least_slices = fr_ceil_div(batch->num_rows, slice_rows_most(model));
-    if (model->backend.blas || batch->num_steps == 0)
-        workers = 1;
-    workers = most_workers(workers, macs, WORKER_CALL_MACS * threshold);
+    const int64_t least_slices = fr_max(1, fr_ceil_div(batch->num_rows, slice_rows_most(model)));
+    const fr_plan alone = {.workers = 1, .num_teams = 1, .num_slices = least_slices};
+    if (workers < 2 || model->backend.blas || batch->num_steps == 0)
+        return alone;
+    workers = most_workers(workers, fr_plan_macs(model, total_steps), WORKER_CALL_MACS * threshold);
     if (workers < 2)
-        return (fr_plan){.workers = 1, .num_teams = 1, .num_slices = fr_max(1, least_slices)};
-    const double rows = (double)total_steps / (double)batch->num_steps; /* on average, of a step */
-    const double step_macs = rows * fr_plan_macs(model, 1) / (double)model->num_cells;
-    static int forced = -2;
-    if (forced == -2) { extern char *getenv(const char *); extern int atoi(const char *); const char *t = getenv("FR_PLAN"); forced = t ? atoi(t) : -1; }
-    if (forced == 0 || (forced != 1 && rows >= OWN_ROWS_LEAST * (double)workers))
-        return (fr_plan){.workers = workers, .num_teams = workers, .num_slices = fr_round_up(fr_max(workers, least_slices), workers)};
-    if (model->num_directions == 2 && workers >= 2 && !together)
+        return alone;
+    const int64_t rows = total_steps / batch->num_steps; /* of a step, on average */
+    const int64_t cell_bytes = (int64_t)model->nbytes / model->num_cells;
+    if (rows >= workers * fr_min(fr_ceil_div(cell_bytes, ROW_BYTES), OWN_ROWS_MOST))
+        return (fr_plan){.workers = workers, .num_teams = workers, .num_slices = fr_round_up(least_slices, workers)};
+    if (model->num_directions == 2 && !together)
         return (fr_plan){.workers = workers, .num_teams = 2, .num_slices = 1, .directions_apart = true};
+    const double step_macs = (double)rows * fr_plan_macs(model, 1) / (double)model->num_cells;
     workers = most_workers((int)fr_min(workers, model->cells[0].input.blocks), step_macs, WORKER_STEP_MACS * threshold);
-    return (fr_plan){.workers = workers, .num_teams = 1, .num_slices = fr_max(1, least_slices)};
+    return (fr_plan){.workers = workers, .num_teams = 1, .num_slices = least_slices};
 }
 
 fr_rows fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice)

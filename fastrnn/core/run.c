@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "cpu.h"
 #include "packed.h"
 #include "stream.h"
@@ -17,12 +18,6 @@ struct fastrnn_unrolled {
 
 #define MOST_SHARED_TEAMS 2 /* teams of several members: one, or one a direction */
 
-/* Where several workers meet, and after how many meetings they stop. */
-typedef struct fr_meeting {
-    fr_barrier barrier;
-    atomic_llong last_step;
-} fr_meeting;
-
 typedef struct fr_run {
     const fastrnn_model *model;
     const fastrnn_batch *batch;
@@ -32,6 +27,7 @@ typedef struct fr_run {
     fr_plan plan;
     fr_workspace workspace;
     unsigned long long mode; /* the caller's floating-point mode */
+    double begin;            /* seconds; of a shared call */
     atomic_bool stopped;
     fr_meeting teams[MOST_SHARED_TEAMS];
     fr_meeting everybody; /* after each layer, where directions run apart */
@@ -163,15 +159,15 @@ static void run_part(void *context, int worker)
 {
     fr_run *run = context;
     fr_part part = {.run = run};
-    atomic_llong last_step = LLONG_MAX;
+    fr_meeting own = {.last_step = LLONG_MAX};
     part.team = fr_plan_team(&run->plan, worker, &part.team_index);
     part.state = fr_workspace_state(&run->workspace, run->model, part.team_index);
     part.buffers = fr_workspace_buffers(&run->workspace, run->model, worker);
-    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .last_step = &last_step,
+    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .begin = run->begin, .meeting = &own,
                           .stopped = &run->stopped};
     if (part.team.size > 1) {
-        part.team.barrier = &run->teams[part.team_index].barrier;
-        part.poll.last_step = &run->teams[part.team_index].last_step;
+        part.poll.meeting = &run->teams[part.team_index];
+        part.team.barrier = &part.poll.meeting->barrier;
     }
     if (run->plan.directions_apart) {
         part.rows = fr_plan_slice(&run->plan, run->batch, 0);
@@ -192,14 +188,19 @@ static void share(fr_run *run, fastrnn_pool *pool)
     for (int i = 0; i < MOST_SHARED_TEAMS; i++)
         run->teams[i].last_step = LLONG_MAX;
     run->everybody.last_step = LLONG_MAX;
+    run->begin = fr_seconds();
     fr_pool_start(pool, run->plan.workers, run_part, run);
     run_part(run, 0);
+    const double worked = fr_seconds() - run->begin;
     fr_spin spin = {0};
     fr_poll poll = {.batch = run->batch, .asks = true, .mode = run->mode, .stopped = &run->stopped};
     while (!fr_pool_is_done(pool)) {
         fr_spin_pause(&spin);
         fr_poll_stops(&poll, SPIN_MACS);
     }
+    const double waited = fr_spin_seconds(&spin);
+    if (waited > worked / 4)
+        fr_pool_set_crowded(pool, waited);
     fr_pool_leave(pool);
 }
 

@@ -1,5 +1,6 @@
 #include "sequence.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "clock.h"
@@ -30,14 +31,53 @@ bool fr_poll_stops(fr_poll *poll, double macs)
     return stops;
 }
 
+#define PATIENCE 0.55 /* of the time of a call: a member with one unit block may wait half of it for one with two */
+
+/* The caller's thread has waited so many seconds for the others. */
+static void count_wait(fr_poll *poll, double seconds)
+{
+    poll->waited += seconds;
+    if (poll->waited > PATIENCE * (fr_seconds() - poll->begin))
+        fr_pool_set_crowded(poll->batch->pool, poll->waited);
+}
+
 /* A member is at most one step ahead of another, so the step that is written here is not yet over for any. */
 static bool team_goes_on(fr_poll *poll, const fr_team *team, double macs)
 {
     poll->steps++;
-    if (team->index == 0 && fr_poll_stops(poll, macs))
-        atomic_store_explicit(poll->last_step, poll->steps, memory_order_relaxed);
-    fr_team_wait(team);
-    return atomic_load_explicit(poll->last_step, memory_order_relaxed) > poll->steps;
+    if (team->index == 0 && fr_poll_stops(poll, macs)) {
+        atomic_store_explicit(&poll->meeting->last_step, poll->steps, memory_order_relaxed);
+        atomic_store_explicit(&poll->meeting->block, LLONG_MAX - 1, memory_order_release);
+    }
+    const double waited = fr_team_wait(team);
+    if (waited > 0 && poll->asks)
+        count_wait(poll, waited);
+    return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
+}
+
+bool fr_block_begins(fr_poll *poll, fr_team *team)
+{
+    const int64_t number = poll->blocks++;
+    if (team->size == 1)
+        return true;
+    if (team->index == 0) {
+        const bool alone = number > 0 && fr_pool_is_crowded(poll->batch->pool);
+        atomic_store_explicit(&poll->meeting->block, 2 * number + alone, memory_order_release);
+        if (alone)
+            *team = (fr_team){.size = 1};
+        return true;
+    }
+    int64_t block;
+    fr_spin spin = {0};
+    while ((block = atomic_load_explicit(&poll->meeting->block, memory_order_acquire)) < 2 * number)
+        fr_spin_pause(&spin);
+    return block == 2 * number; /* a later block can begin only if this one needed no others */
+}
+
+bool fr_block_skipped(fr_poll *poll, int64_t num_steps)
+{
+    poll->steps += num_steps;
+    return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
 }
 
 #define BLOCK_BYTES (256 << 10) /* of projected gates: they stay in L2 beside the weights' stream */

@@ -41,16 +41,23 @@ typedef struct fr_buffers {
     int64_t capacity;
 } fr_buffers;
 
-/* Whether to go on, settled after every step. The caller's own thread asks the caller now and then; the first
- * member of each team decides for the team, so that all its members stop after the same step. */
+/* What a team's members share. The first of them decides for all, ahead of the meeting after which it holds. */
+typedef struct fr_meeting {
+    fr_barrier barrier;
+    atomic_llong last_step; /* the team stops when it has done as many */
+    atomic_llong block;     /* the block of steps that may begin, times 2, plus 1 if the first member runs it alone */
+} fr_meeting;
+
+/* Whether to go on, settled after every step; the caller's own thread asks the caller now and then. */
 typedef struct fr_poll {
     const fastrnn_batch *batch;
     bool asks;               /* this worker is the caller's thread */
     unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
     double work;             /* multiply-adds since the clock was read */
     double due;              /* seconds; 0: not yet set */
-    int64_t steps;           /* that this worker has done */
-    atomic_llong *last_step; /* the team's: its members stop when they have done as many */
+    double begin, waited;    /* seconds: when a shared call began, and what was spent waiting for others */
+    int64_t steps, blocks;   /* that this worker's team has done */
+    fr_meeting *meeting;     /* the team's */
     atomic_bool *stopped;    /* the call's */
 } fr_poll;
 
@@ -69,6 +76,12 @@ typedef struct fr_sequence {
     const fr_team *team;
     fr_poll *poll;
 } fr_sequence;
+
+/* Before a block of steps: true if this worker runs it, with *team. While others keep the processors busy, the
+ * first member of a team goes on alone; the rest skip the block, whose steps are then counted as done. */
+bool fr_block_begins(fr_poll *poll, fr_team *team);
+/* After a block that it skipped: false if the call shall stop. */
+bool fr_block_skipped(fr_poll *poll, int64_t num_steps);
 
 /* Rows of steps that are projected, or gathered, ahead of the recurrence; all cells of a model have as many gates. */
 int64_t fr_block_capacity(const fr_cell *cell, const fr_backend *backend, int64_t num_rows, int64_t total_steps);

@@ -15,7 +15,8 @@ struct fastrnn_pool {
 };
 
 void fr_spin_pause(fr_spin *spin) { spin->looks++; }
-void fr_team_wait(const fr_team *team) { (void)team; }
+double fr_spin_seconds(const fr_spin *spin) { (void)spin; return 0; }
+double fr_team_wait(const fr_team *team) { (void)team; return 0; }
 int fr_pool_num_threads(const fastrnn_pool *pool) { (void)pool; return 1; }
 double fr_pool_threshold(const fastrnn_pool *pool) { (void)pool; return 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { (void)pool, (void)threshold; }
@@ -23,6 +24,8 @@ bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs) { (void)pool, (
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context) { (void)pool, (void)workers, (void)task, (void)context; }
 bool fr_pool_is_done(fastrnn_pool *pool) { (void)pool; return true; }
 void fr_pool_leave(fastrnn_pool *pool) { (void)pool; }
+void fr_pool_set_crowded(fastrnn_pool *pool, double waited) { (void)pool, (void)waited; }
+bool fr_pool_is_crowded(fastrnn_pool *pool) { (void)pool; return false; }
 
 fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool)
 {
@@ -41,10 +44,13 @@ void fastrnn_pool_destroy(fastrnn_pool *pool) { free(pool); }
 #include <signal.h>
 
 #define MOST_THREADS 1024
-#define SPIN_LOOKS 4096      /* some 100 us: then the processor is offered to others between looks */
+#define SPIN_LOOKS 1000      /* then the processor is offered to others between looks */
+#define SPIN_SECONDS 25e-6   /* about what these take */
 #define AWAKE_SECONDS 200e-6 /* how long a worker without work watches for more before it sleeps */
 #define WAKING_MACS 5e6      /* some 100 us of work: worth the 10 to 50 us that a sleeper takes to come */
 #define LOOKS_PER_CLOCK 128
+#define CROWDED_MOST 64 /* times as long as a wait, calls go on alone after it */
+#define CROWDED_STEP 4  /* times longer, where sharing was in vain again */
 
 /* A region is announced by its number and the number of its workers, in one word: a worker that is late
  * for a region in which it had no part can't take the next one's count for it. */
@@ -66,6 +72,8 @@ struct fastrnn_pool {
     /* The caller's who has `taken` the pool. */
     int started;        /* workers that run */
     double last_wanted; /* seconds: when a short call last found sleepers */
+    double crowded;     /* seconds: until when; 0: not crowded */
+    double caution;     /* times the next wait that is too long: 1 to CROWDED_MOST */
     fr_task *task;
     void *context;
 
@@ -93,25 +101,30 @@ void fr_spin_pause(fr_spin *spin)
     if (spin->looks < SPIN_LOOKS) {
         spin->looks++;
         relax();
-    } else {
-        sched_yield();
+        return;
     }
+    if (spin->since == 0)
+        spin->since = fr_seconds() - SPIN_SECONDS;
+    sched_yield();
 }
 
-void fr_team_wait(const fr_team *team)
+double fr_spin_seconds(const fr_spin *spin) { return spin->since > 0 ? fr_seconds() - spin->since : 0; }
+
+double fr_team_wait(const fr_team *team)
 {
     if (team->size == 1)
-        return;
+        return 0;
     fr_barrier *barrier = team->barrier;
     const unsigned phase = atomic_load_explicit(&barrier->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == team->size - 1) {
         atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&barrier->phase, phase + 1, memory_order_release);
-        return;
+        return 0;
     }
     fr_spin spin = {0};
     while (atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase)
         fr_spin_pause(&spin);
+    return fr_spin_seconds(&spin);
 }
 
 /* Fork copies a pool without its threads: the child starts with none, free to be entered. */
@@ -154,7 +167,7 @@ fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool)
     fastrnn_pool *made = aligned_alloc(FR_ALIGNMENT, (size_t)fr_round_up((int64_t)size, FR_ALIGNMENT));
     if (!made)
         return FASTRNN_ERROR_MEMORY;
-    *made = (fastrnn_pool){.num_threads = num_threads, .threshold = 1, .taken = ATOMIC_FLAG_INIT};
+    *made = (fastrnn_pool){.num_threads = num_threads, .threshold = 1, .caution = 1, .taken = ATOMIC_FLAG_INIT};
     if (!make_locks(made)) {
         free(made);
         return FASTRNN_ERROR_MEMORY;
@@ -302,7 +315,7 @@ bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs)
 {
     if (atomic_flag_test_and_set_explicit(&pool->taken, memory_order_acquire))
         return false;
-    if (is_ready(pool, macs) && workers <= pool->started + 1)
+    if (!fr_pool_is_crowded(pool) && is_ready(pool, macs) && workers <= pool->started + 1)
         return true;
     fr_pool_leave(pool);
     return false;
@@ -321,6 +334,26 @@ void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context
 
 bool fr_pool_is_done(fastrnn_pool *pool) { return atomic_load_explicit(&pool->running, memory_order_acquire) == 0; }
 
-void fr_pool_leave(fastrnn_pool *pool) { atomic_flag_clear_explicit(&pool->taken, memory_order_release); }
+void fr_pool_set_crowded(fastrnn_pool *pool, double waited)
+{
+    if (pool->threshold <= 0)
+        return;
+    pool->crowded = fr_seconds() + pool->caution * waited;
+    pool->caution = pool->caution * CROWDED_STEP < CROWDED_MOST ? pool->caution * CROWDED_STEP : CROWDED_MOST;
+}
+
+bool fr_pool_is_crowded(fastrnn_pool *pool)
+{
+    if (pool->crowded > 0 && fr_seconds() > pool->crowded)
+        pool->crowded = 0;
+    return pool->crowded > 0;
+}
+
+void fr_pool_leave(fastrnn_pool *pool)
+{
+    if (pool->crowded == 0 && pool->caution > 1)
+        pool->caution /= 2;
+    atomic_flag_clear_explicit(&pool->taken, memory_order_release);
+}
 
 #endif

@@ -9,8 +9,10 @@
 /* Spins; after a while it gives the processor away between looks. */
 typedef struct fr_spin {
     int looks;
+    double since; /* seconds: about when it began; 0 for a short spin */
 } fr_spin;
 void fr_spin_pause(fr_spin *spin);
+double fr_spin_seconds(const fr_spin *spin); /* since it began; 0 for a short spin */
 
 /* Cache lines of their own: arrivals must not disturb those who watch the phase. */
 typedef struct fr_barrier {
@@ -24,8 +26,9 @@ typedef struct fr_team {
     fr_barrier *barrier; /* not looked at if size is 1 */
 } fr_team;
 
-/* Until every member of the team is here; what they wrote before is seen after. */
-void fr_team_wait(const fr_team *team);
+/* Until every member of the team is here; what they wrote before is seen after. Returns the seconds that this
+ * took, or 0 where it was short. */
+double fr_team_wait(const fr_team *team);
 
 /* This member's part of [0, count). */
 static inline fr_range fr_team_share(const fr_team *team, int64_t count)
@@ -46,5 +49,10 @@ bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs);
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context); /* on workers 1, 2, ... */
 bool fr_pool_is_done(fastrnn_pool *pool);
 void fr_pool_leave(fastrnn_pool *pool);
+
+/* Somebody else keeps the processors busy: the caller waited so many seconds too long for the others. For some time
+ * sharing would cost more than it gives: fr_pool_enter refuses, and a call that is under way goes on alone. */
+void fr_pool_set_crowded(fastrnn_pool *pool, double waited);
+bool fr_pool_is_crowded(fastrnn_pool *pool);
 
 #endif
