@@ -18,6 +18,8 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 THREAD_SWITCHES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
 #: What holds peers to an instruction set. ONNX Runtime and OpenVINO have no such switch.
 ISA_SWITCHES = {
     "avx2": {
@@ -58,7 +60,7 @@ def limited(threads: int, isa: str | None = None) -> Iterator[None]:
     ValueError
         More threads than processors, or an instruction set that is unknown or does not run here.
     """
-    switches = dict.fromkeys(THREAD_SWITCHES, str(threads))
+    switches = QUIET | dict.fromkeys(THREAD_SWITCHES, str(threads))
     if isa is not None:
         switches |= {"FASTRNN_ISA": check_isa(isa, "isa"), **ISA_SWITCHES.get(isa, {})}
     processors = available_processors()

@@ -65,7 +65,8 @@ def build_time(
 ) -> dict[str, dict[int, float]]:
     """Time the way from weights to the first answer of T steps, milliseconds: the dynamic and the static way.
 
-    fastrnn's ways, and those of the TensorFlow engines among `engines`.
+    fastrnn's ways and those of the TensorFlow engines among `engines`; and fastrnn's plan of the static way, which is
+    all that it builds for a T, alone.
     """
     weights = draw_weights(workload)
 
@@ -78,7 +79,9 @@ def build_time(
         longer = workload._replace(steps=T)
         return ENGINES[engine].build(longer, draw_input(longer), draw_lengths(longer), 1)
 
+    fixed = LAYERS[workload.cell].from_state_dict(weights)
     ways: dict[str, Callable[[int], Callable[[], object]]] = {
+        "fastrnn, the plan of the unrolled alone": lambda T: partial(fixed.unroll, T),
         "fastrnn dynamic": partial(layer_then, unrolled=False),
         "fastrnn unrolled": partial(layer_then, unrolled=True),
     }

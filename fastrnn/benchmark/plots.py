@@ -131,8 +131,7 @@ def build(times: Mapping[str, Mapping[int, float]], title: str) -> Any:
     """Lines: milliseconds from weights to a first answer against T, a way each."""
     figure, axis = _figure(f"from weights to the first answer of T steps, LSTM of 32 units\n{title}", 9, 5)
     for way, color in _colors(times).items():
-        dashed = way.endswith(("unrolled", "static"))
-        axis.plot([*times[way]], [*times[way].values()], "o--" if dashed else "o-", color=color, label=way)
+        axis.plot([*times[way]], [*times[way].values()], "o-", color=color, label=way)
     axis.set(xscale="log", yscale="log", xlabel="T", ylabel="milliseconds")
     steps = [*next(iter(times.values()))]
     axis.set_xticks(steps, [str(T) for T in steps])
@@ -155,10 +154,11 @@ def _figure(title: str, width: float, height: float) -> tuple[Any, Any]:
 
 
 def _plain_numbers(*axes: Any) -> None:
-    """Write 100 and not 10^2 on logarithmic axes."""
-    from matplotlib.ticker import FuncFormatter
+    """Write 50 and 100 on logarithmic axes, and not 10^2 alone."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     for axis in axes:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 

@@ -156,7 +156,7 @@ def bound(workload: Workload, lengths: NDArray[np.int64], limits: Limits) -> Bou
         arithmetic, reading = work / limits.flops, weights / level.bandwidth
         is_arithmetic = arithmetic >= reading
         times["FMA"] += D * float(arithmetic[is_arithmetic].sum())
-        times[level.name] += D * reading * np.count_nonzero(~is_arithmetic)
+        times[level.name] += D * reading * int(np.count_nonzero(~is_arithmetic))
         flops += D * int(work.sum())
         size += D * weights * len(work)
     return Bound(flops, size, sum(times.values()), max(times, key=times.__getitem__))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .run import FORMAT, Results, Row
 
-NAME_WIDTH = 44
+NAME_WIDTH = 47
 SETTINGS = ("processor", "isa", "threads")
 
 
@@ -59,12 +59,23 @@ def _steps(rows: Sequence[Row]) -> str:
 
 
 def _groups(rows: Sequence[Row]) -> str:
+    """Each group's ratios: to the best peer, and to every peer where both run."""
     lines = []
     for group in dict.fromkeys(row["group"] for row in rows):
-        ratios = [row["ratio"] for row in rows if row["group"] == group and row["ratio"] is not None]
-        if ratios:
-            lines.append(f"{group:12}geometric mean {geometric_mean(ratios):.2f}, worst {min(ratios):.2f}")
+        own = [row for row in rows if row["group"] == group and row["ratio"] is not None]
+        if own:
+            ratios = [row["ratio"] for row in own]
+            peers = dict.fromkeys(engine for row in own for engine in row["engines"] if engine != "fastrnn")
+            each = (f"{peer} {geometric_mean(found):.2f}" for peer in peers if (found := ratios_to(peer, own)))
+            best = f"geometric mean {geometric_mean(ratios):.2f}, worst {min(ratios):.2f}"
+            lines.append(f"{group:12}{best}; of each peer: {', '.join(each)}")
     return "\n".join(lines)
+
+
+def ratios_to(peer: str, rows: Iterable[Row]) -> list[float]:
+    """The peer's time over fastrnn's in the rows in which it runs and agrees."""
+    entries = [(row["engines"].get(peer), row) for row in rows]
+    return [entry["microseconds"] / _ours(row) for entry, row in entries if entry is not None and entry["agrees"]]
 
 
 def _machine(results: Results) -> str:

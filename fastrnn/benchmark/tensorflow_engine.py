@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,13 +24,13 @@ def tensorflow_call(
     workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int, static: bool
 ) -> Callable[[], NDArray[np.float32]]:
     """A call as the engines' builders return it; `static` is the driver."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")  # it warns of everything that TensorFlow 1 had
     v1 = tf.compat.v1
     T, B, H = workload.steps, workload.batch, workload.hidden_size
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         inputs = v1.placeholder(tf.float32, (T, B, workload.input_size))
         sizes = v1.placeholder(tf.int32, (B,)) if workload.is_ragged else None
         source: Any = tf.unstack(inputs) if static else inputs

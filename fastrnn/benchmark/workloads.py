@@ -70,8 +70,8 @@ class Workload(NamedTuple):
     def __str__(self) -> str:
         layers = f" L{self.num_layers}" if self.num_layers > 1 else ""
         directions = " D2" if self.num_directions > 1 else ""
-        lengths = f" {self.lengths}" if self.is_ragged else ""
-        shape = f"I{self.input_size} H{self.hidden_size}{layers}{directions} B{self.batch} T{self.steps}{lengths}"
+        steps = " step" if self.is_stream else f" T{self.steps}" + (f" {self.lengths}" if self.is_ragged else "")
+        shape = f"I{self.input_size} H{self.hidden_size}{layers}{directions} B{self.batch}{steps}"
         return f"{self.group} {self.cell} {shape}"
 
 
@@ -108,8 +108,8 @@ def parse(group: str, fields: list[str]) -> Workload:
         raise ValueError(f"{group}: {line!r} has sizes that are not positive integers")
     if lengths not in (*LENGTHS, "stream"):
         raise ValueError(f"{group}: {line!r} ends with {lengths!r}, wanted {', '.join(LENGTHS)} or stream")
-    I, H, L, D, B, T = map(int, numbers)
-    workload = Workload(group, cell, I, H, L, D, B, T, lengths)
+    input_size, hidden_size, num_layers, num_directions, batch, steps = map(int, numbers)
+    workload = Workload(group, cell, input_size, hidden_size, num_layers, num_directions, batch, steps, lengths)
     if workload.is_stream and (workload.steps, workload.num_directions) != (1, 1):
         raise ValueError(f"{group}: {line!r} is a stream, wanted 1 step in 1 direction")
     return workload
