@@ -287,9 +287,11 @@ def test_bench_writes_what_it_measured_and_reads_it_again(tiny_groups, tmp_path,
         assert row["percent_of_limit"] > 0 and row["engines"]["torch"]["agrees"]
         assert ("p99" in row["engines"]["torch"]) == (row["lengths"] == "stream")
         assert row["ratio"] == row["engines"]["torch"]["microseconds"] / row["engines"]["fastrnn"]["microseconds"]
-    assert cli.main([*command, "tiny", "--compare", str(path)]) == 0
+    assert cli.main([*command, "other", "--compare", str(path), "--json", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "tiny        geometric mean: faster" in out and "other rnn" not in out
+    assert "other       geometric mean: faster" in out and "tiny lstm" not in out
+    assert cli.main([*command, "--compare", str(path)]) == 0
+    assert "tiny lstm" not in capsys.readouterr().out  # the older run has the other group alone
 
 
 def test_listing(tiny_groups, capsys):

@@ -24,12 +24,13 @@ def bench(
 ) -> str:
     """Run the groups, print each row as soon as it is measured, and return the text that follows them.
 
-    Everything that can be wrong with the arguments is found before the first call is timed.
+    Without groups these are the default ones, or those of the older run that is compared with. Everything that can be
+    wrong with the arguments is found before the first call is timed.
     """
     if rounds < 1 or seconds < 0:
         raise ValueError(f"rounds is {rounds} and seconds {seconds}, wanted at least 1 and 0")
     old = None if compare_path is None else report.load(compare_path)
-    chosen = workloads.choose(groups)
+    chosen = workloads.choose(groups or ([row["group"] for row in old["rows"]] if old else []))
     names = engines.choose(engine_names)
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise FileNotFoundError(f"--json {json_path}: there is no such directory")
