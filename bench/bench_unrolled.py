@@ -1,13 +1,14 @@
 """The dynamic path (rows drop out) against the unrolled one (a graph of fixed length, every row runs all steps)."""
 
 import pytest
-from workloads import Workload, build_layer, draw_input, draw_lengths
+
+from fastrnn.benchmark.workloads import Workload, build_layer, draw_input, draw_lengths
 
 STEPS = [25, 100, 400]
 
 
-def workload_of(cell: str, steps: int) -> Workload:
-    return Workload("unrolled", cell, 128, 128, 1, 1, 32, steps, "full")
+def workload_of(cell, steps, lengths="full"):
+    return Workload("unrolled", cell, 128, 128, 1, 1, 32, steps, lengths)
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -24,9 +25,9 @@ def test_build_unrolled(benchmark, cell, steps):
 @pytest.mark.parametrize("path", ["dynamic", "unrolled"])
 def test_run(benchmark, path, lengths, cell, steps):
     benchmark.group = f"run-{cell}-T{steps}-{lengths}"
-    workload = workload_of(cell, steps)
+    workload = workload_of(cell, steps, lengths)
     layer, x = build_layer(workload), draw_input(workload)
     if path == "unrolled":
         benchmark(layer.unroll(steps), x)
     else:
-        benchmark(layer, x, lengths=draw_lengths(lengths, workload.batch, steps))
+        benchmark(layer, x, lengths=draw_lengths(workload))

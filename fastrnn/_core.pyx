@@ -110,6 +110,8 @@ cdef extern from "fastrnn.h" nogil:
     void fastrnn_unrolled_destroy(fastrnn_unrolled *)
     fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *, const fastrnn_batch *, const fastrnn_boundary *, void *)
     fastrnn_status fastrnn_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
+    fastrnn_status fastrnn_probe_fma(const char *, int64_t, int64_t *, double *)
+    fastrnn_status fastrnn_probe_read(const char *, int64_t, int64_t, const float *, double *)
 
 __version__ = fastrnn_version().decode()
 
@@ -162,6 +164,33 @@ def activate(isa, name, x, alpha=0.0, beta=0.0):
     if values.shape[0]:
         raise_status(fastrnn_activate(isa_name, activation, values.shape[0], &values[0], &out[0]))
     return y
+
+
+def probe_fma(isa, rounds):
+    """`rounds` rounds of multiply-adds in registers: how many they were, and the lanes' sum."""
+    cdef bytes isa_name = isa.encode()
+    cdef int64_t number = rounds, multiply_adds
+    cdef double total
+    cdef fastrnn_status status
+    cdef const char *name = isa_name
+    with nogil:
+        status = fastrnn_probe_fma(name, number, &multiply_adds, &total)
+    raise_status(status)
+    return multiply_adds, total
+
+
+def probe_read(isa, values, times):
+    """Read a 1-D float32 array `times` times; aligned to 64 bytes, a multiple of 256 long. The sum of all reads."""
+    cdef const float[::1] view = values
+    cdef bytes isa_name = isa.encode()
+    cdef const char *name = isa_name
+    cdef int64_t number = times
+    cdef double total
+    cdef fastrnn_status status
+    with nogil:
+        status = fastrnn_probe_read(name, number, view.shape[0], &view[0], &total)
+    raise_status(status)
+    return total
 
 
 cdef fastrnn_blas blas

@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn info`` and ``fastrnn demo``."""
+"""The command line: ``fastrnn info``, ``fastrnn demo`` and ``fastrnn bench``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastrnn.runtime import info
@@ -40,7 +41,31 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     for command in (about, demo):
         command.add_argument("--json", action="store_true", help="print JSON")
+    _add_bench(commands)
     return parser
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure fastrnn beside other engines",
+        description="Measure fastrnn beside the engines that are installed and beside the machine's limits.",
+    )
+    bench.add_argument("groups", nargs="*", metavar="GROUP", help="of workloads, or all; default: the four main ones")
+    bench.add_argument("--list", action="store_true", help="show groups and workloads, and measure nothing")
+    bench.add_argument("--engines", metavar="A,B", help="besides fastrnn; default: those that are installed")
+    bench.add_argument("--threads", type=int, default=1, help="processors, and threads of each engine (default 1)")
+    bench.add_argument("--isa", help="hold fastrnn, and peers that can be held, to an instruction set")
+    bench.add_argument("--seconds", type=float, default=0.3, help="for each engine and workload (default 0.3)")
+    bench.add_argument(
+        "--rounds", type=int, default=7, help="in which engines take turns; the fastest counts (default 7)"
+    )
+    bench.add_argument("--json", dest="json_path", type=Path, metavar="FILE", help="write the figures, too")
+    bench.add_argument(
+        "--compare", type=Path, metavar="OLD.json", help="hold the figures against those of an older run"
+    )
+    bench.add_argument("--plot", type=Path, metavar="DIRECTORY", help="draw pictures (needs matplotlib)")
+    bench.set_defaults(run=_bench, json=False)
 
 
 def _info(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -66,3 +91,22 @@ def _demo(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         return results, demo.report_words(results)
     results = demo.run_dictionary()
     return results, demo.report_dictionary(results)
+
+
+def _bench(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from fastrnn.benchmark import command
+
+    if arguments.list:
+        return {}, command.listing()
+    text = command.bench(
+        arguments.groups,
+        engine_names=arguments.engines.split(",") if arguments.engines else None,
+        threads=arguments.threads,
+        isa=arguments.isa,
+        seconds=arguments.seconds,
+        rounds=arguments.rounds,
+        json_path=arguments.json_path,
+        compare_path=arguments.compare,
+        plot_directory=arguments.plot,
+    )
+    return {}, text

@@ -122,3 +122,25 @@ fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, 
     kernels->activate(activation, count, x, y);
     return FASTRNN_OK;
 }
+
+fastrnn_status fastrnn_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_adds, double *sum)
+{
+    const fr_kernels *kernels = fr_kernels_named(isa);
+    if (!kernels)
+        return FASTRNN_ERROR_ISA;
+    if (!in_range(rounds, 0, MOST_ROWS) || !multiply_adds || !sum)
+        return FASTRNN_ERROR_ARGUMENT;
+    *sum = kernels->probe_fma(rounds, multiply_adds);
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_probe_read(const char *isa, int64_t times, int64_t count, const float *values, double *sum)
+{
+    const fr_kernels *kernels = fr_kernels_named(isa);
+    if (!kernels)
+        return FASTRNN_ERROR_ISA;
+    if (times < 0 || count < 0 || count % FASTRNN_PROBE_BLOCK || !values || (uintptr_t)values % FR_ALIGNMENT || !sum)
+        return FASTRNN_ERROR_ARGUMENT;
+    *sum = kernels->probe_read(times, count, values);
+    return FASTRNN_OK;
+}

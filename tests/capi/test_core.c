@@ -1229,6 +1229,45 @@ static void test_interruption(unsigned long long usual)
     end_group("interruption, and the floating-point mode");
 }
 
+static void test_probe(const char *isa)
+{
+    int64_t multiply_adds = -1;
+    double sum = -1;
+    expect(fastrnn_probe_fma(isa, 0, &multiply_adds, &sum), FASTRNN_OK, "no round");
+    check(multiply_adds == 0, "no round, no work");
+    expect(fastrnn_probe_fma(isa, 1, &multiply_adds, &sum), FASTRNN_OK, "one round");
+    const int64_t lanes = multiply_adds;
+    check(lanes > 0, "a round works on every lane");
+    expect(fastrnn_probe_fma(isa, 1000, &multiply_adds, &sum), FASTRNN_OK, "many rounds");
+    check(multiply_adds == 1000 * lanes, "as many multiply-adds as rounds and lanes");
+    check(fabs(sum - 2 * (double)lanes) < 1e-5 * (double)lanes, "every lane ends at 2");
+    expect(fastrnn_probe_fma("none", 1, &multiply_adds, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
+    expect(fastrnn_probe_fma(isa, -1, &multiply_adds, &sum), FASTRNN_ERROR_ARGUMENT, "negative rounds");
+    expect(fastrnn_probe_fma(isa, 1, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no place for the count");
+    expect(fastrnn_probe_fma(isa, 1, &multiply_adds, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
+
+    const int64_t count = 3 * FASTRNN_PROBE_BLOCK;
+    float *values = aligned_alloc(64, (size_t)count * sizeof *values);
+    double expected = 0;
+    for (int64_t i = 0; i < count; i++)
+        expected += values[i] = (float)i;
+    for (int times = 0; times < 3; times++) {
+        expect(fastrnn_probe_read(isa, times, count, values, &sum), FASTRNN_OK, "read");
+        check(sum == times * expected, "every value counts once a time");
+    }
+    expect(fastrnn_probe_read(isa, 1, 0, values, &sum), FASTRNN_OK, "nothing to read");
+    check(sum == 0, "the sum of nothing");
+    expect(fastrnn_probe_read("none", 1, count, values, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
+    expect(fastrnn_probe_read(isa, -1, count, values, &sum), FASTRNN_ERROR_ARGUMENT, "negative times");
+    expect(fastrnn_probe_read(isa, 1, count - 1, values, &sum), FASTRNN_ERROR_ARGUMENT, "no whole blocks");
+    expect(fastrnn_probe_read(isa, 1, -count, values, &sum), FASTRNN_ERROR_ARGUMENT, "a negative count");
+    expect(fastrnn_probe_read(isa, 1, FASTRNN_PROBE_BLOCK, values + 1, &sum), FASTRNN_ERROR_ARGUMENT, "not aligned");
+    expect(fastrnn_probe_read(isa, 1, count, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no values");
+    expect(fastrnn_probe_read(isa, 1, count, values, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
+    free(values);
+    end_group("%s: the probe of the machine's limits", isa);
+}
+
 int main(int argc, char **argv)
 {
     static const int all_sizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65}, few_sizes[] = {1, 3, 4, 5, 9, 17};
@@ -1247,6 +1286,7 @@ int main(int argc, char **argv)
             test_sizes(isa, (fastrnn_kind)kind, reduced ? few : all);
         test_options(isa, reduced ? few_options : options);
         test_activate(isa);
+        test_probe(isa);
         test_empty(isa);
         if (!reduced)
             test_long(isa);

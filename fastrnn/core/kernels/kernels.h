@@ -85,6 +85,8 @@ typedef struct fr_kernels {
     void (*rnn_pointwise)(const fr_pointwise_args *);
     void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride);
     void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
+    double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* the lanes' sum: 2 each after many rounds */
+    double (*probe_read)(int64_t times, int64_t count, const void *values); /* FASTRNN_PROBE_BLOCK divides count */
 } fr_kernels;
 
 #define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa;

@@ -1,7 +1,7 @@
 /* The one source of every kernel table; a shim sets FR_ISA and includes a simd header first. */
 #include <string.h>
 
-#include "recurrent.h"
+#include "probe.h"
 
 #define FR_PASTE(a, b) a##b
 #define FR_TABLE(isa) FR_PASTE(fr_kernels_, isa)
@@ -43,4 +43,6 @@ const fr_kernels FR_TABLE(FR_ISA) = {
     .rnn_pointwise = rnn_pointwise,
     .clip = clip,
     .activate = activate,
+    .probe_fma = probe_fma,
+    .probe_read = probe_read,
 };

@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 
-def fastest(calls: Sequence[Callable[[], object]], rounds: int, seconds: float = 0.0) -> list[float]:
+Call = Callable[[], object]
+
+
+def fastest(calls: Sequence[Call], rounds: int, seconds: float = 0.0) -> list[float]:
     """Return each call's time in seconds, the fastest of `rounds` rounds in which the calls take turns.
 
     A turn repeats its call until it has taken about ``seconds / rounds``, and at least once.
@@ -22,7 +27,17 @@ def fastest(calls: Sequence[Callable[[], object]], rounds: int, seconds: float =
     return best
 
 
-def _time(call: Callable[[], object], repeats: int) -> float:
+def one_by_one(calls: Sequence[Call], count: int, rounds: int = 4) -> list[NDArray[np.float64]]:
+    """Return the seconds of each of `count` single calls for each of `calls`, which take turns in `rounds` rounds."""
+    took: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, times in zip(calls, took, strict=True):
+            call()  # not in caches: the others ran in between
+            times += [_time(call, 1) for _ in range(count // rounds)]
+    return [np.array(times) for times in took]
+
+
+def _time(call: Call, repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
         call()

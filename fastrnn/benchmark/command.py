@@ -1,0 +1,64 @@
+"""``fastrnn bench``: choose, run, print, and write what was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import engines, environment, plots, report, workloads
+from .run import run
+
+
+def bench(
+    groups: Sequence[str],
+    *,
+    engine_names: Sequence[str] | None = None,
+    threads: int = 1,
+    isa: str | None = None,
+    seconds: float = 0.3,
+    rounds: int = 7,
+    json_path: Path | None = None,
+    compare_path: Path | None = None,
+    plot_directory: Path | None = None,
+) -> str:
+    """Run the groups, print each row as soon as it is measured, and return the text that follows them.
+
+    Without groups these are the default ones, or those of the older run that is compared with. Everything that can be
+    wrong with the arguments is found before the first call is timed.
+    """
+    if rounds < 1 or seconds < 0:
+        raise ValueError(f"rounds is {rounds} and seconds {seconds}, wanted at least 1 and 0")
+    old = None if compare_path is None else report.load(compare_path)
+    chosen = workloads.choose(groups or ([row["group"] for row in old["rows"]] if old else []))
+    names = engines.choose(engine_names)
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json {json_path}: there is no such directory")
+    if plot_directory is not None:
+        plots.require_matplotlib()
+        plot_directory.mkdir(parents=True, exist_ok=True)
+
+    with environment.limited(threads, isa):
+        print(report.heading(names, threads, rounds), flush=True)
+        results = run(
+            chosen,
+            names,
+            threads=threads,
+            seconds=seconds,
+            rounds=rounds,
+            on_row=lambda row: print(report.line(row, names), flush=True),
+        )
+        parts = [report.summary(results)]
+        if json_path is not None:
+            json_path.write_text(json.dumps(results, indent=1) + "\n")
+        if old is not None:
+            parts.append(report.compare(old, results))
+        if plot_directory is not None:
+            written = plots.draw_all(results, plot_directory)
+            parts.append("\n".join(f"wrote {path}" for path in written))
+    return "\n" + "\n\n".join(parts)
+
+
+def listing() -> str:
+    """Every group with its workloads."""
+    return "\n".join(str(workload) for group in workloads.read_groups().values() for workload in group)

@@ -1,0 +1,166 @@
+"""fastrnn and the engines it is compared with, each as a function that builds a call.
+
+Every builder takes ``(workload, x, lengths, num_threads)``, x (B, T, I) float32 and lengths (B,) int64, and returns a
+call without arguments that runs the workload and returns the outputs (B, T, D*H). If the workload is a stream, each
+call takes one more step with the same input, the state carried. Weights are the same everywhere. Inputs are laid out
+as the engine wants them before any call, so that no engine pays for another's layout.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.runtime import set_num_threads
+
+from . import onnx_model
+from .tensorflow_engine import tensorflow_call, tensorflow_runs
+from .workloads import Workload, build_layer, draw_weights
+
+Call = Callable[[], NDArray[np.float32]]
+Builder = Callable[[Workload, NDArray[np.float32], NDArray[np.int64], int], Call]
+
+TOLERANCE = 2e-5  # of an output, whose scale is 1
+
+
+class Engine(NamedTuple):
+    """How to build an engine's calls, the packages it needs, and which workloads it can run."""
+
+    build: Builder
+    packages: tuple[str, ...] = ()
+    runs: Callable[[Workload], bool] = lambda workload: True
+
+
+def fastrnn_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
+    set_num_threads(num_threads)
+    layer = build_layer(workload)
+    if workload.is_stream:
+        stream, step = layer.stream(workload.batch), np.ascontiguousarray(x[:, 0])
+        return lambda: stream.step(step)[:, None]
+    sizes = lengths if workload.is_ragged else None
+
+    def call() -> NDArray[np.float32]:
+        y: NDArray[np.float32] = layer(x, lengths=sizes)[0]
+        return y
+
+    return call
+
+
+def torch_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    torch.set_num_threads(num_threads)
+    module = getattr(torch.nn, workload.cell.upper())(
+        workload.input_size,
+        workload.hidden_size,
+        workload.num_layers,
+        bidirectional=workload.num_directions == 2,
+        batch_first=True,
+    ).eval()
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in draw_weights(workload).items()})
+    inputs, sizes, state = torch.from_numpy(x), torch.from_numpy(lengths), None
+
+    def run() -> Any:
+        nonlocal state
+        if workload.is_stream:
+            y, state = module(inputs, state)
+            return y
+        if not workload.is_ragged:
+            return module(inputs)[0]
+        y, _ = module(pack_padded_sequence(inputs, sizes, batch_first=True, enforce_sorted=False))
+        return pad_packed_sequence(y, batch_first=True, total_length=workload.steps)[0]
+
+    def call() -> NDArray[np.float32]:
+        with torch.inference_mode():
+            y: NDArray[np.float32] = run().numpy()
+        return y
+
+    return call
+
+
+def onnxruntime_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
+    session = onnxruntime.InferenceSession(onnx_model.model(workload), options, providers=["CPUExecutionProvider"])
+    return carry(onnx_model.feed(workload, x, lengths), lambda feed: session.run(None, feed))
+
+
+def openvino_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
+    import openvino
+
+    feed = onnx_model.feed(workload, x, lengths)
+    core = openvino.Core()
+    model = core.read_model(io.BytesIO(onnx_model.model(workload)))
+    model.reshape({name: list(array.shape) for name, array in feed.items()})
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_threads, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(model, "CPU", hints).create_infer_request()
+    return carry(feed, lambda feed: list(request.infer(feed, share_inputs=True).values()))
+
+
+def carry(feed: dict[str, NDArray[Any]], run: Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]) -> Call:
+    """A call that runs an ONNX model on `feed` and feeds the states that it returns to the next call."""
+    states = [name for name in feed if name.startswith("state")]
+
+    def call() -> NDArray[np.float32]:
+        y, *after = run(feed)
+        feed.update(zip(states, after, strict=True))
+        return y.swapaxes(0, 1)
+
+    return call
+
+
+ENGINES = {
+    "fastrnn": Engine(fastrnn_call),
+    "torch": Engine(torch_call, ("torch",)),
+    "onnxruntime": Engine(onnxruntime_call, ("onnxruntime", "onnx")),
+    "openvino": Engine(openvino_call, ("openvino", "onnx")),
+    "tensorflow-static": Engine(
+        partial(tensorflow_call, static=True), ("tensorflow",), partial(tensorflow_runs, static=True)
+    ),
+    "tensorflow-dynamic": Engine(
+        partial(tensorflow_call, static=False), ("tensorflow",), partial(tensorflow_runs, static=False)
+    ),
+}
+
+
+def missing_packages(engine: str) -> list[str]:
+    """The packages that `engine` needs and that aren't installed."""
+    return [package for package in ENGINES[engine].packages if find_spec(package) is None]
+
+
+def choose(names: Iterable[str] | None) -> list[str]:
+    """Return the named engines, fastrnn first and always; of None, those that are installed.
+
+    Raises
+    ------
+    ValueError
+        There is no such engine.
+    ModuleNotFoundError
+        An engine is named whose packages aren't installed.
+    """
+    if names is None:
+        return [engine for engine in ENGINES if not missing_packages(engine)]
+    names = list(names)
+    if unknown := [name for name in names if name not in ENGINES]:
+        raise ValueError(f"no engine {', '.join(map(repr, unknown))}: the engines are {', '.join(ENGINES)}")
+    for name in names:
+        if missing := missing_packages(name):
+            extra = "tensorflow" if "tensorflow" in missing else "peers"
+            raise ModuleNotFoundError(
+                f'the engine {name} needs {" and ".join(missing)}, not installed: pip install "fastrnn[{extra}]"'
+            )
+    return [engine for engine in ENGINES if engine == "fastrnn" or engine in names]
+
+
+def answers(workload: Workload, call: Call) -> NDArray[np.float32]:
+    """The outputs of a new call, to be compared; of several steps if streamed, so that a state not carried shows."""
+    return np.stack([call() for _ in range(5 if workload.is_stream else 1)])

@@ -1,0 +1,162 @@
+"""The machine's limits, measured: multiply-adds in registers, and reads from every level of memory.
+
+A workload's least time follows from them. Its products are taken one after the other, layer by layer: that with the
+inputs, whose weights have to be read once a call (once a step in a stream), and that with the state, whose weights have
+to be read once a step. Each takes at least its arithmetic at the peak rate, and at least its weights' bytes at the
+bandwidth of the smallest level that holds them. Gates, states, inputs and outputs count nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import _core
+from fastrnn.spec import NUM_GATES
+
+from .environment import Cache
+from .workloads import Workload
+
+BLOCK = 256  # FASTRNN_PROBE_BLOCK: an array to be read has a multiple of this
+ALIGNMENT = 64
+SHARE = 4  # a quarter of a cache: it has room for more than the buffer, and the pages stay in the TLB
+MOST_BYTES = 2**30  # of a buffer that stands for memory
+
+
+class Level(NamedTuple):
+    """A level of memory: what the threads' caches hold together (bytes), and how fast all of them read (bytes/s)."""
+
+    name: str
+    size: float
+    bandwidth: float
+
+
+class Limits(NamedTuple):
+    """What the machine can do at most: floating-point operations a second, and its levels, smallest first."""
+
+    flops: float
+    levels: tuple[Level, ...]
+
+    def level(self, size: float) -> Level:
+        """The smallest level that holds `size` bytes."""
+        return next(level for level in self.levels if size <= level.size)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it: memory's size, which has no bound, is null."""
+        levels = [level._asdict() | {"size": None if math.isinf(level.size) else level.size} for level in self.levels]
+        return {"flops": self.flops, "levels": levels}
+
+
+class Bound(NamedTuple):
+    """A workload's work a call and its least time.
+
+    Attributes
+    ----------
+    flops : int
+        Floating-point operations of the matrix products over the real steps, a multiply-add being two.
+    bytes : int
+        Of weights that have to be read.
+    seconds : float
+        The least time.
+    by : str
+        What most of that time is bound by: ``FMA``, or the name of the level that the weights are read from.
+    """
+
+    flops: int
+    bytes: int
+    seconds: float
+    by: str
+
+
+def measure(isa: str, threads: int, caches: list[Cache], seconds: float = 0.1) -> Limits:
+    """Measure the limits for an instruction set, `threads` threads at once, `seconds` for each figure."""
+    with ThreadPoolExecutor(threads) as pool:
+
+        def rate(works: list[Callable[[], float]]) -> float:
+            barrier = Barrier(threads)
+            return sum(pool.map(lambda work: _fastest_rate(work, barrier, seconds), works))
+
+        flops = rate([lambda: 2 * _core.probe_fma(isa, 5000)[0]] * threads)
+        levels = []
+        for cache in caches:
+            together = min(threads, cache.sharers)
+            part = _buffers(cache.size // SHARE // together, threads)
+            levels.append(Level(cache.name, cache.size * threads / together, rate([_reader(isa, b) for b in part])))
+        memory = _buffers(min(4 * caches[-1].size, MOST_BYTES) // threads, threads)
+        levels.append(Level("memory", math.inf, rate([_reader(isa, b) for b in memory])))
+    return Limits(flops, tuple(levels))
+
+
+def _buffers(size: int, count: int) -> list[NDArray[np.float32]]:
+    """`count` arrays of about `size` bytes that :func:`_core.probe_read` takes."""
+    length = max(1, size // 4 // BLOCK) * BLOCK
+    found = []
+    for _ in range(count):
+        raw = np.ones(length + ALIGNMENT // 4, np.float32)
+        start = -raw.ctypes.data % ALIGNMENT // 4
+        found.append(raw[start : start + length])
+    return found
+
+
+def _reader(isa: str, buffer: NDArray[np.float32]) -> Callable[[], float]:
+    """Work that reads the buffer for about a millisecond, at least once, and returns how many bytes it read."""
+    times = max(1, 2**26 // buffer.nbytes)
+
+    def work() -> float:
+        _core.probe_read(isa, buffer, times)
+        return times * buffer.nbytes
+
+    return work
+
+
+def _fastest_rate(work: Callable[[], float], barrier: Barrier, seconds: float) -> float:
+    barrier.wait()
+    best, end = 0.0, time.perf_counter() + seconds
+    while not best or time.perf_counter() < end:
+        start = time.perf_counter()
+        done = work()
+        best = max(best, done / (time.perf_counter() - start))
+    return best
+
+
+def bound(workload: Workload, lengths: NDArray[np.int64], limits: Limits) -> Bound:
+    """The work of a call of the workload with rows of `lengths` (B,), and its least time.
+
+    Examples
+    --------
+    >>> from fastrnn.benchmark.probe import Level, Limits, bound
+    >>> from fastrnn.benchmark.workloads import Workload
+    >>> limits = Limits(1e9, (Level("memory", float("inf"), 1e6),))
+    >>> bound(Workload("one", "lstm", 8, 4, 1, 1, 1, 1, "stream"), np.array([1]), limits)
+    Bound(flops=384, bytes=768, seconds=0.000768, by='memory')
+    """
+    H, D = workload.hidden_size, workload.num_directions
+    units = NUM_GATES[workload.cell] * H
+    rows_alive = np.count_nonzero(lengths[:, None] > np.arange(workload.steps), axis=0)
+    steps = int(lengths.sum())
+    model_bytes = 4 * units * D * sum(width + H for width in workload.input_sizes())
+    # (multiply-adds of each reading, bytes of each reading, what these bytes share a level with)
+    hidden_shares = model_bytes if workload.is_stream else 4 * units * H
+    products = [
+        (np.array([2 * units * width * steps]), 4 * units * width, model_bytes) for width in workload.input_sizes()
+    ]
+    products += [(2 * units * H * rows_alive, 4 * units * H, hidden_shares)] * workload.num_layers
+    flops = size = 0
+    times: defaultdict[str, float] = defaultdict(float)
+    for work, weights, shares in products:
+        level = limits.level(shares)
+        arithmetic, reading = work / limits.flops, weights / level.bandwidth
+        is_arithmetic = arithmetic >= reading
+        times["FMA"] += D * float(arithmetic[is_arithmetic].sum())
+        times[level.name] += D * reading * int(np.count_nonzero(~is_arithmetic))
+        flops += D * int(work.sum())
+        size += D * weights * len(work)
+    return Bound(flops, size, sum(times.values()), max(times, key=times.__getitem__))

@@ -1,0 +1,55 @@
+/* What these vector operations reach where nothing else is in the way: the limits that measured times are held against.
+ *
+ * The chains are as many as a tile has accumulators, and independent, so that they hide the latency of each other.
+ */
+#ifndef FR_PROBE_H
+#define FR_PROBE_H
+
+#include "recurrent.h"
+
+static double lanes_sum(const vf *vectors, int count)
+{
+    _Alignas(FR_ALIGNMENT) real lanes[FR_V];
+    double sum = 0;
+    for (int i = 0; i < count; i++) {
+        v_store(lanes, vectors[i]);
+        for (int lane = 0; lane < FR_V; lane++)
+            sum += (double)lanes[lane];
+    }
+    return sum;
+}
+
+/* Every lane runs `rounds` times v = v/2 + 1, which ends at 2 from any start. Returns the lanes' sum. */
+static double probe_fma(int64_t rounds, int64_t *multiply_adds)
+{
+    const vf half = v_set1(0.5), one = v_set1(1);
+    vf chains[FR_TILE_VECTORS];
+#pragma GCC unroll 32
+    for (int i = 0; i < FR_TILE_VECTORS; i++)
+        chains[i] = v_set1(i); /* equal chains would be merged into one */
+    for (int64_t round = 0; round < rounds; round++)
+#pragma GCC unroll 32
+        for (int i = 0; i < FR_TILE_VECTORS; i++)
+            chains[i] = v_fma(chains[i], half, one);
+    *multiply_adds = rounds * FR_TILE_VECTORS * FR_V;
+    return lanes_sum(chains, FR_TILE_VECTORS);
+}
+
+#define FR_PROBE_SUMS 8 /* V times this divides FASTRNN_PROBE_BLOCK */
+
+/* Reads `count` values `times` times, from first to last, and returns the sum of all that was read. */
+static double probe_read(int64_t times, int64_t count, const void *values)
+{
+    vf sums[FR_PROBE_SUMS];
+#pragma GCC unroll 8
+    for (int i = 0; i < FR_PROBE_SUMS; i++)
+        sums[i] = v_set1(0);
+    for (; times > 0; times--)
+        for (const real *at = values, *end = at + count; at < end; at += FR_PROBE_SUMS * FR_V)
+#pragma GCC unroll 8
+            for (int i = 0; i < FR_PROBE_SUMS; i++)
+                sums[i] = v_add(sums[i], v_load(at + i * FR_V));
+    return lanes_sum(sums, FR_PROBE_SUMS);
+}
+
+#endif
