@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn info``, ``fastrnn demo`` and ``fastrnn bench``."""
+"""The command line: ``fastrnn info``, ``demo``, ``mnist`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("words", nargs="*", metavar="WORD", help="letters only; default: thousands of dictionary words")
     demo.set_defaults(run=_demo)
-    for command in (about, demo):
+    mnist = commands.add_parser(
+        "mnist",
+        help="read handwritten digits row by row, the static path against the dynamic one",
+        description="Read MNIST's digits row by row with a trained LSTM, on the static path and on the dynamic one, "
+        'beside TensorFlow where it is installed (pip install "fastrnn[mnist]").',
+    )
+    mnist.add_argument("--plot", type=Path, metavar="FILE", help="draw time and accuracy, for example to mnist.png")
+    mnist.add_argument("--batch", type=int, default=128, help="images a batch (%(default)s)")
+    mnist.add_argument("--rounds", type=int, default=50, help="the fastest of so many counts (%(default)s)")
+    mnist.add_argument(
+        "--lengths", choices=("full", "ragged"), default="full", help="ragged: without the blank rows below the digit"
+    )
+    mnist.set_defaults(run=_mnist)
+    for command in (about, demo, mnist):
         command.add_argument("--json", action="store_true", help="print JSON")
     _add_bench(commands)
     return parser
@@ -110,3 +123,13 @@ def _bench(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         plot_directory=arguments.plot,
     )
     return {}, text
+
+
+def _mnist(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from fastrnn.mnist import experiment, plot
+
+    figure = None if arguments.plot is None else plot.new_figure()
+    results = experiment.run(arguments.batch, arguments.rounds, arguments.lengths)
+    if figure is not None:
+        plot.draw(figure, results, arguments.plot)
+    return results, experiment.report(results)

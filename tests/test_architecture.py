@@ -14,7 +14,17 @@ from fastrnn import _core
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fastrnn"
 CORE = PACKAGE / "core"
-STANDARD_C = {"limits.h", "math.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "stdlib.h", "string.h", "time.h"}
+STANDARD_C = {
+    "limits.h",
+    "math.h",
+    "stdatomic.h",
+    "stdbool.h",
+    "stddef.h",
+    "stdint.h",
+    "stdlib.h",
+    "string.h",
+    "time.h",
+}
 POSIX_THREADS = {"pthread.h", "sched.h", "signal.h"}  # for threads.c alone
 INTRINSICS = {"arm_neon.h", "immintrin.h"}
 

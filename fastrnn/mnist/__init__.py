@@ -1,0 +1,1 @@
+"""The MNIST experiment: handwritten digits read row by row, the static path against the dynamic one."""
