@@ -9,10 +9,7 @@ from pathlib import Path
 
 def usable_processors() -> int:
     """How many processors this process may keep busy: its affinity, and no more than its control group's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(count, _cgroup_quota())))
 
 

@@ -128,7 +128,7 @@ fastrnn_status fastrnn_probe_fma(const char *isa, int64_t rounds, int64_t *multi
     const fr_kernels *kernels = fr_kernels_named(isa);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
-    if (!in_range(rounds, 0, MOST_ROWS) || !multiply_adds || !sum)
+    if (!fr_in_range(rounds, 0, FR_MOST_ROWS) || !multiply_adds || !sum)
         return FASTRNN_ERROR_ARGUMENT;
     *sum = kernels->probe_fma(rounds, multiply_adds);
     return FASTRNN_OK;
