@@ -48,7 +48,7 @@ ARROWS = {
     "plan": {"model", "sequence"},
     "workspace": {"plan"},
     "stream": {"model", "sequence"},
-    "run": {"clock", "cpu", "packed", "stream", "threads", "unrolled", "workspace"},
+    "run": {"cpu", "packed", "stream", "threads", "unrolled", "workspace"},
 }
 
 

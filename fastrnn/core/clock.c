@@ -4,13 +4,33 @@
 
 #include <time.h>
 
+static double seconds(struct timespec t) { return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec; }
+
+#if defined(_WIN32)
+
 double fr_seconds(void)
 {
     struct timespec t;
-#if defined(_WIN32)
     timespec_get(&t, TIME_UTC);
-#else
-    clock_gettime(CLOCK_MONOTONIC, &t);
-#endif
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return seconds(t);
 }
+
+double fr_thread_seconds(void) { return fr_seconds(); }
+
+#else
+
+double fr_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return seconds(t);
+}
+
+double fr_thread_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return seconds(t);
+}
+
+#endif

@@ -23,10 +23,13 @@ static bool run_block(const fr_sequence *sequence, int64_t first, int64_t last, 
     return true;
 }
 
+#define TEAM_BLOCK_ROWS 32 /* enough to reuse W; short, as a team can give way between blocks only */
+
 bool fr_packed_run(const fr_sequence *sequence)
 {
     const fr_rows *all = &sequence->rows;
-    const int64_t num_steps = fr_num_steps(all), capacity = sequence->buffers.capacity;
+    const int64_t num_steps = fr_num_steps(all);
+    const int64_t capacity = sequence->team->size > 1 ? TEAM_BLOCK_ROWS : sequence->buffers.capacity;
     fr_sequence block = *sequence;
     bool together = true;
     for (int64_t first = 0, last; first < num_steps; first = last) {

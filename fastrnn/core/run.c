@@ -2,7 +2,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "clock.h"
 #include "cpu.h"
 #include "packed.h"
 #include "stream.h"
@@ -27,7 +26,7 @@ typedef struct fr_run {
     fr_plan plan;
     fr_workspace workspace;
     unsigned long long mode; /* the caller's floating-point mode */
-    double begin;            /* seconds; of a shared call */
+    fr_watch watch;
     atomic_bool stopped;
     fr_meeting teams[MOST_SHARED_TEAMS];
     fr_meeting everybody; /* after each layer, where directions run apart */
@@ -163,8 +162,10 @@ static void run_part(void *context, int worker)
     part.team = fr_plan_team(&run->plan, worker, &part.team_index);
     part.state = fr_workspace_state(&run->workspace, run->model, part.team_index);
     part.buffers = fr_workspace_buffers(&run->workspace, run->model, worker);
-    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .begin = run->begin, .meeting = &own,
+    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .meeting = &own,
                           .stopped = &run->stopped};
+    if (worker == 0 && run->plan.workers > 1)
+        part.poll.watch = &run->watch;
     if (part.team.size > 1) {
         part.poll.meeting = &run->teams[part.team_index];
         part.team.barrier = &part.poll.meeting->barrier;
@@ -183,24 +184,22 @@ static void run_part(void *context, int worker)
 
 #define SPIN_MACS 1e3 /* what one look at the others counts for in the poll */
 
-static void share(fr_run *run, fastrnn_pool *pool)
+static void share(fr_run *run, fastrnn_pool *pool, double macs)
 {
     for (int i = 0; i < MOST_SHARED_TEAMS; i++)
         run->teams[i].last_step = LLONG_MAX;
     run->everybody.last_step = LLONG_MAX;
-    run->begin = fr_seconds();
+    run->watch = fr_watch_start(macs);
     fr_pool_start(pool, run->plan.workers, run_part, run);
     run_part(run, 0);
-    const double worked = fr_seconds() - run->begin;
     fr_spin spin = {0};
     fr_poll poll = {.batch = run->batch, .asks = true, .mode = run->mode, .stopped = &run->stopped};
     while (!fr_pool_is_done(pool)) {
         fr_spin_pause(&spin);
         fr_poll_stops(&poll, SPIN_MACS);
     }
-    const double waited = fr_spin_seconds(&spin);
-    if (waited > worked / 4)
-        fr_pool_set_crowded(pool, waited);
+    run->watch.waited += fr_spin_seconds(&spin);
+    fr_watch_check(&run->watch, pool);
     fr_pool_leave(pool);
 }
 
@@ -224,7 +223,8 @@ static fastrnn_status start(fr_run *run, void *memory)
         return FASTRNN_ERROR_ARGUMENT;
     const bool together = run->unrolled != NULL;
     run->plan = fr_plan_of(model, batch, total_steps, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool), together);
-    const bool shared = run->plan.workers > 1 && fr_pool_enter(batch->pool, run->plan.workers, fr_plan_macs(model, total_steps));
+    const double macs = fr_plan_macs(model, total_steps);
+    const bool shared = run->plan.workers > 1 && fr_pool_enter(batch->pool, run->plan.workers, macs);
     if (!shared)
         run->plan = fr_plan_of(model, batch, total_steps, 1, 1, together);
     size_t total = 0;
@@ -238,7 +238,7 @@ static fastrnn_status start(fr_run *run, void *memory)
             run->workspace.step_offsets[step] = offset;
     run->mode = fr_fp_flush();
     if (shared)
-        share(run, batch->pool);
+        share(run, batch->pool, macs);
     else
         run_part(run, 0);
     fr_fp_restore(run->mode);

@@ -31,14 +31,25 @@ bool fr_poll_stops(fr_poll *poll, double macs)
     return stops;
 }
 
-#define PATIENCE 0.55 /* of the time of a call: a member with one unit block may wait half of it for one with two */
+#define WAITED_MOST 0.55      /* of the time: a member with one unit block may wait half of it for one with two */
+#define AWAY_MOST 0.25        /* of the time, without a processor */
+#define LONG_MACS 2e6         /* calls that are worth a look at the thread's own clock */
+#define SHORT_SECONDS 200e-6  /* what a shorter call takes at most, if it has a processor */
 
-/* The caller's thread has waited so many seconds for the others. */
-static void count_wait(fr_poll *poll, double seconds)
+fr_watch fr_watch_start(double macs)
 {
-    poll->waited += seconds;
-    if (poll->waited > PATIENCE * (fr_seconds() - poll->begin))
-        fr_pool_set_crowded(poll->batch->pool, poll->waited);
+    return (fr_watch){.begin = fr_seconds(), .begin_on_processor = macs < LONG_MACS ? 0 : fr_thread_seconds()};
+}
+
+void fr_watch_check(fr_watch *watch, fastrnn_pool *pool)
+{
+    const double passed = fr_seconds() - watch->begin;
+    if (passed < watch->checked + SHORT_SECONDS)
+        return;
+    watch->checked = passed;
+    const double away = watch->begin_on_processor > 0 ? passed - (fr_thread_seconds() - watch->begin_on_processor) : passed;
+    if (watch->waited > WAITED_MOST * passed || away > AWAY_MOST * passed)
+        fr_pool_set_crowded(pool, watch->waited > away ? watch->waited : away);
 }
 
 /* A member is at most one step ahead of another, so the step that is written here is not yet over for any. */
@@ -50,8 +61,8 @@ static bool team_goes_on(fr_poll *poll, const fr_team *team, double macs)
         atomic_store_explicit(&poll->meeting->block, LLONG_MAX - 1, memory_order_release);
     }
     const double waited = fr_team_wait(team);
-    if (waited > 0 && poll->asks)
-        count_wait(poll, waited);
+    if (waited > 0 && poll->watch)
+        poll->watch->waited += waited;
     return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
 }
 
@@ -61,6 +72,8 @@ bool fr_block_begins(fr_poll *poll, fr_team *team)
     if (team->size == 1)
         return true;
     if (team->index == 0) {
+        if (poll->watch && number > 0)
+            fr_watch_check(poll->watch, poll->batch->pool);
         const bool alone = number > 0 && fr_pool_is_crowded(poll->batch->pool);
         atomic_store_explicit(&poll->meeting->block, 2 * number + alone, memory_order_release);
         if (alone)

@@ -48,6 +48,17 @@ typedef struct fr_meeting {
     atomic_llong block;     /* the block of steps that may begin, times 2, plus 1 if the first member runs it alone */
 } fr_meeting;
 
+/* What sharing costs the caller's thread, in seconds. */
+typedef struct fr_watch {
+    double begin, begin_on_processor; /* the latter is 0 for a short call */
+    double waited;                    /* for the others */
+    double checked;
+} fr_watch;
+fr_watch fr_watch_start(double macs);
+
+/* Ask now and then: tells the pool if others keep the processors busy. */
+void fr_watch_check(fr_watch *watch, fastrnn_pool *pool);
+
 /* Whether to go on, settled after every step; the caller's own thread asks the caller now and then. */
 typedef struct fr_poll {
     const fastrnn_batch *batch;
@@ -55,7 +66,7 @@ typedef struct fr_poll {
     unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
     double work;             /* multiply-adds since the clock was read */
     double due;              /* seconds; 0: not yet set */
-    double begin, waited;    /* seconds: when a shared call began, and what was spent waiting for others */
+    fr_watch *watch;         /* of the caller's thread in a shared call, else NULL */
     int64_t steps, blocks;   /* that this worker's team has done */
     fr_meeting *meeting;     /* the team's */
     atomic_bool *stopped;    /* the call's */

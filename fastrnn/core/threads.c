@@ -49,8 +49,8 @@ void fastrnn_pool_destroy(fastrnn_pool *pool) { free(pool); }
 #define AWAKE_SECONDS 200e-6 /* how long a worker without work watches for more before it sleeps */
 #define WAKING_MACS 5e6      /* some 100 us of work: worth the 10 to 50 us that a sleeper takes to come */
 #define LOOKS_PER_CLOCK 128
-#define CROWDED_MOST 64 /* times as long as a wait, calls go on alone after it */
-#define CROWDED_STEP 4  /* times longer, where sharing was in vain again */
+#define CROWDED_MOST 64 /* times as long as a wait that was too long, calls go on alone after it */
+#define CROWDED_STEP 4  /* times longer than the last time, where sharing was in vain again soon after that */
 
 /* A region is announced by its number and the number of its workers, in one word: a worker that is late
  * for a region in which it had no part can't take the next one's count for it. */
@@ -72,8 +72,8 @@ struct fastrnn_pool {
     /* The caller's who has `taken` the pool. */
     int started;        /* workers that run */
     double last_wanted; /* seconds: when a short call last found sleepers */
-    double crowded;     /* seconds: until when; 0: not crowded */
-    double caution;     /* times the next wait that is too long: 1 to CROWDED_MOST */
+    double crowded;     /* seconds: until when calls go on alone */
+    double caution;     /* for how many times the wait that led to it */
     fr_task *task;
     void *context;
 
@@ -338,21 +338,19 @@ void fr_pool_set_crowded(fastrnn_pool *pool, double waited)
 {
     if (pool->threshold <= 0)
         return;
-    pool->crowded = fr_seconds() + pool->caution * waited;
-    pool->caution = pool->caution * CROWDED_STEP < CROWDED_MOST ? pool->caution * CROWDED_STEP : CROWDED_MOST;
+    const double now = fr_seconds();
+    const bool soon = now - pool->crowded < 2 * pool->caution * waited;
+    pool->caution = !soon ? 1 : pool->caution < CROWDED_MOST ? pool->caution * CROWDED_STEP : CROWDED_MOST;
+    pool->crowded = now + pool->caution * waited;
 }
 
 bool fr_pool_is_crowded(fastrnn_pool *pool)
 {
-    if (pool->crowded > 0 && fr_seconds() > pool->crowded)
-        pool->crowded = 0;
-    return pool->crowded > 0;
+    return pool->crowded > 0 && fr_seconds() < pool->crowded;
 }
 
 void fr_pool_leave(fastrnn_pool *pool)
 {
-    if (pool->crowded == 0 && pool->caution > 1)
-        pool->caution /= 2;
     atomic_flag_clear_explicit(&pool->taken, memory_order_release);
 }
 
