@@ -106,37 +106,44 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         }
 }
 
-/* Walk rows x blocks in tiles: blocks outside, so that a panel is read from far once for all rows. */
-#define FR_TILE_CASE(R, N, SLOTS, TILE, ...)                                                                            \
-    case (R) * 16 + (N):                                                                                                \
+/* A tile's shape is a function of its own: inlined in the walk, the constants of the gate arithmetic would be
+ * kept in registers over all tiles, and push accumulators out to memory. */
+#define FR_TILE(NAME, ARGS, R, N, SLOTS, TILE, ...)                                                                     \
+    static __attribute__((noinline)) void NAME##_##R##x##N(const ARGS *a, int64_t row, int64_t block)                   \
+    {                                                                                                                   \
         if ((R) <= FR_TILE_ROWS && (R) * (N) * (SLOTS) <= FR_TILE_VECTORS)                                              \
             TILE(a, row, block, (R) <= FR_TILE_ROWS ? (R) : 1, (R) * (N) * (SLOTS) <= FR_TILE_VECTORS ? (N) : 1, __VA_ARGS__); \
-        break;
-#define FR_TILE_CASES(R, ...)                                                                                           \
-    FR_TILE_CASE(R, 1, __VA_ARGS__)                                                                                     \
-    FR_TILE_CASE(R, 2, __VA_ARGS__)                                                                                     \
-    FR_TILE_CASE(R, 4, __VA_ARGS__)                                                                                     \
-    FR_TILE_CASE(R, 8, __VA_ARGS__)
+    }
+#define FR_TILES(NAME, ARGS, R, ...)                                                                                    \
+    FR_TILE(NAME, ARGS, R, 1, __VA_ARGS__)                                                                              \
+    FR_TILE(NAME, ARGS, R, 2, __VA_ARGS__)                                                                              \
+    FR_TILE(NAME, ARGS, R, 4, __VA_ARGS__)                                                                              \
+    FR_TILE(NAME, ARGS, R, 8, __VA_ARGS__)
+#define FR_TILE_NAMES(NAME, R) {NAME##_##R##x1, NAME##_##R##x2, NAME##_##R##x4, NAME##_##R##x8}
+
+/* Walk rows x blocks in tiles: blocks outside, so that a panel is read from far once for all rows. */
 #define FR_DEFINE_TILED(NAME, ARGS, SLOTS, TILE, ...)                                                                   \
+    FR_TILES(NAME, ARGS, 1, SLOTS, TILE, __VA_ARGS__)                                                                   \
+    FR_TILES(NAME, ARGS, 2, SLOTS, TILE, __VA_ARGS__)                                                                   \
+    FR_TILES(NAME, ARGS, 3, SLOTS, TILE, __VA_ARGS__)                                                                   \
+    FR_TILES(NAME, ARGS, 4, SLOTS, TILE, __VA_ARGS__)                                                                   \
+    FR_TILES(NAME, ARGS, 5, SLOTS, TILE, __VA_ARGS__)                                                                   \
+    FR_TILES(NAME, ARGS, 6, SLOTS, TILE, __VA_ARGS__)                                                                   \
     static void NAME(const ARGS *a)                                                                                     \
     {                                                                                                                   \
+        static void (*const tiles[6][4])(const ARGS *, int64_t, int64_t) = {                                            \
+            FR_TILE_NAMES(NAME, 1), FR_TILE_NAMES(NAME, 2), FR_TILE_NAMES(NAME, 3),                                     \
+            FR_TILE_NAMES(NAME, 4), FR_TILE_NAMES(NAME, 5), FR_TILE_NAMES(NAME, 6)};                                    \
         const int64_t num_tiles = fr_ceil_div(a->rows, FR_TILE_ROWS);                                                   \
         const int most_rows = (int)(num_tiles ? fr_ceil_div(a->rows, num_tiles) : 1);                                   \
-        int nb = FR_MAX_BLOCKS;                                                                                         \
+        int nb = FR_MAX_BLOCKS, width = 3; /* nb = 2^width */                                                           \
         for (int64_t block = 0; block < a->blocks; block += nb) {                                                       \
-            while (nb > 1 && (block + nb > a->blocks || nb * most_rows * (SLOTS) > FR_TILE_VECTORS))                    \
+            for (; nb > 1 && (block + nb > a->blocks || nb * most_rows * (SLOTS) > FR_TILE_VECTORS); width--)           \
                 nb /= 2;                                                                                                \
             int64_t row = 0;                                                                                            \
             for (int64_t tile = num_tiles; tile > 0; tile--) {                                                          \
-                const int rows = (int)fr_ceil_div(a->rows - row, tile);                                                 \
-                switch (rows * 16 + nb) {                                                                               \
-                    FR_TILE_CASES(1, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(2, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(3, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(4, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(5, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(6, SLOTS, TILE, __VA_ARGS__)                                                          \
-                }                                                                                                       \
+                const int64_t rows = fr_ceil_div(a->rows - row, tile);                                                  \
+                tiles[rows - 1][width](a, row, block);                                                                  \
                 row += rows;                                                                                            \
             }                                                                                                           \
         }                                                                                                               \
