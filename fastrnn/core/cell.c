@@ -128,6 +128,7 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, const 
 {
     const fr_step_args args = {
         .rows = step->rows, .blocks = cell->input.blocks,
+        .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the two change places at every step */
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
         .pre = step->pre, .pre_stride = cell->gates.row,
         .weight_ih = cell->input.data, .weight_hh = cell->recurrent.data, .bias = cell->bias,

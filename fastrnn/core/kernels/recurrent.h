@@ -9,7 +9,8 @@
 
 #include "pointwise.h"
 
-#define FR_MAX_BLOCKS 8 /* unit blocks a tile; enough chains of multiply-adds to hide their latency */
+#define FR_MAX_BLOCKS 8 /* unit blocks a tile */
+#define FR_CHAINS 8     /* of multiply-adds side by side hide their latency */
 
 /* acc[rows][nb][slots] += in . panels; the last gate lands in slot `last`, the others in their own. */
 FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const int slots, const int last,
@@ -121,8 +122,9 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     FR_TILE(NAME, ARGS, R, 8, __VA_ARGS__)
 #define FR_TILE_NAMES(NAME, R) {NAME##_##R##x1, NAME##_##R##x2, NAME##_##R##x4, NAME##_##R##x8}
 
-/* Walk rows x blocks in tiles: blocks outside, so that a panel is read from far once for all rows. */
-#define FR_DEFINE_TILED(NAME, ARGS, SLOTS, TILE, ...)                                                                   \
+/* Walk rows x blocks in tiles: blocks outside, so that a panel is read from far once for all rows. One row
+ * reads each panel once, and gets the fewest blocks that fill the chains: what is cached is then what came last. */
+#define FR_DEFINE_TILED(NAME, ARGS, BACKWARDS, SLOTS, TILE, ...)                                                                   \
     FR_TILES(NAME, ARGS, 1, SLOTS, TILE, __VA_ARGS__)                                                                   \
     FR_TILES(NAME, ARGS, 2, SLOTS, TILE, __VA_ARGS__)                                                                   \
     FR_TILES(NAME, ARGS, 3, SLOTS, TILE, __VA_ARGS__)                                                                   \
@@ -138,24 +140,26 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         const int most_rows = (int)(num_tiles ? fr_ceil_div(a->rows, num_tiles) : 1);                                   \
         int nb = FR_MAX_BLOCKS, width = 3; /* nb = 2^width */                                                           \
         for (int64_t block = 0; block < a->blocks; block += nb) {                                                       \
-            for (; nb > 1 && (block + nb > a->blocks || nb * most_rows * (SLOTS) > FR_TILE_VECTORS); width--)           \
+            for (; nb > 1 && (block + nb > a->blocks || nb * most_rows * (SLOTS) > FR_TILE_VECTORS ||                   \
+                              (most_rows == 1 && nb / 2 * (SLOTS) >= FR_CHAINS)); width--)                              \
                 nb /= 2;                                                                                                \
+            const int64_t start = (BACKWARDS) ? a->blocks - block - nb : block;                                         \
             int64_t row = 0;                                                                                            \
             for (int64_t tile = num_tiles; tile > 0; tile--) {                                                          \
                 const int64_t rows = fr_ceil_div(a->rows - row, tile);                                                  \
-                tiles[rows - 1][width](a, row, block);                                                                  \
+                tiles[rows - 1][width](a, row, start);                                                                  \
                 row += rows;                                                                                            \
             }                                                                                                           \
         }                                                                                                               \
     }
 
-FR_DEFINE_TILED(product_1, fr_product_args, 1, product_tile, 1)
-FR_DEFINE_TILED(product_2, fr_product_args, 2, product_tile, 2)
-FR_DEFINE_TILED(product_3, fr_product_args, 3, product_tile, 3)
-FR_DEFINE_TILED(product_4, fr_product_args, 4, product_tile, 4)
-FR_DEFINE_TILED(lstm_step, fr_step_args, 4, step_tile, FASTRNN_LSTM)
-FR_DEFINE_TILED(gru_step, fr_step_args, 4, step_tile, FASTRNN_GRU)
-FR_DEFINE_TILED(rnn_step, fr_step_args, 1, step_tile, FASTRNN_RNN)
+FR_DEFINE_TILED(product_1, fr_product_args, false, 1, product_tile, 1)
+FR_DEFINE_TILED(product_2, fr_product_args, false, 2, product_tile, 2)
+FR_DEFINE_TILED(product_3, fr_product_args, false, 3, product_tile, 3)
+FR_DEFINE_TILED(product_4, fr_product_args, false, 4, product_tile, 4)
+FR_DEFINE_TILED(lstm_step, fr_step_args, a->backwards, 4, step_tile, FASTRNN_LSTM)
+FR_DEFINE_TILED(gru_step, fr_step_args, a->backwards, 4, step_tile, FASTRNN_GRU)
+FR_DEFINE_TILED(rnn_step, fr_step_args, a->backwards, 1, step_tile, FASTRNN_RNN)
 
 static void product(const fr_product_args *a)
 {
