@@ -107,64 +107,77 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         }
 }
 
-/* A tile's shape is a function of its own: inlined in the walk, the constants of the gate arithmetic would be
- * kept in registers over all tiles, and push accumulators out to memory. */
-#define FR_TILE(NAME, ARGS, R, N, SLOTS, TILE, ...)                                                                     \
-    static __attribute__((noinline)) void NAME##_##R##x##N(const ARGS *a, int64_t row, int64_t block)                   \
-    {                                                                                                                   \
-        if ((R) <= FR_TILE_ROWS && (R) * (N) * (SLOTS) <= FR_TILE_VECTORS)                                              \
-            TILE(a, row, block, (R) <= FR_TILE_ROWS ? (R) : 1, (R) * (N) * (SLOTS) <= FR_TILE_VECTORS ? (N) : 1, __VA_ARGS__); \
-    }
-#define FR_TILES(NAME, ARGS, R, ...)                                                                                    \
-    FR_TILE(NAME, ARGS, R, 1, __VA_ARGS__)                                                                              \
-    FR_TILE(NAME, ARGS, R, 2, __VA_ARGS__)                                                                              \
-    FR_TILE(NAME, ARGS, R, 4, __VA_ARGS__)                                                                              \
-    FR_TILE(NAME, ARGS, R, 8, __VA_ARGS__)
-#define FR_TILE_NAMES(NAME, R) {NAME##_##R##x1, NAME##_##R##x2, NAME##_##R##x4, NAME##_##R##x8}
+typedef void fr_tile(const void *args, int64_t row, int64_t block);
 
-/* Walk rows x blocks in tiles: blocks outside, so that a panel is read from far once for all rows. One row
+/* Cut rows x blocks into tiles: blocks outside, so that a panel is read from far once for all rows. One row
  * reads each panel once, and gets the fewest blocks that fill the chains: what is cached is then what came last. */
-#define FR_DEFINE_TILED(NAME, ARGS, BACKWARDS, SLOTS, TILE, ...)                                                                   \
-    FR_TILES(NAME, ARGS, 1, SLOTS, TILE, __VA_ARGS__)                                                                   \
-    FR_TILES(NAME, ARGS, 2, SLOTS, TILE, __VA_ARGS__)                                                                   \
-    FR_TILES(NAME, ARGS, 3, SLOTS, TILE, __VA_ARGS__)                                                                   \
-    FR_TILES(NAME, ARGS, 4, SLOTS, TILE, __VA_ARGS__)                                                                   \
-    FR_TILES(NAME, ARGS, 5, SLOTS, TILE, __VA_ARGS__)                                                                   \
-    FR_TILES(NAME, ARGS, 6, SLOTS, TILE, __VA_ARGS__)                                                                   \
-    static void NAME(const ARGS *a)                                                                                     \
-    {                                                                                                                   \
-        static void (*const tiles[6][4])(const ARGS *, int64_t, int64_t) = {                                            \
-            FR_TILE_NAMES(NAME, 1), FR_TILE_NAMES(NAME, 2), FR_TILE_NAMES(NAME, 3),                                     \
-            FR_TILE_NAMES(NAME, 4), FR_TILE_NAMES(NAME, 5), FR_TILE_NAMES(NAME, 6)};                                    \
-        const int64_t num_tiles = fr_ceil_div(a->rows, FR_TILE_ROWS);                                                   \
-        const int most_rows = (int)(num_tiles ? fr_ceil_div(a->rows, num_tiles) : 1);                                   \
-        int nb = FR_MAX_BLOCKS, width = 3; /* nb = 2^width */                                                           \
-        for (int64_t block = 0; block < a->blocks; block += nb) {                                                       \
-            for (; nb > 1 && (block + nb > a->blocks || nb * most_rows * (SLOTS) > FR_TILE_VECTORS ||                   \
-                              (most_rows == 1 && nb / 2 * (SLOTS) >= FR_CHAINS)); width--)                              \
-                nb /= 2;                                                                                                \
-            const int64_t start = (BACKWARDS) ? a->blocks - block - nb : block;                                         \
-            int64_t row = 0;                                                                                            \
-            for (int64_t tile = num_tiles; tile > 0; tile--) {                                                          \
-                const int64_t rows = fr_ceil_div(a->rows - row, tile);                                                  \
-                tiles[rows - 1][width](a, row, start);                                                                  \
-                row += rows;                                                                                            \
-            }                                                                                                           \
-        }                                                                                                               \
+static void walk(fr_tile *const tiles[][4], int slots, const void *args, int64_t rows, int64_t blocks, bool backwards)
+{
+    if (rows == 0)
+        return;
+    const int64_t num_tiles = fr_ceil_div(rows, FR_TILE_ROWS);
+    const int least_rows = (int)(rows / num_tiles), longer_tiles = (int)(rows % num_tiles);
+    const int most_rows = least_rows + (longer_tiles > 0);
+    int nb = FR_MAX_BLOCKS, log2_nb = 3;
+    for (int64_t block = 0; block < blocks; block += nb) {
+        for (; nb > 1 && (block + nb > blocks || nb * most_rows * slots > FR_TILE_VECTORS ||
+                          (most_rows == 1 && nb / 2 * slots >= FR_CHAINS)); log2_nb--)
+            nb /= 2;
+        const int64_t start = backwards ? blocks - block - nb : block;
+        int64_t row = 0;
+        for (int64_t tile = 0; tile < num_tiles; tile++) {
+            const int tile_rows = tile < longer_tiles ? most_rows : least_rows;
+            tiles[tile_rows - 1][log2_nb](args, row, start);
+            row += tile_rows;
+        }
     }
+}
 
-FR_DEFINE_TILED(product_1, fr_product_args, false, 1, product_tile, 1)
-FR_DEFINE_TILED(product_2, fr_product_args, false, 2, product_tile, 2)
-FR_DEFINE_TILED(product_3, fr_product_args, false, 3, product_tile, 3)
-FR_DEFINE_TILED(product_4, fr_product_args, false, 4, product_tile, 4)
-FR_DEFINE_TILED(lstm_step, fr_step_args, a->backwards, 4, step_tile, FASTRNN_LSTM)
-FR_DEFINE_TILED(gru_step, fr_step_args, a->backwards, 4, step_tile, FASTRNN_GRU)
-FR_DEFINE_TILED(rnn_step, fr_step_args, a->backwards, 1, step_tile, FASTRNN_RNN)
+/* Each shape of a tile is a function of its own: inlined in the walk, the constants of the gate arithmetic would
+ * be kept in registers over all tiles, and push accumulators out to memory. */
+#define FR_TILE_FITS(R, N, SLOTS) ((R) <= FR_TILE_ROWS && (R) * (N) * (SLOTS) <= FR_TILE_VECTORS)
+#define FR_TILE(NAME, R, N, SLOTS, TILE, ...)                                                                       \
+    static __attribute__((noinline)) void NAME##_##R##x##N(const void *args, int64_t row, int64_t block)            \
+    {                                                                                                               \
+        const bool fits = FR_TILE_FITS(R, N, SLOTS);                                                                \
+        TILE(args, row, block, fits ? (R) : 1, fits ? (N) : 1, __VA_ARGS__);                                        \
+    }
+#define FR_TILE_IF_FITS(NAME, R, N, SLOTS) FR_TILE_FITS(R, N, SLOTS) ? NAME##_##R##x##N : NULL
+#define FR_TILES(NAME, R, ...)                                                                                      \
+    FR_TILE(NAME, R, 1, __VA_ARGS__)                                                                                \
+    FR_TILE(NAME, R, 2, __VA_ARGS__)                                                                                \
+    FR_TILE(NAME, R, 4, __VA_ARGS__)                                                                                \
+    FR_TILE(NAME, R, 8, __VA_ARGS__)
+#define FR_TILE_ROW(NAME, R, SLOTS)                                                                                 \
+    {FR_TILE_IF_FITS(NAME, R, 1, SLOTS), FR_TILE_IF_FITS(NAME, R, 2, SLOTS), FR_TILE_IF_FITS(NAME, R, 4, SLOTS),    \
+     FR_TILE_IF_FITS(NAME, R, 8, SLOTS)}
+#define FR_DEFINE_TILES(NAME, SLOTS, ...)                                                                           \
+    FR_TILES(NAME, 1, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 2, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 3, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 4, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 5, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 6, SLOTS, __VA_ARGS__)                                                                           \
+    static fr_tile *const NAME##_tiles[6][4] = {                                                                    \
+        FR_TILE_ROW(NAME, 1, SLOTS), FR_TILE_ROW(NAME, 2, SLOTS), FR_TILE_ROW(NAME, 3, SLOTS),                      \
+        FR_TILE_ROW(NAME, 4, SLOTS), FR_TILE_ROW(NAME, 5, SLOTS), FR_TILE_ROW(NAME, 6, SLOTS)};
+
+FR_DEFINE_TILES(product_1, 1, product_tile, 1)
+FR_DEFINE_TILES(product_2, 2, product_tile, 2)
+FR_DEFINE_TILES(product_3, 3, product_tile, 3)
+FR_DEFINE_TILES(product_4, 4, product_tile, 4)
+FR_DEFINE_TILES(lstm, 4, step_tile, FASTRNN_LSTM)
+FR_DEFINE_TILES(gru, 4, step_tile, FASTRNN_GRU)
+FR_DEFINE_TILES(rnn, 1, step_tile, FASTRNN_RNN)
 
 static void product(const fr_product_args *a)
 {
-    static void (*const by_gates[])(const fr_product_args *) = {product_1, product_2, product_3, product_4};
-    by_gates[a->gates - 1](a);
+    static fr_tile *const (*const by_gates[])[4] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
+    walk(by_gates[a->gates - 1], a->gates, a, a->rows, a->blocks, false);
 }
+
+static void lstm_step(const fr_step_args *a) { walk(lstm_tiles, 4, a, a->rows, a->blocks, a->backwards); }
+static void gru_step(const fr_step_args *a) { walk(gru_tiles, 4, a, a->rows, a->blocks, a->backwards); }
+static void rnn_step(const fr_step_args *a) { walk(rnn_tiles, 1, a, a->rows, a->blocks, a->backwards); }
 
 #endif
