@@ -9,31 +9,38 @@
 
 #include "pointwise.h"
 
-#define FR_MAX_BLOCKS 8 /* unit blocks a tile */
-#define FR_CHAINS 8     /* of multiply-adds side by side hide their latency */
+#define FR_TILE_ROWS 6  /* at most */
+#define FR_MAX_BLOCKS 8 /* unit blocks a tile, at most */
+#define FR_CHAINS 6     /* of multiply-adds side by side keep up with the weights of one row, which come from L2 */
 
-/* acc[rows][nb][slots] += in . panels; the last gate lands in slot `last`, the others in their own. */
-FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const int slots, const int last,
-                          const real *in, int64_t in_stride, const real *panels, int64_t k)
+/* acc[rows][nb][slots] += in . panels; the last gate lands in slot `last`, the others in their own. Of inputs and
+ * weights, the fewer are held in registers while the others pass: 16 registers must do for 12 accumulators. */
+FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const int slots,
+                          const int last, const real *in, int64_t in_stride, const real *panels, int64_t k)
 {
     const int64_t panel = k * gates * FR_V;
+    const bool hold_inputs = rows <= nb * gates;
+    const int num_held = hold_inputs ? rows : nb * gates, num_passing = hold_inputs ? nb * gates : rows;
     for (int64_t i = 0; i < k; i++) {
-        vf value[FR_TILE_ROWS];
+#define FR_INPUT(row) v_broadcast(in + (row) * in_stride + i)
+#define FR_WEIGHT(n) v_load(panels + (n) / gates * panel + (i * gates + (n) % gates) * FR_V)
+        vf held[FR_TILE_ROWS];
 #pragma GCC unroll 8
-        for (int row = 0; row < rows; row++)
-            value[row] = v_broadcast(in + row * in_stride + i);
+        for (int n = 0; n < num_held; n++)
+            held[n] = hold_inputs ? FR_INPUT(n) : FR_WEIGHT(n);
+#pragma GCC unroll 24
+        for (int m = 0; m < num_passing; m++) {
+            const vf passing = hold_inputs ? FR_WEIGHT(m) : FR_INPUT(m);
 #pragma GCC unroll 8
-        for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
-            for (int j = 0; j < gates; j++) {
-                const vf weight = v_load(panels + b * panel + (i * gates + j) * FR_V);
-                const int slot = j == gates - 1 ? last : j;
-#pragma GCC unroll 8
-                for (int row = 0; row < rows; row++) {
-                    vf *a = &acc[(row * nb + b) * slots + slot];
-                    *a = v_fma(value[row], weight, *a);
-                }
+            for (int n = 0; n < num_held; n++) {
+                const int row = hold_inputs ? n : m, weight = hold_inputs ? m : n;
+                const int slot = weight % gates == gates - 1 ? last : weight % gates;
+                vf *a = &acc[(row * nb + weight / gates) * slots + slot];
+                *a = v_fma(held[n], passing, *a);
             }
+        }
+#undef FR_INPUT
+#undef FR_WEIGHT
     }
 }
 
@@ -69,7 +76,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
     const int slots = kind == FASTRNN_GRU ? 4 : gates;
     const int64_t slot_block = slots * FR_V;
-    vf acc[FR_TILE_VECTORS];
+    vf acc[FR_TILE_VECTORS * 4 / 3]; /* the GRU's n_input stands by while h is multiplied */
     const real *bias = (const real *)a->bias + block0 * slot_block;
     const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * slot_block;
     const int64_t pre_stride = a->x ? 0 : a->pre_stride;
@@ -115,7 +122,7 @@ static void walk(fr_tile *const tiles[][4], int slots, const void *args, int64_t
 {
     if (rows == 0)
         return;
-    const int64_t num_tiles = fr_ceil_div(rows, FR_TILE_ROWS);
+    const int64_t num_tiles = fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / slots));
     const int least_rows = (int)(rows / num_tiles), longer_tiles = (int)(rows % num_tiles);
     const int most_rows = least_rows + (longer_tiles > 0);
     int nb = FR_MAX_BLOCKS, log2_nb = 3;
@@ -167,7 +174,7 @@ FR_DEFINE_TILES(product_2, 2, product_tile, 2)
 FR_DEFINE_TILES(product_3, 3, product_tile, 3)
 FR_DEFINE_TILES(product_4, 4, product_tile, 4)
 FR_DEFINE_TILES(lstm, 4, step_tile, FASTRNN_LSTM)
-FR_DEFINE_TILES(gru, 4, step_tile, FASTRNN_GRU)
+FR_DEFINE_TILES(gru, 3, step_tile, FASTRNN_GRU)
 FR_DEFINE_TILES(rnn, 1, step_tile, FASTRNN_RNN)
 
 static void product(const fr_product_args *a)
@@ -177,7 +184,7 @@ static void product(const fr_product_args *a)
 }
 
 static void lstm_step(const fr_step_args *a) { walk(lstm_tiles, 4, a, a->rows, a->blocks, a->backwards); }
-static void gru_step(const fr_step_args *a) { walk(gru_tiles, 4, a, a->rows, a->blocks, a->backwards); }
+static void gru_step(const fr_step_args *a) { walk(gru_tiles, 3, a, a->rows, a->blocks, a->backwards); }
 static void rnn_step(const fr_step_args *a) { walk(rnn_tiles, 1, a, a->rows, a->blocks, a->backwards); }
 
 #endif

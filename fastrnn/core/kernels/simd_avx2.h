@@ -5,7 +5,6 @@ typedef float real;
 typedef __m256 vf;
 
 #define FR_V 8
-#define FR_TILE_ROWS 3
 #define FR_TILE_VECTORS 12
 
 static inline vf v_load(const real *p) { return _mm256_load_ps(p); }

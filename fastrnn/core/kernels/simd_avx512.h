@@ -5,7 +5,6 @@ typedef float real;
 typedef __m512 vf;
 
 #define FR_V 16
-#define FR_TILE_ROWS 6
 #define FR_TILE_VECTORS 24
 
 static inline vf v_load(const real *p) { return _mm512_load_ps(p); }

@@ -5,7 +5,6 @@ typedef float real;
 typedef float32x4_t vf;
 
 #define FR_V 4
-#define FR_TILE_ROWS 6
 #define FR_TILE_VECTORS 24
 
 static inline vf v_load(const real *p) { return vld1q_f32(p); }

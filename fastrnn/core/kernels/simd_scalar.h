@@ -10,7 +10,6 @@ typedef float real;
 typedef real vf;
 
 #define FR_V 1
-#define FR_TILE_ROWS 3
 #define FR_TILE_VECTORS 12
 
 static inline vf v_load(const real *p) { return *p; }
