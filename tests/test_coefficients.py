@@ -39,8 +39,8 @@ def fit(function, interval, degree):
 def constants(name):
     """The coefficients of q in a function of the header, constant term first."""
     body = re.search(rf"{name}\([^)]*\)\n{{.*?\n}}", HEADER.read_text(), re.DOTALL)[0]
-    found = re.findall(r"\bq = (?:v_fma\(q, \w+, )?v_set1\(([^)]+)\)", body)
-    return np.array(found[::-1], np.float64).astype(np.float32)
+    found = re.search(r"\bq\[\] = {([^}]+)}", body)[1]
+    return np.array(found.split(","), np.float64).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", FITS)

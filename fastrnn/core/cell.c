@@ -143,6 +143,7 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
     const int64_t column = unit * cell->input.gates;
     const fr_step_args args = {
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
+        .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the two change places at every step */
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
         .pre = step->pre ? fr_at(step->pre, slot, e) : NULL, .pre_stride = cell->gates.row,
         .weight_ih = fr_at(cell->input.data, column * cell->input_size, e),

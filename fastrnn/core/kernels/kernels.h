@@ -31,6 +31,7 @@ typedef struct fr_product_args {
 /* One step of a standard cell for `rows` rows: products, gates and new state in registers. */
 typedef struct fr_step_args {
     int64_t rows, blocks;
+    bool backwards; /* from the last block to the first: every other step, to meet first what is still cached */
     const void *x; /* (rows, input_size), or NULL: pre holds bias + x . W already */
     int64_t x_stride, input_size;
     const void *pre; /* [rows][blocks][G][V] */

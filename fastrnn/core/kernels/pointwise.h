@@ -20,6 +20,10 @@ FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation
 FR_INLINE vf lstm_cell(const vf *gates, vf *c, const fr_options *options, const real *peephole, int64_t peephole_stride)
 {
     vf gi = gates[0], gf = gates[1], go = gates[3];
+    if (!options) {
+        *c = v_fma(v_sigmoid(gf), *c, v_sigmoid_tanh(gi, gates[2]));
+        return v_sigmoid_tanh(go, *c);
+    }
     if (peephole) {
         gi = v_fma(v_load(peephole), *c, gi);
         gf = v_fma(v_load(peephole + peephole_stride), *c, gf);

@@ -9,30 +9,38 @@
 
 #include "pointwise.h"
 
-#define FR_MAX_BLOCKS 8 /* unit blocks a tile; enough chains of multiply-adds to hide their latency */
+#define FR_TILE_ROWS 6  /* at most */
+#define FR_MAX_BLOCKS 8 /* unit blocks a tile, at most */
+#define FR_CHAINS 6     /* of multiply-adds side by side keep up with the weights of one row, which come from L2 */
 
-/* acc[rows][nb][slots] += in . panels; the last gate lands in slot `last`, the others in their own. */
-FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const int slots, const int last,
-                          const real *in, int64_t in_stride, const real *panels, int64_t k)
+/* acc[rows][nb][slots] += in . panels; the last gate lands in slot `last`, the others in their own. Of inputs and
+ * weights, the fewer are held in registers while the others pass: 16 registers must do for 12 accumulators. */
+FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const int slots,
+                          const int last, const real *in, int64_t in_stride, const real *panels, int64_t k)
 {
     const int64_t panel = k * gates * FR_V;
+    const bool hold_inputs = rows <= nb * gates;
+    const int num_held = hold_inputs ? rows : nb * gates, num_passing = hold_inputs ? nb * gates : rows;
     for (int64_t i = 0; i < k; i++) {
-        vf value[FR_TILE_ROWS];
+#define FR_INPUT(row) v_broadcast(in + (row) * in_stride + i)
+#define FR_WEIGHT(n) v_load(panels + (n) / gates * panel + (i * gates + (n) % gates) * FR_V)
+        vf held[FR_TILE_ROWS];
 #pragma GCC unroll 8
-        for (int row = 0; row < rows; row++)
-            value[row] = v_broadcast(in + row * in_stride + i);
+        for (int n = 0; n < num_held; n++)
+            held[n] = hold_inputs ? FR_INPUT(n) : FR_WEIGHT(n);
+#pragma GCC unroll 24
+        for (int m = 0; m < num_passing; m++) {
+            const vf passing = hold_inputs ? FR_WEIGHT(m) : FR_INPUT(m);
 #pragma GCC unroll 8
-        for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
-            for (int j = 0; j < gates; j++) {
-                const vf weight = v_load(panels + b * panel + (i * gates + j) * FR_V);
-                const int slot = j == gates - 1 ? last : j;
-#pragma GCC unroll 8
-                for (int row = 0; row < rows; row++) {
-                    vf *a = &acc[(row * nb + b) * slots + slot];
-                    *a = v_fma(value[row], weight, *a);
-                }
+            for (int n = 0; n < num_held; n++) {
+                const int row = hold_inputs ? n : m, weight = hold_inputs ? m : n;
+                const int slot = weight % gates == gates - 1 ? last : weight % gates;
+                vf *a = &acc[(row * nb + weight / gates) * slots + slot];
+                *a = v_fma(held[n], passing, *a);
             }
+        }
+#undef FR_INPUT
+#undef FR_WEIGHT
     }
 }
 
@@ -68,7 +76,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
     const int slots = kind == FASTRNN_GRU ? 4 : gates;
     const int64_t slot_block = slots * FR_V;
-    vf acc[FR_TILE_VECTORS];
+    vf acc[FR_TILE_VECTORS * 4 / 3]; /* the GRU's n_input stands by while h is multiplied */
     const real *bias = (const real *)a->bias + block0 * slot_block;
     const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * slot_block;
     const int64_t pre_stride = a->x ? 0 : a->pre_stride;
@@ -106,54 +114,77 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         }
 }
 
-/* Walk rows x blocks in tiles: blocks outside, so that a panel is read from far once for all rows. */
-#define FR_TILE_CASE(R, N, SLOTS, TILE, ...)                                                                            \
-    case (R) * 16 + (N):                                                                                                \
-        if ((R) <= FR_TILE_ROWS && (R) * (N) * (SLOTS) <= FR_TILE_VECTORS)                                              \
-            TILE(a, row, block, (R) <= FR_TILE_ROWS ? (R) : 1, (R) * (N) * (SLOTS) <= FR_TILE_VECTORS ? (N) : 1, __VA_ARGS__); \
-        break;
-#define FR_TILE_CASES(R, ...)                                                                                           \
-    FR_TILE_CASE(R, 1, __VA_ARGS__)                                                                                     \
-    FR_TILE_CASE(R, 2, __VA_ARGS__)                                                                                     \
-    FR_TILE_CASE(R, 4, __VA_ARGS__)                                                                                     \
-    FR_TILE_CASE(R, 8, __VA_ARGS__)
-#define FR_DEFINE_TILED(NAME, ARGS, SLOTS, TILE, ...)                                                                   \
-    static void NAME(const ARGS *a)                                                                                     \
-    {                                                                                                                   \
-        const int64_t num_tiles = fr_ceil_div(a->rows, FR_TILE_ROWS);                                                   \
-        const int most_rows = (int)(num_tiles ? fr_ceil_div(a->rows, num_tiles) : 1);                                   \
-        int nb = FR_MAX_BLOCKS;                                                                                         \
-        for (int64_t block = 0; block < a->blocks; block += nb) {                                                       \
-            while (nb > 1 && (block + nb > a->blocks || nb * most_rows * (SLOTS) > FR_TILE_VECTORS))                    \
-                nb /= 2;                                                                                                \
-            int64_t row = 0;                                                                                            \
-            for (int64_t tile = num_tiles; tile > 0; tile--) {                                                          \
-                const int rows = (int)fr_ceil_div(a->rows - row, tile);                                                 \
-                switch (rows * 16 + nb) {                                                                               \
-                    FR_TILE_CASES(1, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(2, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(3, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(4, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(5, SLOTS, TILE, __VA_ARGS__)                                                          \
-                    FR_TILE_CASES(6, SLOTS, TILE, __VA_ARGS__)                                                          \
-                }                                                                                                       \
-                row += rows;                                                                                            \
-            }                                                                                                           \
-        }                                                                                                               \
-    }
+typedef void fr_tile(const void *args, int64_t row, int64_t block);
 
-FR_DEFINE_TILED(product_1, fr_product_args, 1, product_tile, 1)
-FR_DEFINE_TILED(product_2, fr_product_args, 2, product_tile, 2)
-FR_DEFINE_TILED(product_3, fr_product_args, 3, product_tile, 3)
-FR_DEFINE_TILED(product_4, fr_product_args, 4, product_tile, 4)
-FR_DEFINE_TILED(lstm_step, fr_step_args, 4, step_tile, FASTRNN_LSTM)
-FR_DEFINE_TILED(gru_step, fr_step_args, 4, step_tile, FASTRNN_GRU)
-FR_DEFINE_TILED(rnn_step, fr_step_args, 1, step_tile, FASTRNN_RNN)
+/* Cut rows x blocks into tiles: blocks outside, so that a panel is read from far once for all rows. One row
+ * reads each panel once, and gets the fewest blocks that fill the chains: what is cached is then what came last. */
+static void walk(fr_tile *const tiles[][4], int slots, const void *args, int64_t rows, int64_t blocks, bool backwards)
+{
+    if (rows == 0)
+        return;
+    const int64_t num_tiles = fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / slots));
+    const int least_rows = (int)(rows / num_tiles), longer_tiles = (int)(rows % num_tiles);
+    const int most_rows = least_rows + (longer_tiles > 0);
+    int nb = FR_MAX_BLOCKS, log2_nb = 3;
+    for (int64_t block = 0; block < blocks; block += nb) {
+        for (; nb > 1 && (block + nb > blocks || nb * most_rows * slots > FR_TILE_VECTORS ||
+                          (most_rows == 1 && nb / 2 * slots >= FR_CHAINS)); log2_nb--)
+            nb /= 2;
+        const int64_t start = backwards ? blocks - block - nb : block;
+        int64_t row = 0;
+        for (int64_t tile = 0; tile < num_tiles; tile++) {
+            const int tile_rows = tile < longer_tiles ? most_rows : least_rows;
+            tiles[tile_rows - 1][log2_nb](args, row, start);
+            row += tile_rows;
+        }
+    }
+}
+
+/* Each shape of a tile is a function of its own: inlined in the walk, the constants of the gate arithmetic would
+ * be kept in registers over all tiles, and push accumulators out to memory. */
+#define FR_TILE_FITS(R, N, SLOTS) ((R) <= FR_TILE_ROWS && (R) * (N) * (SLOTS) <= FR_TILE_VECTORS)
+#define FR_TILE(NAME, R, N, SLOTS, TILE, ...)                                                                       \
+    static __attribute__((noinline)) void NAME##_##R##x##N(const void *args, int64_t row, int64_t block)            \
+    {                                                                                                               \
+        const bool fits = FR_TILE_FITS(R, N, SLOTS);                                                                \
+        TILE(args, row, block, fits ? (R) : 1, fits ? (N) : 1, __VA_ARGS__);                                        \
+    }
+#define FR_TILE_IF_FITS(NAME, R, N, SLOTS) FR_TILE_FITS(R, N, SLOTS) ? NAME##_##R##x##N : NULL
+#define FR_TILES(NAME, R, ...)                                                                                      \
+    FR_TILE(NAME, R, 1, __VA_ARGS__)                                                                                \
+    FR_TILE(NAME, R, 2, __VA_ARGS__)                                                                                \
+    FR_TILE(NAME, R, 4, __VA_ARGS__)                                                                                \
+    FR_TILE(NAME, R, 8, __VA_ARGS__)
+#define FR_TILE_ROW(NAME, R, SLOTS)                                                                                 \
+    {FR_TILE_IF_FITS(NAME, R, 1, SLOTS), FR_TILE_IF_FITS(NAME, R, 2, SLOTS), FR_TILE_IF_FITS(NAME, R, 4, SLOTS),    \
+     FR_TILE_IF_FITS(NAME, R, 8, SLOTS)}
+#define FR_DEFINE_TILES(NAME, SLOTS, ...)                                                                           \
+    FR_TILES(NAME, 1, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 2, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 3, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 4, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 5, SLOTS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 6, SLOTS, __VA_ARGS__)                                                                           \
+    static fr_tile *const NAME##_tiles[6][4] = {                                                                    \
+        FR_TILE_ROW(NAME, 1, SLOTS), FR_TILE_ROW(NAME, 2, SLOTS), FR_TILE_ROW(NAME, 3, SLOTS),                      \
+        FR_TILE_ROW(NAME, 4, SLOTS), FR_TILE_ROW(NAME, 5, SLOTS), FR_TILE_ROW(NAME, 6, SLOTS)};
+
+FR_DEFINE_TILES(product_1, 1, product_tile, 1)
+FR_DEFINE_TILES(product_2, 2, product_tile, 2)
+FR_DEFINE_TILES(product_3, 3, product_tile, 3)
+FR_DEFINE_TILES(product_4, 4, product_tile, 4)
+FR_DEFINE_TILES(lstm, 4, step_tile, FASTRNN_LSTM)
+FR_DEFINE_TILES(gru, 3, step_tile, FASTRNN_GRU)
+FR_DEFINE_TILES(rnn, 1, step_tile, FASTRNN_RNN)
 
 static void product(const fr_product_args *a)
 {
-    static void (*const by_gates[])(const fr_product_args *) = {product_1, product_2, product_3, product_4};
-    by_gates[a->gates - 1](a);
+    static fr_tile *const (*const by_gates[])[4] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
+    walk(by_gates[a->gates - 1], a->gates, a, a->rows, a->blocks, false);
 }
+
+static void lstm_step(const fr_step_args *a) { walk(lstm_tiles, 4, a, a->rows, a->blocks, a->backwards); }
+static void gru_step(const fr_step_args *a) { walk(gru_tiles, 3, a, a->rows, a->blocks, a->backwards); }
+static void rnn_step(const fr_step_args *a) { walk(rnn_tiles, 1, a, a->rows, a->blocks, a->backwards); }
 
 #endif

@@ -5,7 +5,6 @@ typedef float real;
 typedef __m256 vf;
 
 #define FR_V 8
-#define FR_TILE_ROWS 3
 #define FR_TILE_VECTORS 12
 
 static inline vf v_load(const real *p) { return _mm256_load_ps(p); }
@@ -19,11 +18,11 @@ static inline vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf v_neg(vf a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0F), a); }
 static inline vf v_neg_abs(vf a) { return _mm256_or_ps(_mm256_set1_ps(-0.0F), a); }
 static inline vf v_pow2(vf shifted)
 {
-    __m256i exponent = _mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
 }
 static inline vf v_select_less(vf x, vf bound, vf a, vf b)
 {

@@ -5,7 +5,6 @@ typedef float real;
 typedef __m512 vf;
 
 #define FR_V 16
-#define FR_TILE_ROWS 6
 #define FR_TILE_VECTORS 24
 
 static inline vf v_load(const real *p) { return _mm512_load_ps(p); }
@@ -19,11 +18,11 @@ static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf v_neg(vf a) { return _mm512_xor_ps(_mm512_set1_ps(-0.0F), a); }
 static inline vf v_neg_abs(vf a) { return _mm512_or_ps(_mm512_set1_ps(-0.0F), a); }
 static inline vf v_pow2(vf shifted)
 {
-    __m512i exponent = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(127));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
 }
 static inline vf v_select_less(vf x, vf bound, vf a, vf b)
 {

@@ -5,8 +5,7 @@ typedef float real;
 typedef float32x4_t vf;
 
 #define FR_V 4
-#define FR_TILE_ROWS 6
-#define FR_TILE_VECTORS 24
+#define FR_TILE_VECTORS 20 /* compilers put some of 24 in memory */
 
 static inline vf v_load(const real *p) { return vld1q_f32(p); }
 static inline void v_store(real *p, vf a) { vst1q_f32(p, a); }
@@ -19,10 +18,10 @@ static inline vf v_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf v_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline vf v_max(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline vf v_neg(vf a) { return vnegq_f32(a); }
 static inline vf v_neg_abs(vf a) { return vnegq_f32(vabsq_f32(a)); }
 static inline vf v_pow2(vf shifted)
 {
-    int32x4_t exponent = vaddq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(127));
-    return vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23));
+    return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(shifted), 23));
 }
 static inline vf v_select_less(vf x, vf bound, vf a, vf b) { return vbslq_f32(vcltq_f32(x, bound), a, b); }

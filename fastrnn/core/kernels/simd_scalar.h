@@ -10,7 +10,6 @@ typedef float real;
 typedef real vf;
 
 #define FR_V 1
-#define FR_TILE_ROWS 3
 #define FR_TILE_VECTORS 12
 
 static inline vf v_load(const real *p) { return *p; }
@@ -26,16 +25,17 @@ static inline vf v_fma(vf a, vf b, vf c) { return a * b + c; }
 /* NaN in the second operand comes through, as with the x86 instructions. */
 static inline vf v_min(vf a, vf b) { return a < b ? a : b; }
 static inline vf v_max(vf a, vf b) { return a > b ? a : b; }
+static inline vf v_neg(vf a) { return -a; }
 #ifdef FR_FLOAT64
 static inline vf v_neg_abs(vf a) { return -fabs(a); }
 #else
 static inline vf v_neg_abs(vf a) { return -fabsf(a); }
-/* 2^n from n + 1.5 * 2^23, whose lowest bits are n; n = -127 gives 0. */
+/* 2^n from n + 127 + 1.5 * 2^23, whose lowest bits are the exponent's; n = -127 gives 0, n = 128 infinity. */
 static inline vf v_pow2(vf shifted)
 {
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + 127) << 23;
+    bits <<= 23;
     memcpy(&shifted, &bits, sizeof bits);
     return shifted;
 }

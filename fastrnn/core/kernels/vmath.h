@@ -14,6 +14,8 @@
 FR_INLINE vf v_exp_nonpositive(vf y) { return exp(y); }
 FR_INLINE vf v_expm1_nonpositive(vf y) { return expm1(y); }
 FR_INLINE vf v_tanh(vf x) { return tanh(x); }
+FR_INLINE vf v_sigmoid(vf x) { return 1 / (1 + exp(-x)); }
+FR_INLINE vf v_sigmoid_tanh(vf x, vf y) { return v_sigmoid(x) * tanh(y); }
 FR_INLINE vf v_log1p_unit(vf e) { return log1p(e); }
 FR_INLINE vf v_next_above(double a) { return nextafter(a, INFINITY); }
 
@@ -23,17 +25,17 @@ FR_INLINE vf v_next_above(double a) { return nextafter(a, INFINITY); }
 
 FR_INLINE void v_exp_parts(vf y, vf *scale, vf *p)
 {
-    const vf rounder = v_set1(12582912.0); /* 1.5 * 2^23: adding it rounds to a whole number */
+    const vf rounder = v_set1(12583039.0); /* 1.5 * 2^23 + 127: adding it rounds to a whole number, and biases it */
     vf shifted = v_fma(y, v_set1(1.44269504088896341), rounder);
     vf n = v_sub(shifted, rounder);
     vf r = v_fma(n, v_set1(-0.693145751953125), y); /* ln2 in two parts; the first has 15 bits: n times it is exact */
     r = v_fma(n, v_set1(-1.4286068202862268e-06), r);
-    vf q = v_set1(0.0013934545);
-    q = v_fma(q, r, v_set1(0.00836377684));
-    q = v_fma(q, r, v_set1(0.0416664556));
-    q = v_fma(q, r, v_set1(0.166665733));
-    q = v_fma(q, r, v_set1(0.5));
-    *p = v_fma(v_mul(r, r), q, r);
+    /* Powers of r side by side rather than Horner's chain: a step of few units waits for every latency. */
+    static const double q[] = {0.5, 0.166665733, 0.0416664556, 0.00836377684, 0.0013934545};
+    const vf r2 = v_mul(r, r);
+    const vf low = v_fma(v_set1(q[1]), r, v_set1(q[0]));
+    const vf high = v_fma(v_set1(q[4]), r2, v_fma(v_set1(q[3]), r, v_set1(q[2])));
+    *p = v_fma(r2, v_fma(high, r2, low), r);
     *scale = v_pow2(shifted);
 }
 
@@ -55,10 +57,36 @@ FR_INLINE vf v_expm1(vf y, vf low, vf high)
 FR_INLINE vf v_expm1_nonpositive(vf y) { return v_expm1(y, v_set1(-88.0), v_set1(0.0)); }
 
 /* tanh(x) = (e^2x - 1) / (e^2x + 1). Beyond +-10 it is +-1 in float. */
+FR_INLINE void v_tanh_parts(vf x, vf *over, vf *under)
+{
+    *over = v_expm1(v_add(x, x), v_set1(-20.0), v_set1(20.0));
+    *under = v_add(*over, v_set1(2.0));
+}
+
+/* 1 / sigmoid(x) = 1 + e^-x; e^89 is infinite here, and 1 + p above zero. */
+FR_INLINE vf v_sigmoid_under(vf x)
+{
+    const vf one = v_set1(1.0);
+    vf scale, p;
+    v_exp_parts(v_min(v_set1(89.0), v_max(v_set1(-88.0), v_neg(x))), &scale, &p);
+    return v_fma(scale, v_add(one, p), one);
+}
+
 FR_INLINE vf v_tanh(vf x)
 {
-    vf m = v_expm1(v_add(x, x), v_set1(-20.0), v_set1(20.0));
-    return v_div(m, v_add(m, v_set1(2.0)));
+    vf over, under;
+    v_tanh_parts(x, &over, &under);
+    return v_div(over, under);
+}
+
+FR_INLINE vf v_sigmoid(vf x) { return v_div(v_set1(1.0), v_sigmoid_under(x)); }
+
+/* sigmoid(x) tanh(y) with one division, the slowest of all instructions; 0 where sigmoid(x) is below 1e-30. */
+FR_INLINE vf v_sigmoid_tanh(vf x, vf y)
+{
+    vf over, under;
+    v_tanh_parts(y, &over, &under);
+    return v_div(over, v_mul(v_sigmoid_under(x), under));
 }
 
 /* log(1 + e) = 2 artanh(s), s = e / (2 + e), for e in [0, 1]. */
@@ -66,27 +94,17 @@ FR_INLINE vf v_log1p_unit(vf e)
 {
     vf s = v_div(e, v_add(e, v_set1(2.0)));
     vf z = v_mul(s, s);
-    vf q = v_set1(0.104006834);
-    q = v_fma(q, z, v_set1(0.0873044655));
-    q = v_fma(q, z, v_set1(0.111325398));
-    q = v_fma(q, z, v_set1(0.142851457));
-    q = v_fma(q, z, v_set1(0.200000048));
-    q = v_fma(q, z, v_set1(0.333333343));
+    static const double q[] = {0.333333343, 0.200000048, 0.142851457, 0.111325398, 0.0873044655, 0.104006834};
+    vf sum = v_set1(q[5]);
+    for (int i = 4; i >= 0; i--)
+        sum = v_fma(sum, z, v_set1(q[i]));
     vf twice = v_add(s, s);
-    return v_fma(v_mul(twice, z), q, twice);
+    return v_fma(v_mul(twice, z), sum, twice);
 }
 
 FR_INLINE vf v_next_above(double a) { return v_set1(nextafterf((float)a, INFINITY)); }
 
 #endif
-
-/* 1 / (1 + e^-x), as e / (1 + e) left of zero: full relative accuracy in the tail, no overflow. */
-FR_INLINE vf v_sigmoid(vf x)
-{
-    vf one = v_set1(1.0);
-    vf e = v_exp_nonpositive(v_neg_abs(x));
-    return v_div(v_select_less(x, v_set1(0.0), e, one), v_add(one, e));
-}
 
 FR_INLINE vf v_relu(vf x) { return v_max(v_set1(0.0), x); }
 
