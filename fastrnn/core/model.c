@@ -61,6 +61,26 @@ static fr_widths widest_of(const fastrnn_model *model)
     return most;
 }
 
+#define BLOCK_BYTES (256 << 10) /* of projected gates: they stay in L2 beside the weights' stream */
+#define BLOCK_ROWS_LEAST 16
+#define BLOCK_ROWS_MOST 256
+
+static int64_t block_rows_of(const fastrnn_model *model)
+{
+    const int64_t rows = BLOCK_BYTES / (model->widest.pre * (int64_t)model->backend.kernels->element_size);
+    return fr_min(fr_max(rows, BLOCK_ROWS_LEAST), BLOCK_ROWS_MOST);
+}
+
+/* Each thread has at most, for all rows and a block more, every vector there is; rounding up may double that. */
+static int64_t most_steps_of(const fastrnn_model *model)
+{
+    const fr_widths *most = &model->widest;
+    const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + 2 * model->num_directions * model->output_size);
+    const uint64_t bytes = (width + FR_ALIGNMENT) * model->backend.kernels->element_size;
+    const uint64_t steps = (SIZE_MAX / 16 - (uint64_t)most->scratch * sizeof(double)) / FR_MOST_THREADS / bytes;
+    return fr_min(FR_MOST_ROWS, (int64_t)steps - BLOCK_ROWS_MOST);
+}
+
 fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
                                     const fastrnn_blas *blas, fastrnn_model **model)
 {
@@ -98,6 +118,8 @@ fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_
     for (int64_t i = 0; i < num_cells; i++)
         made->cells[i] = fr_cell_place(&arena, &made->backend, config, i < D ? config->input_size : D * P, &cells[i]);
     made->widest = widest_of(made);
+    made->block_rows = block_rows_of(made);
+    made->most_steps = most_steps_of(made);
     *model = made;
     return FASTRNN_OK;
 }

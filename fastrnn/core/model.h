@@ -16,6 +16,8 @@ struct fastrnn_model {
     int64_t num_layers, num_directions, num_cells;
     int64_t input_size, output_size; /* I and P */
     fr_widths widest;
+    int64_t block_rows; /* of steps that are projected, or gathered, ahead of the recurrence */
+    int64_t most_steps; /* sum of lengths, and number of rows, up to which a workspace's size fits size_t */
     size_t nbytes;
     void *weights;
     fr_cell cells[]; /* l0, l0 reverse, l1, ... */

@@ -1,7 +1,7 @@
 #include "packed.h"
 
 /* Steps [first, last), of `rows` rows together. */
-static bool run_block(const fr_sequence *sequence, int64_t first, int64_t last, int64_t rows)
+static bool run_block(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows)
 {
     const fr_cell *cell = sequence->cell;
     const fr_buffers *buffers = &sequence->buffers;
@@ -11,11 +11,11 @@ static bool run_block(const fr_sequence *sequence, int64_t first, int64_t last, 
     char *pre = NULL;
     if (fr_projects_ahead(cell, rows, last - first)) {
         pre = buffers->pre;
-        fr_cell_project(cell, sequence->backend, sequence->team, rows, x, stride, pre, buffers->scratch);
+        fr_cell_project(cell, sequence->backend, team, rows, x, stride, pre, buffers->scratch);
     }
     for (int64_t step = first, done = 0; step < last; step++) {
         const int64_t alive = fr_batch_size(&sequence->rows, step);
-        if (!fr_sequence_step(sequence, step, alive, fr_at(x, done * stride, e), stride,
+        if (!fr_sequence_step(sequence, team, step, alive, fr_at(x, done * stride, e), stride,
                               pre ? fr_at(pre, done * cell->gates.row, e) : NULL))
             return false;
         done += alive;
@@ -23,27 +23,25 @@ static bool run_block(const fr_sequence *sequence, int64_t first, int64_t last, 
     return true;
 }
 
-#define TEAM_BLOCK_ROWS 32 /* enough to reuse W; short, as a team can give way between blocks only */
+#define TEAM_BLOCK_ROWS 64 /* enough to reuse W; short, as a team can give way between blocks only */
 
-bool fr_packed_run(const fr_sequence *sequence)
+bool fr_packed_run(const fr_sequence *sequence, const fr_team *team)
 {
     const fr_rows *all = &sequence->rows;
-    const int64_t num_steps = fr_num_steps(all);
-    const int64_t capacity = sequence->team->size > 1 ? TEAM_BLOCK_ROWS : sequence->buffers.capacity;
-    fr_sequence block = *sequence;
+    const int64_t num_steps = fr_num_steps(all), most_rows = team->size > 1 ? TEAM_BLOCK_ROWS : INT64_MAX,
+                  capacity = fr_min(sequence->buffers.capacity, most_rows);
     bool together = true;
     for (int64_t first = 0, last; first < num_steps; first = last) {
         int64_t rows = fr_batch_size(all, first);
         for (last = first + 1; last < num_steps && rows + fr_batch_size(all, last) <= capacity; last++)
             rows += fr_batch_size(all, last);
-        fr_team team = *sequence->team;
-        const bool mine = fr_block_begins(sequence->poll, &team);
-        together = mine && team.size == sequence->team->size;
-        block.team = &team;
-        if (!(mine ? run_block(&block, first, last, rows) : fr_block_skipped(sequence->poll, last - first)))
+        fr_team now = *team;
+        const bool mine = fr_block_begins(sequence->poll, &now);
+        together = mine && now.size == team->size;
+        if (!(mine ? run_block(sequence, &now, first, last, rows) : fr_block_skipped(sequence->poll, last - first)))
             return false;
     }
     if (!together)
-        fr_team_wait(sequence->team); /* those who skipped the last block must not run ahead of it */
+        fr_team_wait(team); /* those who skipped the last block must not run ahead of it */
     return true;
 }

@@ -5,6 +5,6 @@
 #include "sequence.h"
 
 /* False if the call shall stop. */
-bool fr_packed_run(const fr_sequence *sequence);
+bool fr_packed_run(const fr_sequence *sequence, const fr_team *team);
 
 #endif

@@ -61,46 +61,66 @@ static int most_workers(int workers, double macs, double macs_each)
     return macs < macs_each * workers ? (int)fr_max(1, (int64_t)(macs / macs_each)) : workers;
 }
 
-fr_plan fr_plan_of(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
-                   bool together)
+void fr_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
+                  bool together, fr_plan *plan)
 {
-    const int64_t least_slices = fr_max(1, fr_ceil_div(batch->num_rows, slice_rows_most(model)));
-    const fr_plan alone = {.workers = 1, .num_teams = 1, .num_slices = least_slices};
+    plan->workers = plan->num_teams = 1;
+    plan->directions_apart = false;
+    plan->num_slices = batch->num_rows <= SLICE_ROWS_LEAST ? 1 : fr_ceil_div(batch->num_rows, slice_rows_most(model));
     if (workers < 2 || model->backend.blas || batch->num_steps == 0)
-        return alone;
+        return;
     workers = most_workers(workers, fr_plan_macs(model, total_steps), WORKER_CALL_MACS * threshold);
     if (workers < 2)
-        return alone;
+        return;
     const int64_t rows = total_steps / batch->num_steps; /* of a step, on average */
     const int64_t cell_bytes = (int64_t)model->nbytes / model->num_cells;
-    if (rows >= workers * fr_min(fr_ceil_div(cell_bytes, ROW_BYTES), OWN_ROWS_MOST))
-        return (fr_plan){.workers = workers, .num_teams = workers, .num_slices = fr_round_up(least_slices, workers)};
-    if (model->num_directions == 2 && !together)
-        return (fr_plan){.workers = workers, .num_teams = 2, .num_slices = 1, .directions_apart = true};
-    const double step_macs = (double)rows * fr_plan_macs(model, 1) / (double)model->num_cells;
-    workers = most_workers((int)fr_min(workers, model->cells[0].input.blocks), step_macs, WORKER_STEP_MACS * threshold);
-    return (fr_plan){.workers = workers, .num_teams = 1, .num_slices = least_slices};
+    if (rows >= workers * fr_min(fr_ceil_div(cell_bytes, ROW_BYTES), OWN_ROWS_MOST)) {
+        plan->workers = plan->num_teams = workers;
+        plan->num_slices = fr_round_up(plan->num_slices, workers);
+    } else if (model->num_directions == 2 && !together) {
+        plan->workers = workers;
+        plan->num_teams = 2;
+        plan->num_slices = 1;
+        plan->directions_apart = true;
+    } else {
+        const double step_macs = (double)rows * fr_plan_macs(model, 1) / (double)model->num_cells;
+        plan->workers = most_workers((int)fr_min(workers, model->cells[0].input.blocks), step_macs, WORKER_STEP_MACS * threshold);
+    }
 }
 
-fr_rows fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice)
+void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice, fr_rows *rows)
 {
     const int64_t B = batch->num_rows, S = plan->num_slices;
-    if (batch->lengths)
-        return (fr_rows){batch, slice, S, slice < B ? fr_ceil_div(B - slice, S) : 0};
-    const int64_t first = B * slice / S;
-    return (fr_rows){batch, first, 1, B * (slice + 1) / S - first};
+    rows->batch = batch;
+    rows->first = slice;
+    rows->apart = 1;
+    rows->count = B;
+    if (S == 1)
+        return;
+    if (batch->lengths) {
+        rows->apart = S;
+        rows->count = slice < B ? fr_ceil_div(B - slice, S) : 0;
+    } else {
+        rows->first = B * slice / S;
+        rows->count = B * (slice + 1) / S - rows->first;
+    }
 }
 
 void fr_plan_slice_bounds(const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps, int64_t *num_rows,
                           int64_t *num_steps)
 {
+    *num_rows = batch->num_rows;
+    *num_steps = total_steps;
+    if (plan->num_slices == 1)
+        return;
     *num_rows = fr_ceil_div(batch->num_rows, plan->num_slices);
     /* Of cards dealt in order, the first hand exceeds the average by less than one card: the longest row. */
     *num_steps = fr_min(total_steps, fr_ceil_div(total_steps, plan->num_slices) + batch->num_steps);
 }
 
-fr_team fr_plan_team(const fr_plan *plan, int worker, int *index)
+void fr_plan_team(const fr_plan *plan, int worker, int *index, fr_team *team)
 {
-    *index = worker % plan->num_teams;
-    return (fr_team){.size = (plan->workers - *index + plan->num_teams - 1) / plan->num_teams, .index = worker / plan->num_teams};
+    *index = plan->num_teams == 1 ? 0 : worker % plan->num_teams;
+    team->index = plan->num_teams == 1 ? worker : worker / plan->num_teams;
+    team->size = plan->num_teams == 1 ? plan->workers : (plan->workers - *index + plan->num_teams - 1) / plan->num_teams;
 }

@@ -18,16 +18,17 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps);
 
 /* The plan for as many of `workers` as pay, or with a lower threshold, for more. `together`: all work on one
  * direction at a time. */
-fr_plan fr_plan_of(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
-                   bool together);
+void fr_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
+                  bool together, fr_plan *plan);
 
-fr_rows fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice);
+void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice, fr_rows *rows);
 
 /* The most rows and steps of rows that a slice has. */
 void fr_plan_slice_bounds(const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps, int64_t *num_rows,
                           int64_t *num_steps);
 
-fr_team fr_plan_team(const fr_plan *plan, int worker, int *index);
+/* The team that a worker is in, and its place there. */
+void fr_plan_team(const fr_plan *plan, int worker, int *index, fr_team *team);
 
 /* Multiply-adds of the whole call. */
 double fr_plan_macs(const fastrnn_model *model, int64_t total_steps);

@@ -17,19 +17,26 @@ struct fastrnn_unrolled {
 
 #define MOST_SHARED_TEAMS 2 /* teams of several members: one, or one a direction */
 
+/* What the workers of a shared call share. */
+typedef struct fr_company {
+    fr_meeting teams[MOST_SHARED_TEAMS];
+    fr_meeting everybody; /* after each layer, where directions run apart */
+    fr_watch watch;       /* the caller's thread's */
+    atomic_llong away;    /* nanoseconds that one of the others had no processor */
+} fr_company;
+
 typedef struct fr_run {
     const fastrnn_model *model;
     const fastrnn_batch *batch;
     const fastrnn_boundary *boundary; /* NULL for a stream, whose state stays where it is */
     void *stream;
     const fastrnn_unrolled *unrolled; /* NULL: rows drop out */
+    double macs;
     fr_plan plan;
     fr_workspace workspace;
     unsigned long long mode; /* the caller's floating-point mode */
-    fr_watch watch;
     atomic_bool stopped;
-    fr_meeting teams[MOST_SHARED_TEAMS];
-    fr_meeting everybody; /* after each layer, where directions run apart */
+    fr_company *company; /* NULL: the caller's thread runs alone */
 } fr_run;
 
 /* One worker's part in a run. */
@@ -37,10 +44,8 @@ typedef struct fr_part {
     fr_run *run;
     fr_team team;
     int team_index;
-    fr_state state; /* of one cell at a time */
-    fr_buffers buffers;
-    fr_rows rows;
     fr_poll poll;
+    fr_sequence sequence; /* of one cell after the other */
 } fr_part;
 
 /* Between layers, steps stand one after the other, each as long as it has rows. */
@@ -55,55 +60,68 @@ static fastrnn_view between_view(const fr_run *run, int64_t layer)
     return view;
 }
 
-static fr_sequence sequence_of(fr_part *part, int64_t index)
+static void enter_cell(fr_part *part, int64_t layer, int64_t direction)
 {
     const fr_run *run = part->run;
     const fastrnn_model *model = run->model;
-    const int64_t layer = index / model->num_directions, direction = index % model->num_directions;
-    return (fr_sequence){
-        .cell = &model->cells[index], .backend = &model->backend, .rows = part->rows,
-        .in = layer == 0 ? run->batch->x : between_view(run, layer - 1),
-        .out = layer == model->num_layers - 1 ? run->batch->y : between_view(run, layer),
-        .out_offset = direction * model->output_size, .reverse = direction == 1,
-        .state = part->state, .buffers = part->buffers, .team = &part->team, .poll = &part->poll,
-    };
+    fr_sequence *sequence = &part->sequence;
+    sequence->cell = &model->cells[layer * model->num_directions + direction];
+    sequence->in = layer == 0 ? run->batch->x : between_view(run, layer - 1);
+    sequence->out = layer == model->num_layers - 1 ? run->batch->y : between_view(run, layer);
+    sequence->out_offset = direction * model->output_size;
+    sequence->reverse = direction == 1;
 }
 
-static fr_sequence open_cell(fr_part *part, int64_t index)
+static int64_t cell_index(const fr_part *part) { return part->sequence.cell - part->run->model->cells; }
+
+static void load_state(fr_part *part)
 {
-    fr_sequence sequence = sequence_of(part, index);
-    fr_state_load(sequence.cell, sequence.backend, &part->team, &part->rows, part->run->boundary, index, &sequence.state);
+    fr_sequence *sequence = &part->sequence;
+    fr_state_load(sequence->cell, sequence->backend, &part->team, &sequence->rows, part->run->boundary, cell_index(part),
+                  &sequence->state);
     fr_team_wait(&part->team);
-    return sequence;
 }
 
-static void close_cell(const fr_part *part, int64_t index, const fr_sequence *sequence)
+static void store_state(const fr_part *part)
 {
-    fr_state_store(sequence->cell, sequence->backend, &part->team, &part->rows, part->run->boundary, index, &sequence->state);
+    const fr_sequence *sequence = &part->sequence;
+    fr_state_store(sequence->cell, sequence->backend, &part->team, &sequence->rows, part->run->boundary, cell_index(part),
+                   &sequence->state);
 }
 
-static bool run_cell(fr_part *part, int64_t index)
+static bool run_cell(fr_part *part, int64_t layer, int64_t direction)
 {
-    const fr_sequence sequence = open_cell(part, index);
-    if (!fr_packed_run(&sequence))
+    enter_cell(part, layer, direction);
+    load_state(part);
+    if (!fr_packed_run(&part->sequence, &part->team))
         return false;
-    close_cell(part, index, &sequence);
+    store_state(part);
+    return true;
+}
+
+static bool run_cells(fr_part *part)
+{
+    for (int64_t layer = 0; layer < part->run->model->num_layers; layer++)
+        for (int64_t direction = 0; direction < part->run->model->num_directions; direction++)
+            if (!run_cell(part, layer, direction))
+                return false;
     return true;
 }
 
 static bool run_nodes(fr_part *part, const fastrnn_unrolled *unrolled)
 {
-    fr_sequence sequence = {0};
     fr_unrolled_block block = {0};
-    const int64_t num_nodes = unrolled->model->num_cells * unrolled->num_steps;
+    const int64_t D = unrolled->model->num_directions, num_nodes = unrolled->model->num_cells * unrolled->num_steps;
     for (int64_t n = 0; n < num_nodes; n++) {
         const fr_node *node = &unrolled->nodes[n];
-        if (node->opens)
-            sequence = open_cell(part, node->cell);
-        if (!fr_unrolled_step(node, &sequence, &block))
+        if (node->opens) {
+            enter_cell(part, node->cell / D, node->cell % D);
+            load_state(part);
+        }
+        if (!fr_unrolled_step(node, &part->sequence, &part->team, &block))
             return false;
         if (node->closes)
-            close_cell(part, node->cell, &sequence);
+            store_state(part);
     }
     return true;
 }
@@ -111,17 +129,17 @@ static bool run_nodes(fr_part *part, const fastrnn_unrolled *unrolled)
 static bool run_stream(fr_part *part)
 {
     const fr_run *run = part->run;
-    const size_t e = run->model->backend.kernels->element_size;
+    fr_sequence *sequence = &part->sequence;
+    const size_t e = sequence->backend->kernels->element_size;
+    const int64_t first = sequence->rows.first;
     fr_arena layers = fr_stream_layers(run->stream);
-    for (int64_t i = 0; i < run->model->num_layers; i++) {
-        fr_sequence sequence = sequence_of(part, i);
-        const int64_t first = part->rows.first;
-        sequence.state = fr_stream_layer(run->model, i, run->batch->num_rows, run->stream, &layers);
-        for (int parity = 0; parity < 2; parity++)
-            sequence.state.h[parity] = fr_at(sequence.state.h[parity], first * sequence.cell->h_stride, e);
-        sequence.state.c = fr_at(sequence.state.c, first * sequence.cell->c_stride, e);
-        sequence.state.hidden = part->state.hidden;
-        if (!fr_packed_run(&sequence))
+    for (int64_t layer = 0; layer < run->model->num_layers; layer++) {
+        enter_cell(part, layer, 0);
+        fr_stream_layer(run->model, layer, run->batch->num_rows, run->stream, &layers, &sequence->state);
+        sequence->state.h[0] = fr_at(sequence->state.h[0], first * sequence->cell->h_stride, e);
+        sequence->state.h[1] = fr_at(sequence->state.h[1], first * sequence->cell->h_stride, e);
+        sequence->state.c = fr_at(sequence->state.c, first * sequence->cell->c_stride, e);
+        if (!fr_packed_run(sequence, &part->team))
             return false;
     }
     return true;
@@ -130,13 +148,13 @@ static bool run_stream(fr_part *part)
 /* Each team its own direction. The directions of a layer may take different times, so that teams meet after it. */
 static void run_direction(fr_part *part, int worker)
 {
-    fr_run *run = part->run;
-    const fr_team everybody = {.size = run->plan.workers, .index = worker, .barrier = &run->everybody.barrier};
-    for (int64_t layer = 0; layer < run->model->num_layers; layer++) {
-        if (!run_cell(part, layer * 2 + part->team_index) && worker == 0)
-            atomic_store_explicit(&run->everybody.last_step, layer, memory_order_relaxed);
-        fr_team_wait(&everybody);
-        if (atomic_load_explicit(&run->everybody.last_step, memory_order_relaxed) <= layer)
+    fr_meeting *everybody = &part->run->company->everybody;
+    const fr_team workers = {.size = part->run->plan.workers, .index = worker, .barrier = &everybody->barrier};
+    for (int64_t layer = 0; layer < part->run->model->num_layers; layer++) {
+        if (!run_cell(part, layer, part->team_index) && worker == 0)
+            atomic_store_explicit(&everybody->last_step, layer, memory_order_relaxed);
+        fr_team_wait(&workers);
+        if (atomic_load_explicit(&everybody->last_step, memory_order_relaxed) <= layer)
             return;
     }
 }
@@ -144,53 +162,56 @@ static void run_direction(fr_part *part, int worker)
 static bool run_slice(fr_part *part)
 {
     const fr_run *run = part->run;
-    if (run->stream)
-        return run_stream(part);
-    if (run->unrolled)
-        return run_nodes(part, run->unrolled);
-    for (int64_t i = 0; i < run->model->num_cells; i++)
-        if (!run_cell(part, i))
-            return false;
-    return true;
+    return run->stream ? run_stream(part) : run->unrolled ? run_nodes(part, run->unrolled) : run_cells(part);
 }
 
-static void run_part(void *context, int worker)
+static void run_part(fr_run *run, int worker)
 {
-    fr_run *run = context;
-    fr_part part = {.run = run};
-    fr_meeting own = {.last_step = LLONG_MAX};
-    part.team = fr_plan_team(&run->plan, worker, &part.team_index);
-    part.state = fr_workspace_state(&run->workspace, run->model, part.team_index);
-    part.buffers = fr_workspace_buffers(&run->workspace, run->model, worker);
-    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .meeting = &own,
-                          .stopped = &run->stopped};
-    if (worker == 0 && run->plan.workers > 1)
-        part.poll.watch = &run->watch;
+    fr_part part;
+    part.run = run;
+    fr_plan_team(&run->plan, worker, &part.team_index, &part.team);
+    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .stopped = &run->stopped};
     if (part.team.size > 1) {
-        part.poll.meeting = &run->teams[part.team_index];
+        part.poll.meeting = &run->company->teams[part.team_index];
         part.team.barrier = &part.poll.meeting->barrier;
     }
+    if (worker == 0 && run->company)
+        part.poll.watch = &run->company->watch;
+    part.sequence.backend = &run->model->backend;
+    part.sequence.poll = &part.poll;
+    fr_workspace_state(&run->workspace, run->model, part.team_index, &part.sequence.state);
+    fr_workspace_buffers(&run->workspace, run->model, worker, &part.sequence.buffers);
     if (run->plan.directions_apart) {
-        part.rows = fr_plan_slice(&run->plan, run->batch, 0);
+        fr_plan_slice(&run->plan, run->batch, 0, &part.sequence.rows);
         run_direction(&part, worker);
         return;
     }
     bool goes_on = true;
     for (int64_t slice = part.team_index; slice < run->plan.num_slices && goes_on; slice += run->plan.num_teams) {
-        part.rows = fr_plan_slice(&run->plan, run->batch, slice);
+        fr_plan_slice(&run->plan, run->batch, slice, &part.sequence.rows);
         goes_on = run_slice(&part);
     }
 }
 
+static void help(void *context, int worker)
+{
+    fr_run *run = context;
+    const fr_watch watch = fr_watch_start(run->macs);
+    run_part(run, worker);
+    const double away = fr_watch_away(&watch);
+    if (away > 0)
+        atomic_store_explicit(&run->company->away, (long long)(1e9 * away), memory_order_relaxed);
+}
+
 #define SPIN_MACS 1e3 /* what one look at the others counts for in the poll */
 
-static void share(fr_run *run, fastrnn_pool *pool, double macs)
+static void share(fr_run *run, fastrnn_pool *pool)
 {
+    fr_company company = {.watch = fr_watch_start(run->macs), .everybody.last_step = LLONG_MAX};
     for (int i = 0; i < MOST_SHARED_TEAMS; i++)
-        run->teams[i].last_step = LLONG_MAX;
-    run->everybody.last_step = LLONG_MAX;
-    run->watch = fr_watch_start(macs);
-    fr_pool_start(pool, run->plan.workers, run_part, run);
+        company.teams[i].last_step = LLONG_MAX;
+    run->company = &company;
+    fr_pool_start(pool, run->plan.workers, help, run);
     run_part(run, 0);
     fr_spin spin = {0};
     fr_poll poll = {.batch = run->batch, .asks = true, .mode = run->mode, .stopped = &run->stopped};
@@ -198,8 +219,8 @@ static void share(fr_run *run, fastrnn_pool *pool, double macs)
         fr_spin_pause(&spin);
         fr_poll_stops(&poll, SPIN_MACS);
     }
-    run->watch.waited += fr_spin_seconds(&spin);
-    fr_watch_check(&run->watch, pool);
+    company.watch.waited += fr_spin_seconds(&spin);
+    fr_watch_check(&company.watch, pool, 1e-9 * (double)company.away);
     fr_pool_leave(pool);
 }
 
@@ -222,23 +243,23 @@ static fastrnn_status start(fr_run *run, void *memory)
     if (!view_is_valid(&batch->x, total_steps, model->input_size) || !view_is_valid(&batch->y, total_steps, model->output_size))
         return FASTRNN_ERROR_ARGUMENT;
     const bool together = run->unrolled != NULL;
-    run->plan = fr_plan_of(model, batch, total_steps, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool), together);
-    const double macs = fr_plan_macs(model, total_steps);
-    const bool shared = run->plan.workers > 1 && fr_pool_enter(batch->pool, run->plan.workers, macs);
-    if (!shared)
-        run->plan = fr_plan_of(model, batch, total_steps, 1, 1, together);
-    size_t total = 0;
-    if (!fr_workspace_lay_out(model, &run->plan, batch, total_steps, memory, &run->workspace, &total)) {
-        if (shared)
-            fr_pool_leave(batch->pool);
+    if (batch->num_rows > model->most_steps || total_steps > model->most_steps)
         return FASTRNN_ERROR_SIZE;
+    fr_plan_make(model, batch, total_steps, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool), together, &run->plan);
+    bool shared = false;
+    if (run->plan.workers > 1) {
+        run->macs = fr_plan_macs(model, total_steps);
+        shared = fr_pool_enter(batch->pool, run->plan.workers, run->macs);
+        if (!shared)
+            fr_plan_make(model, batch, total_steps, 1, 1, together, &run->plan);
     }
+    fr_workspace_lay_out(model, &run->plan, batch, total_steps, memory, &run->workspace);
     if (model->num_layers > 1 && batch->lengths)
         for (int64_t step = 0, offset = 0; step < batch->num_steps; offset += batch->batch_sizes[step++])
             run->workspace.step_offsets[step] = offset;
     run->mode = fr_fp_flush();
     if (shared)
-        share(run, batch->pool, macs);
+        share(run, batch->pool);
     else
         run_part(run, 0);
     fr_fp_restore(run->mode);
@@ -253,16 +274,17 @@ fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, const fastrnn_
     const fastrnn_status status = fr_batch_check(batch, &total_steps);
     if (status != FASTRNN_OK)
         return status;
+    if (batch->num_rows > model->most_steps || total_steps > model->most_steps)
+        return FASTRNN_ERROR_SIZE;
     *size = 0;
     fr_workspace unused;
     /* With the pool or, if it is in use by then, without; a fixed length keeps directions together. */
     for (int i = 0; i < 4; i++) {
-        const fr_plan plan = fr_plan_of(model, batch, total_steps, i & 1 ? fr_pool_num_threads(batch->pool) : 1,
-                                        fr_pool_threshold(batch->pool), i & 2);
-        size_t total = FR_ALIGNMENT;
-        if (!fr_workspace_lay_out(model, &plan, batch, total_steps, NULL, &unused, &total))
-            return FASTRNN_ERROR_SIZE;
-        *size = total > *size ? total : *size;
+        fr_plan plan;
+        fr_plan_make(model, batch, total_steps, i & 1 ? fr_pool_num_threads(batch->pool) : 1, fr_pool_threshold(batch->pool),
+                     i & 2, &plan);
+        const size_t one = fr_workspace_lay_out(model, &plan, batch, total_steps, NULL, &unused);
+        *size = one > *size ? one : *size;
     }
     return FASTRNN_OK;
 }

@@ -31,23 +31,37 @@ bool fr_poll_stops(fr_poll *poll, double macs)
     return stops;
 }
 
-#define WAITED_MOST 0.55      /* of the time: a member with one unit block may wait half of it for one with two */
-#define AWAY_MOST 0.25        /* of the time, without a processor */
-#define LONG_MACS 2e6         /* calls that are worth a look at the thread's own clock */
-#define SHORT_SECONDS 200e-6  /* what a shorter call takes at most, if it has a processor */
+#define WAITED_MOST 0.55     /* of the time: a member with one unit block may wait half of it for one with two */
+#define AWAY_MOST 0.2        /* of the time, without a processor */
+#define LONG_MACS 5e6        /* calls that are worth looks at the thread's own clock: some 100 us */
+#define SHORT_MACS_SECOND 1e9 /* what a shorter call gets done at the very least, and a while more to begin with */
+#define SHORT_SECONDS 200e-6
 
 fr_watch fr_watch_start(double macs)
 {
-    return (fr_watch){.begin = fr_seconds(), .begin_on_processor = macs < LONG_MACS ? 0 : fr_thread_seconds()};
+    fr_watch watch = {.begin = fr_seconds(), .checked = SHORT_SECONDS};
+    if (macs >= LONG_MACS)
+        watch.begin_on_processor = fr_thread_seconds();
+    else
+        watch.checked += macs / SHORT_MACS_SECOND;
+    return watch;
 }
 
-void fr_watch_check(fr_watch *watch, fastrnn_pool *pool)
+double fr_watch_away(const fr_watch *watch)
+{
+    if (watch->begin_on_processor == 0)
+        return 0;
+    return fr_seconds() - watch->begin - (fr_thread_seconds() - watch->begin_on_processor);
+}
+
+void fr_watch_check(fr_watch *watch, fastrnn_pool *pool, double others)
 {
     const double passed = fr_seconds() - watch->begin;
-    if (passed < watch->checked + SHORT_SECONDS)
+    if (passed < watch->checked)
         return;
-    watch->checked = passed;
-    const double away = watch->begin_on_processor > 0 ? passed - (fr_thread_seconds() - watch->begin_on_processor) : passed;
+    watch->checked = passed + SHORT_SECONDS;
+    const bool is_long = watch->begin_on_processor > 0;
+    const double own = is_long ? fr_watch_away(watch) : passed, away = own > others ? own : others;
     if (watch->waited > WAITED_MOST * passed || away > AWAY_MOST * passed)
         fr_pool_set_crowded(pool, watch->waited > away ? watch->waited : away);
 }
@@ -56,10 +70,13 @@ void fr_watch_check(fr_watch *watch, fastrnn_pool *pool)
 static bool team_goes_on(fr_poll *poll, const fr_team *team, double macs)
 {
     poll->steps++;
-    if (team->index == 0 && fr_poll_stops(poll, macs)) {
+    const bool stops = team->index == 0 && fr_poll_stops(poll, macs);
+    if (stops && poll->meeting) {
         atomic_store_explicit(&poll->meeting->last_step, poll->steps, memory_order_relaxed);
         atomic_store_explicit(&poll->meeting->block, LLONG_MAX - 1, memory_order_release);
     }
+    if (team->size == 1)
+        return !stops;
     const double waited = fr_team_wait(team);
     if (waited > 0 && poll->watch)
         poll->watch->waited += waited;
@@ -73,7 +90,7 @@ bool fr_block_begins(fr_poll *poll, fr_team *team)
         return true;
     if (team->index == 0) {
         if (poll->watch && number > 0)
-            fr_watch_check(poll->watch, poll->batch->pool);
+            fr_watch_check(poll->watch, poll->batch->pool, 0);
         const bool alone = number > 0 && fr_pool_is_crowded(poll->batch->pool);
         atomic_store_explicit(&poll->meeting->block, 2 * number + alone, memory_order_release);
         if (alone)
@@ -91,17 +108,6 @@ bool fr_block_skipped(fr_poll *poll, int64_t num_steps)
 {
     poll->steps += num_steps;
     return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
-}
-
-#define BLOCK_BYTES (256 << 10) /* of projected gates: they stay in L2 beside the weights' stream */
-#define BLOCK_ROWS_LEAST 16
-#define BLOCK_ROWS_MOST 256
-
-int64_t fr_block_capacity(const fr_cell *cell, const fr_backend *backend, int64_t num_rows, int64_t total_steps)
-{
-    int64_t rows = BLOCK_BYTES / (cell->gates.row * (int64_t)backend->kernels->element_size);
-    rows = fr_min(fr_max(rows, BLOCK_ROWS_LEAST), BLOCK_ROWS_MOST);
-    return fr_max(num_rows, fr_min(rows, total_steps));
 }
 
 #define AHEAD_BELOW_ROWS 8 /* from here on, a step's rows alone amortise the reading of W */
@@ -161,7 +167,8 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
     return sequence->buffers.x;
 }
 
-bool fr_sequence_step(const fr_sequence *sequence, int64_t step, int64_t rows, const void *x, int64_t x_stride, void *pre)
+bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
+                      int64_t x_stride, void *pre)
 {
     const fr_cell *cell = sequence->cell;
     const size_t e = sequence->backend->kernels->element_size;
@@ -171,13 +178,13 @@ bool fr_sequence_step(const fr_sequence *sequence, int64_t step, int64_t rows, c
         .h_out = sequence->state.h[!parity], .c = sequence->state.c, .hidden = sequence->state.hidden,
         .scratch = sequence->buffers.scratch,
     };
-    fr_cell_step(cell, sequence->backend, sequence->team, &args);
-    const fr_range units = fr_cell_outputs(cell, sequence->backend, sequence->team);
+    fr_cell_step(cell, sequence->backend, team, &args);
+    const fr_range units = fr_cell_outputs(cell, sequence->backend, team);
     for (int64_t row = 0; row < rows && units.begin < units.end; row++)
         memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
                fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
     const double macs = (double)rows * (double)(cell->input_size + cell->output_size) * (double)cell->gates.row;
-    return team_goes_on(sequence->poll, sequence->team, macs);
+    return team_goes_on(sequence->poll, team, macs);
 }
 
 /* The rows' vectors in one array of the boundary, (L*D, B, width). */

@@ -48,7 +48,7 @@ typedef struct fr_meeting {
     atomic_llong block;     /* the block of steps that may begin, times 2, plus 1 if the first member runs it alone */
 } fr_meeting;
 
-/* What sharing costs the caller's thread, in seconds. */
+/* What sharing costs a thread, in seconds. */
 typedef struct fr_watch {
     double begin, begin_on_processor; /* the latter is 0 for a short call */
     double waited;                    /* for the others */
@@ -56,8 +56,11 @@ typedef struct fr_watch {
 } fr_watch;
 fr_watch fr_watch_start(double macs);
 
-/* Ask now and then: tells the pool if others keep the processors busy. */
-void fr_watch_check(fr_watch *watch, fastrnn_pool *pool);
+/* Seconds that the thread has had no processor since then; 0 for a short call. */
+double fr_watch_away(const fr_watch *watch);
+
+/* To be asked now and then: tells the pool if others keep the processors busy. `others`: another worker's away. */
+void fr_watch_check(fr_watch *watch, fastrnn_pool *pool, double others);
 
 /* Whether to go on, settled after every step; the caller's own thread asks the caller now and then. */
 typedef struct fr_poll {
@@ -68,7 +71,7 @@ typedef struct fr_poll {
     double due;              /* seconds; 0: not yet set */
     fr_watch *watch;         /* of the caller's thread in a shared call, else NULL */
     int64_t steps, blocks;   /* that this worker's team has done */
-    fr_meeting *meeting;     /* the team's */
+    fr_meeting *meeting;     /* the team's; NULL if it has but one member */
     atomic_bool *stopped;    /* the call's */
 } fr_poll;
 
@@ -84,7 +87,6 @@ typedef struct fr_sequence {
     bool reverse;       /* each row from its own last step */
     fr_state state;     /* the team's */
     fr_buffers buffers; /* this worker's */
-    const fr_team *team;
     fr_poll *poll;
 } fr_sequence;
 
@@ -93,9 +95,6 @@ typedef struct fr_sequence {
 bool fr_block_begins(fr_poll *poll, fr_team *team);
 /* After a block that it skipped: false if the call shall stop. */
 bool fr_block_skipped(fr_poll *poll, int64_t num_steps);
-
-/* Rows of steps that are projected, or gathered, ahead of the recurrence; all cells of a model have as many gates. */
-int64_t fr_block_capacity(const fr_cell *cell, const fr_backend *backend, int64_t num_rows, int64_t total_steps);
 
 /* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
 bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps);
@@ -106,7 +105,8 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
 
 /* One step of the team: state and, through `out`, the caller's output. pre or x as in fr_step.
  * False if the call shall stop. */
-bool fr_sequence_step(const fr_sequence *sequence, int64_t step, int64_t rows, const void *x, int64_t x_stride, void *pre);
+bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
+                      int64_t x_stride, void *pre);
 
 /* The rows' state from the boundary's part `index`, and back to it; each member of the team sees to some of the
  * rows. After a load the team must wait. */

@@ -6,21 +6,14 @@ typedef struct fr_stream_header {
     int64_t first; /* fr_state.first of every layer: all rows take every step */
 } fr_stream_header;
 
-/* One layer's pieces, added to *total and, from an arena that has memory, cut. */
-static bool cut_layer(const fastrnn_model *model, int64_t layer, int64_t num_rows, fr_arena *arena, size_t *total,
-                      fr_state *state)
+static size_t c_bytes(const fastrnn_model *model, const fr_cell *cell)
 {
-    const fr_cell *cell = &model->cells[layer];
-    const size_t e = model->backend.kernels->element_size, rows = (size_t)num_rows;
-    const size_t h = (size_t)cell->h_stride * e, c = cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * e : 0;
-    if (!fr_add_bytes(total, rows, h) || !fr_add_bytes(total, rows, h) || !fr_add_bytes(total, rows, c))
-        return false;
-    if (arena->next) {
-        state->h[0] = fr_take(arena, rows, h);
-        state->h[1] = fr_take(arena, rows, h);
-        state->c = fr_take(arena, rows, c);
-    }
-    return true;
+    return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * model->backend.kernels->element_size : 0;
+}
+
+static size_t h_bytes(const fastrnn_model *model, const fr_cell *cell)
+{
+    return (size_t)cell->h_stride * model->backend.kernels->element_size;
 }
 
 bool fr_stream_is_valid(const fastrnn_model *model, const void *stream)
@@ -35,12 +28,14 @@ fr_arena fr_stream_layers(const void *stream)
     return arena;
 }
 
-fr_state fr_stream_layer(const fastrnn_model *model, int64_t layer, int64_t num_rows, const void *stream, fr_arena *layers)
+void fr_stream_layer(const fastrnn_model *model, int64_t layer, int64_t num_rows, const void *stream, fr_arena *layers,
+                     fr_state *state)
 {
-    size_t total = 0;
-    fr_state state = {.first = (int)((const fr_stream_header *)stream)->first};
-    cut_layer(model, layer, num_rows, layers, &total, &state);
-    return state;
+    const fr_cell *cell = &model->cells[layer];
+    state->first = (int)((const fr_stream_header *)stream)->first;
+    state->h[0] = fr_take(layers, (size_t)num_rows, h_bytes(model, cell));
+    state->h[1] = fr_take(layers, (size_t)num_rows, h_bytes(model, cell));
+    state->c = fr_take(layers, (size_t)num_rows, c_bytes(model, cell));
 }
 
 void fr_stream_advance(void *stream, int64_t num_steps)
@@ -53,13 +48,15 @@ fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows,
 {
     if (!model || !size || model->num_directions != 1 || num_rows < 0)
         return FASTRNN_ERROR_ARGUMENT;
-    fr_arena none = {0};
-    fr_state unused;
     *size = 0;
     fr_add_bytes(size, 1, sizeof(fr_stream_header));
-    for (int64_t i = 0; i < model->num_layers; i++)
-        if (num_rows > FR_MOST_ROWS || !cut_layer(model, i, num_rows, &none, size, &unused))
+    const size_t rows = (size_t)num_rows;
+    for (int64_t i = 0; i < model->num_layers; i++) {
+        const fr_cell *cell = &model->cells[i];
+        if (num_rows > FR_MOST_ROWS || !fr_add_bytes(size, rows, h_bytes(model, cell)) ||
+            !fr_add_bytes(size, rows, h_bytes(model, cell)) || !fr_add_bytes(size, rows, c_bytes(model, cell)))
             return FASTRNN_ERROR_SIZE;
+    }
     return FASTRNN_OK;
 }
 
@@ -77,7 +74,8 @@ fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, 
     const fr_rows rows = {&batch, 0, 1, num_rows};
     fr_arena layers = fr_stream_layers(stream);
     for (int64_t i = 0; i < model->num_layers; i++) {
-        fr_state state = fr_stream_layer(model, i, num_rows, stream, &layers);
+        fr_state state;
+        fr_stream_layer(model, i, num_rows, stream, &layers, &state);
         fr_state_load(&model->cells[i], &model->backend, &alone, &rows, boundary, i, &state);
     }
     return FASTRNN_OK;
@@ -93,7 +91,8 @@ fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, 
     const fr_rows rows = {&batch, 0, 1, num_rows};
     fr_arena layers = fr_stream_layers(stream);
     for (int64_t i = 0; i < model->num_layers; i++) {
-        const fr_state state = fr_stream_layer(model, i, num_rows, stream, &layers);
+        fr_state state;
+        fr_stream_layer(model, i, num_rows, stream, &layers, &state);
         fr_state_store(&model->cells[i], &model->backend, &alone, &rows, boundary, i, &state);
     }
     return FASTRNN_OK;

@@ -43,7 +43,6 @@ void fastrnn_pool_destroy(fastrnn_pool *pool) { free(pool); }
 #include <sched.h>
 #include <signal.h>
 
-#define MOST_THREADS 1024
 #define SPIN_LOOKS 1000      /* then the processor is offered to others between looks */
 #define SPIN_SECONDS 25e-6   /* about what these take */
 #define AWAKE_SECONDS 200e-6 /* how long a worker without work watches for more before it sleeps */
@@ -161,7 +160,7 @@ static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent
 
 fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool)
 {
-    if (num_threads < 1 || num_threads > MOST_THREADS || !pool)
+    if (num_threads < 1 || num_threads > FR_MOST_THREADS || !pool)
         return FASTRNN_ERROR_ARGUMENT;
     const size_t size = sizeof(fastrnn_pool) + (size_t)num_threads * sizeof(fr_worker);
     fastrnn_pool *made = aligned_alloc(FR_ALIGNMENT, (size_t)fr_round_up((int64_t)size, FR_ALIGNMENT));

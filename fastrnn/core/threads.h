@@ -6,6 +6,8 @@
 
 #include "common.h"
 
+#define FR_MOST_THREADS 1024 /* of a pool */
+
 /* Spins; after a while it gives the processor away between looks. */
 typedef struct fr_spin {
     int looks;
@@ -33,6 +35,8 @@ double fr_team_wait(const fr_team *team);
 /* This member's part of [0, count). */
 static inline fr_range fr_team_share(const fr_team *team, int64_t count)
 {
+    if (team->size == 1) /* divisions count in a step of a tenth of a microsecond */
+        return (fr_range){0, count};
     return (fr_range){count * team->index / team->size, count * (team->index + 1) / team->size};
 }
 

@@ -7,7 +7,7 @@ void fr_unrolled_lay_out(fr_node *nodes, int64_t num_cells, int64_t num_steps)
             *nodes++ = (fr_node){.cell = cell, .step = step, .opens = step == 0, .closes = step == num_steps - 1};
 }
 
-bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, fr_unrolled_block *block)
+bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr_team *team, fr_unrolled_block *block)
 {
     const int64_t rows = sequence->rows.count, num_steps = fr_num_steps(&sequence->rows);
     const int64_t ahead = rows ? fr_max(1, sequence->buffers.capacity / rows) : 1; /* steps a block */
@@ -20,11 +20,11 @@ bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, fr_unrol
         block->pre = NULL;
         if (fr_projects_ahead(cell, rows * steps, steps)) {
             block->pre = sequence->buffers.pre;
-            fr_cell_project(cell, sequence->backend, sequence->team, rows * steps, block->x, block->stride, block->pre,
+            fr_cell_project(cell, sequence->backend, team, rows * steps, block->x, block->stride, block->pre,
                             sequence->buffers.scratch);
         }
     }
     const int64_t done = (node->step - block->first) * rows;
-    return fr_sequence_step(sequence, node->step, rows, fr_at(block->x, done * block->stride, e), block->stride,
+    return fr_sequence_step(sequence, team, node->step, rows, fr_at(block->x, done * block->stride, e), block->stride,
                             block->pre ? fr_at(block->pre, done * cell->gates.row, e) : NULL);
 }

@@ -21,6 +21,6 @@ typedef struct fr_unrolled_block {
     int64_t stride, first;
     char *pre;
 } fr_unrolled_block;
-bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, fr_unrolled_block *block);
+bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr_team *team, fr_unrolled_block *block);
 
 #endif

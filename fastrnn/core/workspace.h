@@ -7,16 +7,17 @@
 typedef struct fr_workspace {
     int64_t *step_offsets; /* (T): where step t starts in `between`; with unequal lengths only */
     void *between[2];      /* (total_steps, D*P): what one layer hands to the next */
-    fr_arena states, buffers; /* where those of team 0 and worker 0 start */
+    char *states, *buffers;  /* of team 0 and worker 0; the others' follow */
     size_t state_bytes, buffers_bytes;
     int64_t state_rows, capacity;
 } fr_workspace;
 
-/* Adds the bytes to *total and, if memory is not NULL, cuts it; false where they overflow. */
-bool fr_workspace_lay_out(const fastrnn_model *model, const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps,
-                          void *memory, fr_workspace *workspace, size_t *total);
+/* Cuts the memory, and returns its size; with NULL, only that. total_steps and the number of rows are at most
+ * model->most_steps. */
+size_t fr_workspace_lay_out(const fastrnn_model *model, const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps,
+                            void *memory, fr_workspace *workspace);
 
-fr_state fr_workspace_state(const fr_workspace *workspace, const fastrnn_model *model, int team);
-fr_buffers fr_workspace_buffers(const fr_workspace *workspace, const fastrnn_model *model, int worker);
+void fr_workspace_state(const fr_workspace *workspace, const fastrnn_model *model, int team, fr_state *state);
+void fr_workspace_buffers(const fr_workspace *workspace, const fastrnn_model *model, int worker, fr_buffers *buffers);
 
 #endif
