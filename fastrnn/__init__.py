@@ -21,3 +21,12 @@ __all__ = [
     "set_num_threads",
     "unpack",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Faces of other frameworks are imported when they are used."""
+    if name == "nn":
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
