@@ -50,7 +50,8 @@ def known_activation(activation: Any, name: str = "activation") -> Activation:
             return _FUNCTIONS[key][0]
     elif callable(activation):
         try:
-            found = np.asarray(activation(_PROBES.copy()), np.float64)
+            with np.errstate(all="ignore"):
+                found = np.asarray(activation(_PROBES.copy()), np.float64)
         except Exception as error:
             raise TypeError(f"{name} is {activation!r}, which failed on a float32 array: {error}") from error
         for known, function in _FUNCTIONS.values():

@@ -52,7 +52,9 @@ class RNNCell:
 
     def zero_state(self, batch_size: int, dtype: DTypeLike) -> Structure:
         """Zeros of shape (batch_size, size) for each size in `state_size`."""
-        return zeros(self.state_size, as_integer(batch_size, "batch_size", 0), dtype=check_dtype(dtype) or np.float32)
+        return zeros(
+            self.state_size, as_integer(batch_size, "batch_size", 0), dtype=check_dtype(dtype, np.dtype(np.float32))
+        )
 
 
 class SequenceCell(RNNCell):
@@ -141,7 +143,7 @@ class EngineCell(SequenceCell):
     def __init__(self, spec: ModelSpec, dtype: DTypeLike | None) -> None:
         self.spec = spec
         self.input_size = spec.input_size
-        self.dtype = check_dtype(dtype) or spec.cells[0].weight_ih.dtype
+        self.dtype = check_dtype(dtype, spec.cells[0].weight_ih.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype is {self.dtype}, wanted float32 or float64")
         self.stack = Stack([self])

@@ -42,7 +42,7 @@ def check_inputs(
     if len(leaves) > 1:
         raise TypeError(f"{name} is a {type(inputs).__name__} of {len(leaves)} arrays, wanted one, {wanted}")
     (array,) = (leaf for _, leaf in leaves)
-    if array.dtype != dtype:
+    if array.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"{name} is {array.dtype}, wanted {dtype}")
     if array.ndim != count + 1 or array.shape[-1] != input_size:
         raise ValueError(f"{name} has shape {array.shape}, wanted {wanted} with I = {input_size}")
@@ -56,7 +56,7 @@ def check_state(state: Structure, sizes: Structure, B: int, dtype: np.dtype[Any]
         array, shape = as_array(leaf, path), (B, *shape_of(size))
         if array.shape != shape:
             raise ValueError(f"{path} has shape {array.shape}, wanted {shape}")
-        if dtype is not None and array.dtype != dtype:
+        if dtype is not None and array.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"{path} is {array.dtype}, wanted {dtype}")
         return array
 
@@ -70,10 +70,10 @@ def check_sequence_length(lengths: ArrayLike | None, B: int, T: int) -> NDArray[
     return None if lengths is None else check_lengths(lengths, B, T, "sequence_length", "inputs")
 
 
-def check_dtype(dtype: Any) -> np.dtype[Any] | None:
-    """A NumPy type from what NumPy takes, or from one of TensorFlow's; None stays None."""
+def check_dtype(dtype: Any, default: np.dtype[Any]) -> np.dtype[Any]:
+    """A NumPy type from what NumPy takes, or from one of TensorFlow's; None is the default."""
     if dtype is None:
-        return None
+        return default
     try:
         found: np.dtype[Any] = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
     except TypeError:

@@ -70,12 +70,13 @@ def start_state(
     cell: Any, inputs: Structure, initial_state: Structure, dtype: DTypeLike | None, name: str = "initial_state"
 ) -> Structure:
     """The caller's initial state, checked, or zeros of dtype, of the cell's type or of the inputs' (B, T, ...)."""
-    first, (_, wanted), given = flatten(inputs)[0], wanted_of(cell), check_dtype(dtype)
-    if wanted is not None and given not in (None, wanted):
-        raise TypeError(f"dtype is {given}, but the cell computes in {wanted}")
+    first, (_, wanted) = flatten(inputs)[0], wanted_of(cell)
+    found = check_dtype(dtype, first.dtype if wanted is None else wanted)
+    if wanted is not None and found != wanted:
+        raise TypeError(f"dtype is {found}, but the cell computes in {wanted}")
     if initial_state is not None:
         return check_state(initial_state, cell.state_size, len(first), wanted, name)
-    return zeros(cell.state_size, len(first), dtype=given or wanted or first.dtype)
+    return zeros(cell.state_size, len(first), dtype=found)
 
 
 def swap_axes(structure: Structure) -> Structure:

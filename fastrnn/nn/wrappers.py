@@ -240,5 +240,6 @@ def _check_feeds(before: Any, runs_before: SequenceCell | None, cell: SequenceCe
     if width != (cell.input_size,):
         found = f"cells[{i}] takes {cell.input_size} inputs"
         raise ValueError(f"{found}, but cells[{i - 1}] puts out {before.output_size}")
-    if runs_before is not None and runs_before.dtype not in (None, cell.dtype):
-        raise TypeError(f"cells[{i}] computes in {cell.dtype}, but cells[{i - 1}] in {runs_before.dtype}")
+    type_before = None if runs_before is None else runs_before.dtype
+    if type_before is not None and type_before != cell.dtype:
+        raise TypeError(f"cells[{i}] computes in {cell.dtype}, but cells[{i - 1}] in {type_before}")

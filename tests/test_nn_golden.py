@@ -1,0 +1,61 @@
+"""fastrnn.nn gives TensorFlow's numbers: every cell, wrapper and driver against answers stored from TensorFlow 2.21."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorflow_cases import GROUPS, ONE_WAY
+
+from fastrnn.nn.structure import flatten
+
+RUNS = [
+    pytest.param(run, case, driver, id=f"{driver}-{case.name}")
+    for run, cases, drivers in GROUPS
+    for case in cases
+    for driver in drivers
+]
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(Path(__file__).parent / "golden" / "tensorflow.npz") as archive:
+        return dict(archive)
+
+
+def test_the_file_holds_every_case(golden):
+    names = {path.split()[0] for path in golden}
+    assert names == {case.name for _, cases, _ in GROUPS for case in cases}
+
+
+@pytest.mark.parametrize(("run", "case", "driver"), RUNS)
+def test_tensorflows_numbers(golden, run, case, driver):
+    """To rounding, with NaN in the padding."""
+    found = run(case, driver, poison=True)
+    prefix = f"{case.name} "
+    wanted = {path.removeprefix(prefix): array for path, array in golden.items() if path.startswith(prefix)}
+    assert found.keys() == wanted.keys()
+    for path, array in wanted.items():
+        assert found[path].dtype == array.dtype
+        np.testing.assert_allclose(found[path], array, rtol=1e-6, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("case", [case for case in ONE_WAY if case.lengths], ids=lambda case: case.name)
+def test_drivers_agree_to_the_bit(case):
+    (run, _, drivers), _, _ = GROUPS
+    first, *others = [run(case, driver) for driver in drivers]
+    for other in others:
+        for path, array in other.items():
+            np.testing.assert_array_equal(array, first[path], err_msg=path)
+
+
+@pytest.mark.parametrize(("run", "case", "driver"), [run for run in RUNS if run.values[1].has_starts])
+def test_past_the_end(run, case, driver):
+    """Outputs are exactly zero, and a row without steps keeps its state bit for bit."""
+    found = run(case, driver, poison=True)
+    outputs = found.pop("outputs")
+    starts = [leaf for start in case.draw().starts for leaf in flatten(start)]
+    assert len(starts) == len(found)
+    for row, length in enumerate(case.lengths or ()):
+        assert not outputs[row, length:].any()
+        for start, last in zip(starts, found.values(), strict=True):
+            assert np.array_equal(start[row], last[row]) == (length == 0)
