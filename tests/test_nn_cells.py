@@ -308,7 +308,7 @@ def test_a_cell_may_stand_in_a_stack_twice(rng):
         (
             lambda: rnn_cell.DeviceWrapper(make(GRU), "/cpu:12345"),
             ValueError,
-            "'/cpu:12345', but this process may use '/cpu",
+            r"'/cpu:12345', but this process may use \d+",
         ),
         (lambda: rnn_cell.DeviceWrapper(make(GRU), lambda op: "/cpu:0"), TypeError, "device is function"),
     ],
@@ -360,7 +360,7 @@ def test_a_device_pins_the_thread_meanwhile(device):
     before = os.sched_getaffinity(0)
     processor = max(before)
     inner = Whereabouts()
-    wrapper = rnn_cell.DeviceWrapper(inner, device.format(processor))
+    wrapper = rnn_cell.DeviceWrapper(inner, device.format(len(before) - 1))
     nn.dynamic_rnn(wrapper, np.zeros((2, 3, 1), np.float32))
     assert inner.seen == [{processor}] * 3 and os.sched_getaffinity(0) == before
     with pytest.raises(KeyboardInterrupt):
@@ -378,9 +378,9 @@ def test_no_device_pins_nothing(device):
 def test_the_innermost_device_wins():
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two processors")
-    first, second, *_ = sorted(os.sched_getaffinity(0))
+    second = sorted(os.sched_getaffinity(0))[1]
     inner = Whereabouts()
-    wrapper = rnn_cell.DeviceWrapper(rnn_cell.DeviceWrapper(inner, f"/cpu:{second}"), f"/cpu:{first}")
+    wrapper = rnn_cell.DeviceWrapper(rnn_cell.DeviceWrapper(inner, "/cpu:1"), "/cpu:0")
     nn.dynamic_rnn(wrapper, np.zeros((2, 1, 1), np.float32))
     assert inner.seen == [{second}]
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorflow_cases import GROUPS, ONE_WAY
+from tensorflow_cases import CELLS, FASTRNN, GROUPS, LENGTHS, ONE_WAY, STEPS
 
-from fastrnn.nn.structure import flatten
+from fastrnn import nn
+from fastrnn.nn.structure import flatten, map_structure
 
 RUNS = [
     pytest.param(run, case, driver, id=f"{driver}-{case.name}")
@@ -46,6 +47,26 @@ def test_drivers_agree_to_the_bit(case):
     for other in others:
         for path, array in other.items():
             np.testing.assert_array_equal(array, first[path], err_msg=path)
+
+
+@pytest.mark.parametrize("name", [name for name in CELLS if not name.startswith("own")])
+def test_a_row_has_the_bits_that_it_has_alone(name):
+    """Whoever shares the batch, and whatever comes past its end."""
+    case = next(case for case in ONE_WAY if case.name == f"{name}-ragged")
+    outputs, states = run_dynamic(case, slice(None), STEPS)
+    for row, length in enumerate(LENGTHS):
+        alone, last = run_dynamic(case, slice(row, row + 1), length)
+        np.testing.assert_array_equal(alone[0], outputs[row, :length])
+        for a, b in zip(last, states, strict=True):
+            np.testing.assert_array_equal(a[0], b[row])
+
+
+def run_dynamic(case, rows, steps):
+    """dynamic_rnn on some rows of a case, cut to so many steps."""
+    (cell,), x, (start,) = FASTRNN.prepare(case, poison=True)
+    start = map_structure(lambda leaf: leaf[rows], start)
+    outputs, state = nn.dynamic_rnn(cell, x[rows, :steps], np.minimum(LENGTHS[rows], steps), start)
+    return outputs, flatten(state)
 
 
 @pytest.mark.parametrize(("run", "case", "driver"), [run for run in RUNS if run.values[1].has_starts])

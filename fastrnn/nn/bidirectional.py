@@ -164,16 +164,21 @@ def _run_both(
     """Outputs (B, T, O) and states of both directions."""
     names = ("initial_state_fw", "initial_state_bw")
     states = [start_state(*args) for args in zip(cells, [inputs] * 2, initial_states, [dtype] * 2, names, strict=True)]
-    reverse = _reversal(lengths, flatten(inputs)[0].shape[1])
+    reverse = _reversal(lengths)
     output_fw, state_fw = runner_of(cells[0], num_steps)(inputs, states[0], lengths)
     output_bw, state_bw = runner_of(cells[1], num_steps)(map_structure(reverse, inputs), states[1], lengths)
     return (output_fw, map_structure(reverse, output_bw)), (state_fw, state_bw)
 
 
-def _reversal(lengths: NDArray[np.int64] | None, T: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """A function that turns each row of a (B, T, ...) round, over its own length."""
+def _reversal(lengths: NDArray[np.int64] | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """A function that turns each row of a (B, T, ...) round, over its own length; zeros follow."""
     if lengths is None:
         return lambda array: array[:, ::-1]
-    steps, ends = np.arange(T), lengths[:, None]
-    sources, rows = np.where(steps < ends, ends - 1 - steps, steps), np.arange(len(lengths))[:, None]
-    return lambda array: array[rows, sources]
+
+    def reverse(array: NDArray[Any]) -> NDArray[Any]:
+        turned = np.zeros_like(array)
+        for row, length in enumerate(lengths):
+            turned[row, :length] = array[row, :length][::-1]
+        return turned
+
+    return reverse

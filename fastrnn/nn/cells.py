@@ -129,7 +129,7 @@ class Stack:
 
         def run(inputs: Structure, states: Structure, lengths: Lengths) -> tuple[Structure, Structure]:
             h, c = zip(*(cell.split(state) for cell, state in zip(self.cells, states, strict=True)), strict=True)
-            start = np.stack(h) if c[0] is None else (np.stack(h), np.stack(c))
+            start = _layers(h) if c[0] is None else (_layers(h), _layers(c))
             y, last = layer(inputs, start, lengths=lengths) if plan is None else plan(inputs, start)
             h, c = (last, h) if c[0] is None else last
             return y, [cell.join(h[k], c[k]) for k, cell in enumerate(self.cells)]
@@ -369,3 +369,8 @@ class BasicLSTMCell(LSTMCell):
             dtype=dtype,
             weights=weights,
         )
+
+
+def _layers(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """States (B, H), one a layer, as (L, B, H)."""
+    return parts[0][None] if len(parts) == 1 else np.stack(parts)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import as_array
 from ..schedule import check_lengths
-from .structure import Structure, map_structure, pack, refill, shape_of, walk
+from .structure import Structure, map_structure, pack, shape_of, walk
 
 
 def check_cell(cell: Any, name: str) -> None:
@@ -52,7 +52,7 @@ def check_inputs(
 def check_state(state: Structure, sizes: Structure, B: int, dtype: np.dtype[Any] | None, name: str) -> Structure:
     """A caller's state of B rows, as arrays in the containers of `sizes`; dtype None takes any type."""
 
-    def check(path: str, leaf: Any, size: Any) -> NDArray[Any]:
+    def check(size: Any, leaf: Any, path: str) -> NDArray[Any]:
         array, shape = as_array(leaf, path), (B, *shape_of(size))
         if array.shape != shape:
             raise ValueError(f"{path} has shape {array.shape}, wanted {shape}")
@@ -60,9 +60,7 @@ def check_state(state: Structure, sizes: Structure, B: int, dtype: np.dtype[Any]
             raise TypeError(f"{path} is {array.dtype}, wanted {dtype}")
         return array
 
-    packed = pack(sizes, state, name)
-    pairs = zip(walk(packed, name), walk(sizes, name), strict=True)
-    return refill(packed, [check(path, leaf, size) for (path, leaf), (_, size) in pairs])
+    return pack(sizes, state, name, check)
 
 
 def check_sequence_length(lengths: ArrayLike | None, B: int, T: int) -> NDArray[np.int64] | None:

@@ -14,10 +14,12 @@ _CPU = re.compile(r"(?:/job:\w+)?(?:/replica:\d+)?(?:/task:\d+)?(?:/(?:device:)?
 def processor_of(device: Any) -> int | None:
     """The processor that a device string such as ``"/cpu:1"`` names; None if it names none.
 
+    The number counts the processors that this process may use, so that ``"/cpu:0"`` is good wherever it runs.
+
     Raises
     ------
     TypeError, ValueError
-        It names no processor that this process may use.
+        It names no processor, or one too many.
     """
     if device is None:
         return None
@@ -31,10 +33,9 @@ def processor_of(device: Any) -> int | None:
     if not hasattr(os, "sched_setaffinity"):
         raise ValueError(f"device is {device!r}, but this system does not pin threads: wanted None")
     available = sorted(os.sched_getaffinity(0))
-    if int(match[1]) not in available:
-        choices = ", ".join(f"'/cpu:{number}'" for number in available)
-        raise ValueError(f"device is {device!r}, but this process may use {choices}")
-    return int(match[1])
+    if int(match[1]) >= len(available):
+        raise ValueError(f"device is {device!r}, but this process may use {len(available)}: '/cpu:0' and so on")
+    return available[int(match[1])]
 
 
 @contextmanager

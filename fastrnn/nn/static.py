@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..arguments import as_integer
+from ..arguments import as_array, as_integer
 from .cells import runner_of, wanted_of
 from .checks import check_cell, check_inputs, check_sequence_length
 from .dynamic import start_state
-from .structure import Structure, flatten, map_structure, walk
+from .structure import Structure, flatten, map_structure, pack
 
 
 class StaticPlan:
@@ -113,15 +113,15 @@ def stack_steps(inputs: Sequence[Structure], *cells: Any) -> Structure:
     if not inputs:
         raise ValueError("inputs is empty, wanted at least one step")
     for cell in cells:
-        steps = [check_inputs(step, f"inputs[{t}]", "B", *wanted_of(cell)) for t, step in enumerate(inputs)]
-    first = flatten(steps[0])
-    for t, step in enumerate(steps):
-        leaves = list(walk(step, f"inputs[{t}]"))
-        if len(leaves) != len(first):
-            raise ValueError(f"inputs[{t}] has {len(leaves)} arrays, but inputs[0] has {len(first)}")
-        for (path, leaf), like in zip(leaves, first, strict=True):
-            if (leaf.shape, leaf.dtype) != (like.shape, like.dtype):
-                raise ValueError(f"{path} is {leaf.dtype} of shape {leaf.shape}, wanted {like.dtype} of {like.shape}")
+        first = check_inputs(inputs[0], "inputs[0]", "B", *wanted_of(cell))
+
+    def check(like: NDArray[Any], leaf: Any, path: str) -> NDArray[Any]:
+        array = as_array(leaf, path)
+        if (array.shape, array.dtype) != (like.shape, like.dtype):
+            raise ValueError(f"{path} is {array.dtype} of shape {array.shape}, wanted {like.dtype} of {like.shape}")
+        return array
+
+    steps = [pack(first, step, f"inputs[{t}]", check) for t, step in enumerate(inputs)]
     return map_structure(lambda *leaves: np.stack(leaves).swapaxes(0, 1), *steps)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,14 +58,15 @@ def map_structure(function: Callable[..., Any], structure: Structure, *others: S
     return type(structure)(parts)
 
 
-def refill(structure: Structure, leaves: Iterable[Any]) -> Structure:
-    """The structure with other leaves, which :func:`flatten` returns in the same order."""
-    remaining = iter(leaves)
-    return map_structure(lambda _: next(remaining), structure)
-
-
-def pack(like: Structure, structure: Structure, name: str) -> Structure:
+def pack(
+    like: Structure,
+    structure: Structure,
+    name: str,
+    leaf: Callable[[Any, Any, str], Any] = lambda like, leaf, name: leaf,
+) -> Structure:
     """`structure` in the containers of `like`; a list may stand where `like` has a tuple.
+
+    `leaf` makes each leaf of the one in `like`, the one in `structure` and how to write it in Python.
 
     Raises
     ------
@@ -75,19 +76,21 @@ def pack(like: Structure, structure: Structure, name: str) -> Structure:
     if not is_nested(like):
         if is_nested(structure):
             raise TypeError(f"{name} is a {type(structure).__name__}, wanted one array")
-        return structure
+        return leaf(like, structure, name)
     if not is_nested(structure) or isinstance(like, dict) != isinstance(structure, dict):
         raise TypeError(f"{name} is {type(structure).__name__}, wanted a {type(like).__name__} like {like!r}")
     if isinstance(like, dict):
         if structure.keys() != like.keys():
             raise ValueError(f"{name} has the keys {sorted(structure)}, wanted {sorted(like)}")
-        return type(like)({key: pack(child, structure[key], f"{name}[{key!r}]") for key, child in like.items()})
+        return type(like)({key: pack(child, structure[key], f"{name}[{key!r}]", leaf) for key, child in like.items()})
     fields = getattr(like, "_fields", None)
     if fields != getattr(structure, "_fields", fields):
         raise TypeError(f"{name} has the fields {', '.join(structure._fields)}, wanted {type(like).__name__}")
     if len(structure) != len(like):
         raise ValueError(f"{name} has {len(structure)} entries, wanted {len(like)}")
-    parts = [pack(child, part, name + suffix) for (suffix, child), part in zip(_children(like), structure, strict=True)]
+    parts = [
+        pack(child, part, name + suffix, leaf) for (suffix, child), part in zip(_children(like), structure, strict=True)
+    ]
     return type(like)(*parts) if fields else type(like)(parts)
 
 

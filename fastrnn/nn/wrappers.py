@@ -193,13 +193,13 @@ class DeviceWrapper(_Wrapper):
     ----------
     cell : the cell
     device : str or None
-        ``"/cpu:1"`` keeps the calling thread on processor 1 while the cell runs, if this process may use it; None and
-        ``""`` leave it alone.
+        ``"/cpu:1"`` keeps the calling thread on one processor, the second of those that this process may use, while
+        the cell runs; None and ``""`` leave it alone.
 
     Raises
     ------
     TypeError, ValueError
-        The device is no processor, or none that this process may use.
+        The device is no processor, or this process may not use so many.
     """
 
     def __init__(self, cell: Any, device: str | None) -> None:
