@@ -331,6 +331,15 @@ GROUPS: list[tuple[Callable[..., Found], list[Case], tuple[str, ...]]] = [
 ]
 
 
+def assert_same(found: Found, wanted: Found, tolerance: float = 3e-6) -> None:
+    """Equal to rounding; numbers that grow beyond 1 are rounded more coarsely."""
+    assert found.keys() == wanted.keys()
+    for path, array in wanted.items():
+        assert found[path].dtype == array.dtype
+        atol = tolerance * max(1, np.abs(array).max(initial=0))
+        np.testing.assert_allclose(found[path], array, rtol=0, atol=atol, err_msg=path)
+
+
 def _turned(array: Any, time_major: bool) -> np.ndarray:
     """(B, T, ...) to (T, B, ...) and back."""
     return np.ascontiguousarray(np.asarray(array).swapaxes(0, 1)) if time_major else np.asarray(array)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorflow_cases import CELLS, FASTRNN, GROUPS, LENGTHS, ONE_WAY, STEPS
+from tensorflow_cases import CELLS, FASTRNN, GROUPS, LENGTHS, ONE_WAY, STEPS, assert_same
 
 from fastrnn import nn
 from fastrnn.nn.structure import flatten, map_structure
@@ -34,10 +34,7 @@ def test_tensorflows_numbers(golden, run, case, driver):
     found = run(case, driver, poison=True)
     prefix = f"{case.name} "
     wanted = {path.removeprefix(prefix): array for path, array in golden.items() if path.startswith(prefix)}
-    assert found.keys() == wanted.keys()
-    for path, array in wanted.items():
-        assert found[path].dtype == array.dtype
-        np.testing.assert_allclose(found[path], array, rtol=1e-6, atol=1e-6, err_msg=path)
+    assert_same(found, wanted, tolerance=1e-6)
 
 
 @pytest.mark.parametrize("case", [case for case in ONE_WAY if case.lengths], ids=lambda case: case.name)

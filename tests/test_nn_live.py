@@ -7,10 +7,10 @@ pytest.importorskip("tensorflow", reason='needs TensorFlow: pip install "fastrnn
 
 import tensorflow as tf
 from live_tensorflow import TENSORFLOW
-from tensorflow_cases import CELLS, FASTRNN, GROUPS, INPUT_SIZE, Case, random_cell
+from tensorflow_cases import CELLS, FASTRNN, GROUPS, INPUT_SIZE, Case, assert_same, random_cell
 
 from fastrnn import nn
-from fastrnn.nn.structure import flatten
+from fastrnn.nn.structure import map_structure, walk
 
 SEEDS = range(25)
 
@@ -19,13 +19,6 @@ def random_lengths(rng):
     lengths = rng.integers(0, 7, 7)
     lengths[rng.integers(7)] = 6
     return tuple(int(length) for length in lengths)
-
-
-def assert_same(found, wanted):
-    assert found.keys() == wanted.keys()
-    for path, array in wanted.items():
-        assert found[path].dtype == array.dtype
-        np.testing.assert_allclose(found[path], array, rtol=2e-6, atol=2e-6, err_msg=path)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -51,14 +44,13 @@ def test_two_directions(rng, seed):
 def test_one_step(rng, seed):
     """cell(inputs, state), several times."""
     case = Case(f"seed {seed}", (random_cell(rng, INPUT_SIZE),), (INPUT_SIZE,), None, True)
-    states = []
+    results = []
     for framework in (FASTRNN, TENSORFLOW):
         (cell,), x, (state,) = framework.prepare(case, poison=False)
         for t in range(3):
             output, state = cell(framework.array(x[:, t]), state)
-        states.append([np.asarray(leaf) for leaf in flatten((output, state))])
-    for ours_, theirs in zip(*states, strict=True):
-        np.testing.assert_allclose(ours_, theirs, rtol=2e-6, atol=2e-6)
+        results.append({path: np.asarray(leaf) for path, leaf in walk((output, state), "result")})
+    assert_same(*results)
 
 
 @pytest.mark.parametrize("limits", [(3, 0, 5, 1, 3, 0, 2), (0,) * 7, (4,) * 7], ids=str)
@@ -83,8 +75,8 @@ def test_raw_rnn(name, limits):
     emits, state, count = run(nn.raw_rnn, FASTRNN)
     wanted = run(tf.compat.v1.nn.raw_rnn, TENSORFLOW)
     assert count == wanted[2] == max(limits)
-    if max(limits):
-        np.testing.assert_allclose(emits, wanted[0].stack(), rtol=2e-6, atol=2e-6)
     assert emits.shape == (max(limits), len(limits), CELLS[name].output_size)
-    for mine, theirs in zip(flatten(state), tf.nest.flatten(wanted[1]), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=2e-6)
+    if max(limits):
+        assert_same({"emits": emits}, {"emits": wanted[0].stack().numpy()})
+    found, theirs = (dict(walk(map_structure(np.asarray, part), "state")) for part in (state, wanted[1]))
+    assert_same(found, theirs)

@@ -119,6 +119,8 @@ class Stack:
     @cached_property
     def layer(self) -> Layer:
         first = self.cells[0]
+        if len(self.cells) == 1:
+            return first.layer
         cells = [spec for cell in self.cells for spec in cell.spec.cells]
         return LAYERS[first.spec.kind](replace(first.spec, cells=cells, num_layers=len(cells)), dtype=first.dtype)
 
@@ -146,7 +148,11 @@ class EngineCell(SequenceCell):
         self.dtype = check_dtype(dtype, spec.cells[0].weight_ih.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype is {self.dtype}, wanted float32 or float64")
-        self.stack = Stack([self])
+
+    @cached_property
+    def layer(self) -> Layer:
+        """The engine's layer, built when the cell first runs by itself."""
+        return LAYERS[self.spec.kind](self.spec, dtype=self.dtype)
 
     @property
     def state_size(self) -> Structure:
@@ -165,7 +171,7 @@ class EngineCell(SequenceCell):
         return h
 
     def runner(self, num_steps: int | None) -> Runner:
-        run_stack = self.stack.runner(num_steps)
+        run_stack = Stack([self]).runner(num_steps)
 
         def run(inputs: Structure, state: Structure, lengths: Lengths) -> tuple[Structure, Structure]:
             outputs, (last,) = run_stack(inputs, [state], lengths)

@@ -67,7 +67,7 @@ class MultiRNNCell(SequenceCell):
             elif parts and isinstance(parts[-1], Stack) and parts[-1].takes(engine_cell):
                 parts[-1] = Stack([*parts[-1].cells, engine_cell])
             else:
-                parts.append(engine_cell.stack)
+                parts.append(Stack([engine_cell]))
         return parts
 
     def runner(self, num_steps: int | None) -> Runner:
