@@ -69,18 +69,20 @@ def test_draws_follow_the_scores():
 
 
 def test_draws_are_those_of_the_seed_whoever_shares_the_batch():
+    """After 4 comes the end, so that a row which starts there leaves at once."""
     scores = np.random.RandomState(0).standard_normal((VOCABULARY, VOCABULARY))
+    scores[4] = [1000, 0, 0, 0, 0]
 
     def draw(first):
         return nn.decode(Automaton(scores), first, (), end=END, max_steps=20, rng=np.random.default_rng(7))
 
-    whole, again, fewer, others = draw([1, 2, 3, 4]), draw([1, 2, 3, 4]), draw([1, 2]), draw([1, 2, 4, 4])
-    assert whole.tokens.tolist() == again.tokens.tolist()
-    for row in range(2):
-        for other in (fewer, others):
+    whole = draw([1, 2, 3, 1])
+    assert whole.tokens.tolist() == draw([1, 2, 3, 1]).tokens.tolist()
+    assert whole.lengths.min() > 0 and len(set(whole.lengths.tolist())) > 1
+    for other, rows in ((draw([1, 2]), (0, 1)), (draw([4, 2, 4, 1]), (1, 3)), (draw([4, 4, 3, 1]), (2, 3))):
+        for row in rows:
             n = whole.lengths[row]
             assert other.lengths[row] == n and (other.tokens[row, :n] == whole.tokens[row, :n]).all()
-    assert len(set(whole.lengths.tolist())) > 1
 
 
 @pytest.mark.parametrize("logits", [[0.0, 0, 0], [-np.inf, 0, -np.inf], [1e300, -1e300, 0]])
@@ -186,6 +188,17 @@ def test_finished_rows_leave_raw_rnns_batch():
     emits, state, _ = nn.raw_rnn(Noting(), loop_fn)
     assert rows == [3, 2, 1, 1]
     assert state.ravel().tolist() == [1, 4, 0, 2] and emits.sum() == 7
+
+
+def test_a_row_that_has_finished_stays_so():
+    mine = make(cell("GRUCell", 3))
+
+    def loop_fn(time, output, state, loop_state):
+        inputs, start = np.ones((2, INPUT_SIZE), np.float32), mine.zero_state(2, np.float32)
+        return np.array([time in (2, 6), time in (4, 6)]), inputs, start if output is None else state, output, None
+
+    emits, _, _ = nn.raw_rnn(mine, loop_fn)
+    assert emits.any(axis=2).tolist() == [[True, True], [True, True], [False, True], [False, True]]
 
 
 def changed(position, value, from_time=0):
