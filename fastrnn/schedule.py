@@ -55,13 +55,16 @@ def are_full(lengths: ArrayLike, num_rows: int, num_steps: int) -> bool:
     return array.dtype.kind in "iu" and array.shape == (num_rows,) and array.tolist().count(num_steps) == num_rows
 
 
-def check_lengths(lengths: ArrayLike, num_rows: int, num_steps: int | None) -> NDArray[np.int64]:
+def check_lengths(
+    lengths: ArrayLike, num_rows: int, num_steps: int | None, name: str = "lengths", of: str = "x"
+) -> NDArray[np.int64]:
     """Check a caller's lengths in their own integer type, then narrow them.
 
     Parameters
     ----------
     lengths : (num_rows,) of any integer type, each from 0 to num_steps
     num_steps : steps that x has; None sets no upper bound
+    name, of : what the caller calls lengths and x
 
     Raises
     ------
@@ -70,19 +73,19 @@ def check_lengths(lengths: ArrayLike, num_rows: int, num_steps: int | None) -> N
     ValueError
         Their shape or one of their values is wrong; the message names the row.
     """
-    array = as_array(lengths, "lengths")
+    array = as_array(lengths, name)
     if array.dtype.kind not in "iu" and isinstance(lengths, list | tuple) and all(type(n) is int for n in lengths):
         array = np.array(lengths, object)  # empty, or too large for any one integer type: NumPy would take floats
     elif array.dtype.kind not in "iu":
-        raise TypeError(f"lengths is of type {array.dtype}, wanted integers")
+        raise TypeError(f"{name} is of type {array.dtype}, wanted integers")
     if array.shape != (num_rows,):
-        raise ValueError(f"lengths has shape {array.shape}, wanted ({num_rows},): one for each row of x")
+        raise ValueError(f"{name} has shape {array.shape}, wanted ({num_rows},): one for each row of {of}")
     bad = (array < 0) | (array > (np.iinfo(np.int64).max if num_steps is None else num_steps))
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"lengths[{row}] is {array[row]}, but {_steps(num_steps)}")
+        raise ValueError(f"{name}[{row}] is {array[row]}, but {_steps(num_steps, name, of)}")
     return array.astype(np.int64)
 
 
-def _steps(num_steps: int | None) -> str:
-    return "lengths are from 0 up" if num_steps is None else f"x has {num_steps} steps: wanted 0 to {num_steps}"
+def _steps(num_steps: int | None, name: str, of: str) -> str:
+    return f"{name} are from 0 up" if num_steps is None else f"{of} has {num_steps} steps: wanted 0 to {num_steps}"

@@ -125,6 +125,15 @@ def test_importers_know_the_spec_alone():
         assert not {name.split(".")[0] for name in imports(path)} & {"torch", "tensorflow", "onnx"}, path.name
 
 
+def test_tensorflows_face_stands_on_the_layers():
+    for path in PYTHON_FILES:
+        used = {name for name in own_imports(path) if path.parent.name == "nn" or name.startswith("fastrnn.nn")}
+        if path.parent.name == "nn":
+            below = {"arguments", "importers.tensorflow", "layers", "schedule", "spec"}
+            used = {name for name in used if not name.startswith("fastrnn.nn")} - {f"fastrnn.{name}" for name in below}
+        assert not used, path.name
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=ids(PYTHON_FILES))
 def test_package_needs_no_oracle_tests_or_benchmarks(path):
     for name in imports(path):

@@ -33,6 +33,14 @@ def test_readme_examples():
     np.testing.assert_array_equal(names["first"], names["lstm"](names["x"])[0][:1, 0])
 
 
+def test_tensorflow_examples():
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tensorflow.md").read_text(), re.S)
+    names = {}
+    exec(block, names)
+    assert names["outputs"].shape == (3, 10, 16) and names["state"].c.shape == (3, 16) and len(names["steps"]) == 10
+    assert not names["outputs"][1].any() and not names["bw"][2, 4:].any()
+
+
 def test_the_version_has_one_source():
     header = re.search(r'#define FASTRNN_VERSION "(.+)"', (ROOT / "include/fastrnn.h").read_text())
     assert fastrnn.__version__ == header[1]

@@ -1,0 +1,151 @@
+"""TensorFlow 1's cell variables -> ModelSpec. TensorFlow itself is never imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import DEFAULT_ACTIVATIONS, Activation, CellKind, CellSpec, ModelSpec
+
+#: Activations of each kind that TensorFlow's argument `activation` sets; the others are sigmoids.
+CHOSEN = {"lstm": (2, 4), "gru": (2,), "rnn": (0,)}
+
+
+def spec_from_variables(
+    kind: CellKind,
+    weights: Mapping[str, Any],
+    num_units: int,
+    *,
+    activation: Activation,
+    num_proj: int | None = None,
+    use_peepholes: bool = False,
+    cell_clip: float | None = None,
+    proj_clip: float | None = None,
+    forget_bias: float = 0.0,
+) -> ModelSpec:
+    """Describe one cell of ``tf.nn.rnn_cell`` from its variables.
+
+    H is num_units, P is num_proj or H, I is what the kernel's rows leave.
+
+    Parameters
+    ----------
+    kind : "lstm", "gru" or "rnn"
+    weights : name -> array
+        lstm: ``kernel`` (I + P, 4H) with gates i j f o, ``bias`` (4H,); with peepholes ``w_i_diag``, ``w_f_diag``,
+        ``w_o_diag`` (H,); with num_proj ``projection/kernel`` (H, P).
+        gru: ``gates/kernel`` (I + H, 2H) with gates r u, ``gates/bias`` (2H,), ``candidate/kernel`` (I + H, H),
+        ``candidate/bias`` (H,). rnn: ``kernel`` (I + H, H), ``bias`` (H,).
+        Names may stand under one common scope and end in ``:0``. All float32 or all float64; float16 is widened.
+    activation : Activation
+        Of the candidate, and of an LSTM's output.
+    forget_bias : float
+        Added to the forget gate's bias, which TensorFlow does at run time.
+
+    Raises
+    ------
+    ValueError
+        Weights are missing, surplus, misshapen or of other types; one message lists them all.
+    TypeError
+        weights is no mapping.
+    """
+    P = num_proj or num_units
+    sizes = (num_units, P, num_proj is not None, use_peepholes)
+    arrays, faults = _read(weights, _shapes(kind, 0, *sizes))
+    kernel = arrays.get("gates/kernel" if kind == "gru" else "kernel", np.empty(0))
+    input_size = max(len(kernel) - P, 0) if kernel.ndim == 2 else 0
+    for name, shape in _shapes(kind, input_size, *sizes).items():
+        if name not in arrays:
+            faults.append(f"{name} is missing")
+        elif arrays[name].shape != shape:
+            faults.append(f"{name} has shape {arrays[name].shape}, wanted {shape}")
+    if faults:
+        raise ValueError("weights: " + "; ".join(faults))
+    if kind == "gru":
+        kernel = np.concatenate([arrays["gates/kernel"], arrays["candidate/kernel"]], axis=1)
+        bias = np.concatenate([arrays["gates/bias"], arrays["candidate/bias"]])
+    else:
+        kernel, bias = arrays["kernel"], arrays["bias"]
+    if kind == "lstm":
+        bias = bias + np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), num_units)
+        kernel, bias = _swap_j_and_f(kernel), _swap_j_and_f(bias)
+    activations = [Activation.of(name) for name in DEFAULT_ACTIVATIONS[kind]]
+    for index in CHOSEN[kind]:
+        activations[index] = activation
+    cell = CellSpec(
+        weight_ih=np.ascontiguousarray(kernel[:input_size].T),
+        weight_hh=np.ascontiguousarray(kernel[input_size:].T),
+        bias_ih=bias,
+        weight_hr=np.ascontiguousarray(arrays["projection/kernel"].T) if num_proj else None,
+        peephole=np.stack([arrays[f"w_{gate}_diag"] for gate in "ifo"]) if use_peepholes else None,
+        activations=tuple(activations),
+        cell_clip=cell_clip,
+        proj_clip=proj_clip if num_proj else None,
+        linear_before_reset=False,
+    )
+    return ModelSpec(kind, [cell], input_size, num_units, proj_size=num_proj or 0).validate()
+
+
+def _shapes(
+    kind: str, input_size: int, H: int, P: int, projects: bool, use_peepholes: bool
+) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every variable that should be there."""
+    if kind == "gru":
+        return {
+            "gates/kernel": (input_size + H, 2 * H),
+            "gates/bias": (2 * H,),
+            "candidate/kernel": (input_size + H, H),
+            "candidate/bias": (H,),
+        }
+    width = 4 * H if kind == "lstm" else H
+    shapes: dict[str, tuple[int, ...]] = {"kernel": (input_size + P, width), "bias": (width,)}
+    if use_peepholes:
+        shapes |= {f"w_{gate}_diag": (H,) for gate in "ifo"}
+    if projects:
+        shapes["projection/kernel"] = (H, P)
+    return shapes
+
+
+def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Copy the variables with these names; return them and a fault for each that does not belong."""
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"weights is {type(weights).__name__}, wanted a mapping of names to arrays")
+    arrays: dict[str, NDArray[Any]] = {}
+    scopes: set[str] = set()
+    faults: list[str] = []
+    for full_name, value in weights.items():
+        scope, name = _split_name(str(full_name), names)
+        if name is None:
+            faults.append(f"{full_name} is surplus, wanted {', '.join(names)}")
+            continue
+        array = np.array(value)
+        if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+            faults.append(f"{full_name} is {array.dtype}, wanted float32 or float64")
+        elif name in arrays:
+            faults.append(f"{full_name} is {name} for the second time")
+        else:
+            scopes.add(scope)
+            arrays[name] = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
+    if len(scopes) > 1:
+        faults.append(f"names stand under the scopes {', '.join(sorted(map(repr, scopes)))}, wanted one")
+    if len(dtypes := {str(array.dtype) for array in arrays.values()}) > 1:
+        faults.append(f"types are {' and '.join(sorted(dtypes))}, wanted one")
+    return arrays, faults
+
+
+def _split_name(full_name: str, names: Collection[str]) -> tuple[str, str | None]:
+    """Scope and name, such as ("rnn/lstm_cell/", "projection/kernel"); None if it is none of the names."""
+    bare = re.sub(r":\d+$", "", full_name)
+    for name in sorted(names, key=len, reverse=True):  # "projection/kernel" before "kernel"
+        if bare == name or bare.endswith("/" + name):
+            return bare.removesuffix(name), name
+    return "", None
+
+
+def _swap_j_and_f(array: NDArray[Any]) -> NDArray[Any]:
+    """Gates i j f o along the last axis -> i f j o."""
+    i, j, f, o = np.split(array, 4, axis=-1)
+    return np.concatenate([i, f, j, o], axis=-1)

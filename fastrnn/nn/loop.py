@@ -1,0 +1,84 @@
+"""The step loop for cells that are any Python object: slower than the engine, and right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arguments import as_array
+from ..schedule import schedule
+from .structure import Structure, flatten, map_structure, pack, take, zeros
+
+Step = Callable[[Structure, Structure], tuple[Structure, Structure]]
+
+
+def run_steps(
+    cell: Any, inputs: Structure, state: Structure, lengths: NDArray[np.int64] | None
+) -> tuple[Structure, Structure]:
+    """Run a cell step by step; rows are sorted by length, and finished ones leave the batch.
+
+    Parameters
+    ----------
+    inputs : structure of (B, T, ...)
+    state : structure of (B, ...), the cell's initial state
+    lengths : (B,) int64, checked; None: all T
+
+    Returns
+    -------
+    outputs : structure of (B, T, ...), 0 past a row's end
+    state : structure of (B, ...), each row's last
+
+    Raises
+    ------
+    TypeError, ValueError
+        What the cell returned does not fit its sizes or its state.
+    """
+    B, T = flatten(inputs)[0].shape[:2]
+    if lengths is None:
+        rows, batch_sizes = np.arange(B), [B] * T
+    else:
+        order = schedule(lengths)
+        rows, batch_sizes = order.sorted_indices, order.batch_sizes.tolist()
+    last = map_structure(np.array, state)
+    alive, current = B, take(state, rows)
+    outputs: Structure = None
+    for t, n in enumerate(batch_sizes):
+        if n < alive:
+            _store(last, rows[n:alive], take(current, slice(n, alive)))
+            alive, current = n, take(current, slice(n))
+        output, current = step(cell, map_structure(lambda leaf, now=rows[:n], t=t: leaf[now, t], inputs), current)
+        if outputs is None:
+            outputs = map_structure(lambda leaf: np.zeros((B, T, *leaf.shape[1:]), leaf.dtype), output)
+        map_structure(lambda whole, leaf, now=rows[:n], t=t: whole.__setitem__((now, t), leaf), outputs, output)
+    _store(last, rows[:alive], current)
+    if outputs is None:
+        outputs = zeros(cell.output_size, B, T, dtype=flatten(state)[0].dtype if flatten(state) else np.float32)
+    return outputs, last
+
+
+def step(cell: Any, inputs: Structure, state: Structure) -> tuple[Structure, Structure]:
+    """One call of a cell, its results checked: output and new state, as arrays in the containers that it declares."""
+    returned = cell(inputs, state)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"cell returned {type(returned).__name__}, wanted the pair (output, state)")
+    n = len(flatten(inputs)[0])
+    output = map_structure(lambda leaf: as_array(leaf, "output"), pack(cell.output_size, returned[0], "output"))
+    for leaf in flatten(output):
+        if leaf.shape[:1] != (n,):
+            raise ValueError(f"cell returned an output of shape {leaf.shape} for {n} rows")
+    return output, map_structure(_check_new_state, state, pack(state, returned[1], "state"))
+
+
+def _check_new_state(before: NDArray[Any], after: Any) -> NDArray[Any]:
+    array = as_array(after, "state")
+    if array.shape != before.shape or array.dtype != before.dtype:
+        found, wanted = f"{array.dtype} of shape {array.shape}", f"{before.dtype} of shape {before.shape}"
+        raise ValueError(f"cell returned a state that is {found}, wanted {wanted} as it was given")
+    return array
+
+
+def _store(whole: Structure, rows: NDArray[Any], part: Structure) -> None:
+    map_structure(lambda target, leaf: target.__setitem__(rows, leaf), whole, part)

@@ -1,0 +1,58 @@
+"""The examples run from a clone and print what they are about."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+needs_model = pytest.mark.skipif(importlib.util.find_spec("g2p_en") is None, reason="needs the package g2p_en")
+
+
+def run(name):
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def percentages(text):
+    return [float(number) for number in re.findall(r"([\d.]+)%", text)]
+
+
+def test_one_to_one():
+    assert run("one_to_one").split("\n")[:4] == ["0 xor 0 = 0", "0 xor 1 = 1", "1 xor 0 = 1", "1 xor 1 = 0"]
+
+
+def test_one_to_many():
+    printed = run("one_to_many")
+    assert re.search(r"^a (small|big) (square|cross|line)( and a (small|big) (square|cross|line))?$", printed, re.M)
+    assert percentages(printed)[0] > 90 and re.search(r"of [23]\d\d new captions are right", printed)
+
+
+def test_many_to_one():
+    printed = run("many_to_one")
+    assert re.search(r"steps of a (sine|square|sawtooth) +->  (sine|square|sawtooth)", printed)
+    right, guessing = percentages(printed)
+    assert guessing == 33 and right > 80
+
+
+def test_many_to_many_in_step():
+    printed = run("many_to_many_in_step")
+    right, pairs = percentages(printed)
+    assert right > 1.5 * pairs > 30
+    assert len(re.findall(r"^licensed under the \|\w+", printed, re.M)) == 3
+
+
+@needs_model
+def test_many_to_many_after_end():
+    lines = run("many_to_many_after_end").splitlines()
+    assert lines[0].split() == ["hello", "HH", "EH1", "L", "OW0"]
+    assert lines[4].split()[1:] == ["AE2", "K", "T", "IH0", "V", "EY1", "SH", "AH0", "N", "IH0", "S", "T"]
+    steps, padded = map(int, re.findall(r"\d+", lines[5]))
+    assert steps < padded == 5 * 13
