@@ -1,5 +1,8 @@
 """Trained recurrent networks (LSTM, GRU, RNN) on CPUs, fast: ragged batches, live streams, small machines."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import runtime, thread_limits
 from ._core import __version__
 from .layers import GRU, LSTM, RNN, State, Unrolled
@@ -22,6 +25,18 @@ __all__ = [
     "set_num_threads",
     "unpack",
 ]
+
+#: Subpackages that are imported when they are first asked for.
+_LAZY = ("keras",)
+
+if TYPE_CHECKING:
+    from . import keras as keras
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 set_num_threads(runtime.first_num_threads())
 thread_limits.register()

@@ -1,0 +1,189 @@
+"""Two layers over one sequence, one from each end."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .recurrent import Recurrent, from_keras, refuse_unknown
+
+MergeMode = Literal["concat", "sum", "ave", "mul"] | None
+
+
+class Bidirectional:
+    """Run a layer and one that goes backwards, and merge their outputs, as ``keras.layers.Bidirectional``.
+
+    Both layers are copied. As in Keras, `zero_output_for_mask` of the copies is their `return_sequences`: in sequences,
+    masked steps put out zeros.
+
+    Parameters
+    ----------
+    layer : SimpleRNN, LSTM or GRU that goes forward
+    merge_mode : {"concat", "sum", "ave", "mul", None}
+        What becomes of the two outputs; None keeps both. Where they are added or multiplied, both have the same units.
+    weights : what `set_weights` takes
+    backward_layer : of any kind, size and weights, with go_backwards; None for one like `layer`, without weights
+        `stateful`, `return_sequences` and `return_state` are as of `layer`.
+    **unused : accepted and without meaning, as of the layers
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit; the message says which, what was found and what was wanted.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> weights = [np.ones((2, 9)), np.ones((3, 9)), np.zeros((2, 9))]
+    >>> both = fastrnn.keras.Bidirectional(fastrnn.keras.GRU(3, return_sequences=True), weights=weights + weights)
+    >>> both(np.ones((4, 5, 2))).shape
+    (4, 5, 6)
+    """
+
+    def __init__(
+        self,
+        layer: Recurrent,
+        merge_mode: MergeMode = "concat",
+        weights: Sequence[ArrayLike] | None = None,
+        backward_layer: Recurrent | None = None,
+        **unused: Any,
+    ) -> None:
+        refuse_unknown(unused, "Bidirectional")
+        _check_layer(layer, "layer")
+        if merge_mode is not None and (not isinstance(merge_mode, str) or merge_mode not in MERGERS):
+            raise ValueError(f"merge_mode is {merge_mode!r}, wanted None or one of {', '.join(MERGERS)}")
+        if backward_layer is None:
+            backward_layer = layer.without_weights()
+            backward_layer.go_backwards = True
+        else:
+            _check_layer(backward_layer, "backward_layer")
+        if layer.go_backwards or not backward_layer.go_backwards:
+            found = f"{layer.go_backwards} and {backward_layer.go_backwards}"
+            raise ValueError(f"go_backwards of layer and backward_layer is {found}, wanted False and True")
+        for name in ("stateful", "return_sequences", "return_state"):
+            ours, theirs = getattr(layer, name), getattr(backward_layer, name)
+            if ours != theirs:
+                raise ValueError(f"backward_layer.{name} is {theirs}, wanted {ours} as of layer")
+        if layer.units != backward_layer.units and merge_mode not in ("concat", None):
+            found = f"{layer.units} and {backward_layer.units} units"
+            raise ValueError(f"merge_mode is {merge_mode!r}, but the layers have {found}: wanted 'concat' or None")
+        self.merge_mode = merge_mode
+        self.forward_layer, self.backward_layer = copy.copy(layer), copy.copy(backward_layer)
+        for part in (self.forward_layer, self.backward_layer):
+            part.states = None
+            part.zero_output_for_mask = part.return_sequences
+        self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
+        if weights is not None:
+            self.set_weights(weights)
+
+    @classmethod
+    def from_keras(cls, layer: Any) -> Self:
+        """Take over a live ``Bidirectional`` of Keras that was built, both its layers and their weights.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is another kind of layer, or one of its two cannot be taken over.
+        """
+        parts = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+        if None in parts:
+            raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras Bidirectional")
+        forward, backward = (from_keras(part) for part in parts)
+        return cls(forward, layer.merge_mode, backward_layer=backward)
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Take copies of the forward layer's weights and, behind them, the backward layer's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Weights are missing, surplus or misshapen; the message names them.
+        """
+        if not isinstance(weights, list | tuple):
+            raise TypeError(f"weights is {type(weights).__name__}, wanted a list of arrays as get_weights() gives")
+        counts = [len(part.weight_names) for part in (self.forward_layer, self.backward_layer)]
+        if len(weights) != sum(counts):
+            raise ValueError(f"weights has {len(weights)} entries, wanted {counts[0]} and {counts[1]}")
+        self.forward_layer.set_weights(weights[: counts[0]])
+        self.backward_layer.set_weights(weights[counts[0] :])
+
+    def get_weights(self) -> list[NDArray[Any]]:
+        """Copies of what `set_weights` took."""
+        return self.forward_layer.get_weights() + self.backward_layer.get_weights()
+
+    @property
+    def states(self) -> list[NDArray[Any]] | None:
+        """The forward layer's states and the backward layer's, None before the first call of a stateful layer."""
+        forward, backward = self.forward_layer.states, self.backward_layer.states
+        return None if forward is None or backward is None else forward + backward
+
+    def reset_state(self) -> None:
+        """Go back to states of zeros, if there are states."""
+        self.forward_layer.reset_state()
+        self.backward_layer.reset_state()
+
+    reset_states = reset_state
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        initial_state: Sequence[ArrayLike] | None = None,
+        mask: ArrayLike | None = None,
+        training: bool = False,
+    ) -> Any:
+        """Run sequences.
+
+        Parameters
+        ----------
+        x, mask, training : as for the layers
+        initial_state : list of the forward layer's states and, behind them, the backward layer's; None for zeros
+
+        Returns
+        -------
+        output : the merged outputs, (B, H) or (B, T, H), with H of both layers side by side for "concat"
+            With merge_mode None the two outputs; sequences of both stand in the order of x. With return_state the
+            states follow, the forward layer's first, in one flat tuple.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not fit; the message says which, what was found and what was wanted.
+        """
+        forward_state, backward_state = self._split_state(initial_state)
+        y, *states = as_tuple(self.forward_layer(x, forward_state, mask, training))
+        reverse, *more = as_tuple(self.backward_layer(x, backward_state, mask, training))
+        if self.return_sequences:
+            reverse = reverse[:, ::-1]
+        outputs = (y, reverse) if self.merge_mode is None else (MERGERS[self.merge_mode](y, reverse),)
+        results = (*outputs, *states, *more)
+        return results if len(results) > 1 else results[0]
+
+    def _split_state(self, initial_state: Any) -> tuple[Any, Any]:
+        if initial_state is None:
+            return None, None
+        first, second = self.forward_layer.num_states, self.backward_layer.num_states
+        if not isinstance(initial_state, list | tuple) or len(initial_state) != first + second:
+            found = f"{len(initial_state)} entries" if isinstance(initial_state, list | tuple) else "no list"
+            raise ValueError(f"initial_state has {found}, wanted {first} of layer and {second} of backward_layer")
+        return initial_state[:first], initial_state[first:]
+
+
+MERGERS: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
+    "concat": lambda forward, backward: np.concatenate([forward, backward], axis=-1),
+    "sum": np.add,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+    "mul": np.multiply,
+}
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _check_layer(layer: Any, name: str) -> None:
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"{name} is {type(layer).__name__}, wanted a SimpleRNN, LSTM or GRU of fastrnn.keras")
