@@ -36,7 +36,8 @@ def ours(layer):
 
 
 def as_list(results):
-    return [np.asarray(part) for part in (results if isinstance(results, (tuple, list)) else [results])]
+    results = results if isinstance(results, (tuple, list)) else [results]
+    return [part if isinstance(part, np.ndarray) else keras.ops.convert_to_numpy(part) for part in results]
 
 
 def assert_same(found, wanted, tolerance=TOLERANCE):
@@ -79,8 +80,8 @@ def test_every_activation(rng, name, activation, argument):
     if name == "rnn" and argument == "recurrent_activation":
         argument = "activation"
     layer = theirs(rng, name, return_sequences=True, **{argument: activation})
-    x, _ = keras_cases.random_inputs(rng, 0)
-    assert_same(ours(layer)(x, mask=MASKS["holes"]), layer(x, mask=MASKS["holes"]), 1e-5)
+    x, mask = keras_cases.random_inputs(rng, 0)[0][:, :3], MASKS["holes"][:, :3]  # gates without a bound let h explode
+    assert_same(ours(layer)(x, mask=mask), layer(x, mask=mask), 5e-6)
 
 
 @pytest.mark.parametrize("unroll", [False, True])
@@ -108,7 +109,7 @@ def test_stateful(rng, name, go_backwards):
     mine = ours(layer)
     for x, options in each_call(rng, keras_cases.num_states(name)):
         assert_same(mine(x, **options), layer(x, **options))
-        assert_same(mine.states, [state.numpy() for state in layer.states])
+        assert_same(mine.states, [state.value for state in layer.states])
         if options["initial_state"] is not None and options["mask"] is not None:
             mine.reset_state()
             layer.reset_state()
