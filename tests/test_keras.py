@@ -241,6 +241,11 @@ def test_stateful_bidirectional(rng, name):
     first, second = both(x), both(x)
     assert not np.array_equal(first, second)
     assert len(both.states) == 2 * keras_cases.num_states(name)
+    before = [part.copy() for part in both.states]
+    bad = [np.zeros((6, UNITS))] * (len(before) - 1) + [np.zeros((6, 1))]
+    with pytest.raises(ValueError, match="initial_state"):
+        both(x, bad)
+    assert_same_bits(both.states, before)
     both.reset_state()
     assert_same_bits(both(x), first)
 

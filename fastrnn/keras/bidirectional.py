@@ -108,8 +108,10 @@ class Bidirectional:
         counts = [len(part.weight_names) for part in (self.forward_layer, self.backward_layer)]
         if len(weights) != sum(counts):
             raise ValueError(f"weights has {len(weights)} entries, wanted {counts[0]} and {counts[1]}")
-        self.forward_layer.set_weights(weights[: counts[0]])
-        self.backward_layer.set_weights(weights[counts[0] :])
+        forward, backward = copy.copy(self.forward_layer), copy.copy(self.backward_layer)
+        forward.set_weights(weights[: counts[0]])
+        backward.set_weights(weights[counts[0] :])
+        self.forward_layer, self.backward_layer = forward, backward
 
     def get_weights(self) -> list[NDArray[Any]]:
         """Copies of what `set_weights` took."""
@@ -154,8 +156,13 @@ class Bidirectional:
             An argument does not fit; the message says which, what was found and what was wanted.
         """
         forward_state, backward_state = self._split_state(initial_state)
-        y, *states = as_tuple(self.forward_layer(x, forward_state, mask, training))
-        reverse, *more = as_tuple(self.backward_layer(x, backward_state, mask, training))
+        before = self.forward_layer.states
+        try:
+            y, *states = as_tuple(self.forward_layer(x, forward_state, mask, training))
+            reverse, *more = as_tuple(self.backward_layer(x, backward_state, mask, training))
+        except BaseException:
+            self.forward_layer.states = before  # a failed call leaves no half of a new state
+            raise
         if self.return_sequences:
             reverse = reverse[:, ::-1]
         outputs = (y, reverse) if self.merge_mode is None else (MERGERS[self.merge_mode](y, reverse),)
