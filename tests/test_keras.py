@@ -9,7 +9,10 @@ import keras_cases
 import numpy as np
 import pytest
 from bits import assert_same_bits
+from hypothesis import given
+from hypothesis import strategies as st
 from keras_cases import GOLDEN, MASKS, UNITS, VARIANTS, ours
+from test_properties import REFUSALS, assert_names, bounded, wild
 
 import fastrnn
 from fastrnn.importers import keras as importer
@@ -333,6 +336,28 @@ def test_dropout_is_the_identity_until_it_is_asked_to_drop(rng):
             layer(x, training=True)
 
 
+#: Keras 3's activations, from its documentation.
+EQUATIONS = {
+    "elu": lambda x: np.where(x > 0, x, np.exp(x) - 1),
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softplus": lambda x: np.log(np.exp(x) + 1),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "tanh": np.tanh,
+}
+
+
+def test_activations_are_those_of_keras():
+    assert set(importer.ACTIVATIONS) == set(EQUATIONS)
+    x = np.linspace(-5, 5, 101)
+    for name, equation in EQUATIONS.items():
+        layer = SimpleRNN(1, activation=name, weights=[np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1)])
+        np.testing.assert_allclose(layer(x.reshape(-1, 1, 1)).ravel(), equation(x), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_keras_2_hard_sigmoid(rng):
     """Its slope is 0.2, Keras 3's is 1/6."""
     x, _ = inputs(rng, "lstm")
@@ -444,3 +469,52 @@ def test_rule_18_order_of_the_gates(rng):
         np.testing.assert_array_equal(spec.cells[0].bias_ih, rows)
         if kind == "gru":
             np.testing.assert_array_equal(spec.cells[0].bias_hh, -rows)
+
+
+@bounded
+@given(wild, wild, wild, st.sampled_from(["rnn", "lstm", "gru"]), st.booleans(), st.booleans())
+def test_the_face_survives_anything(x, mask, state, name, stateful, both):
+    """An answer, or a refusal that names the argument and leaves the layer as it was."""
+    rng = np.random.default_rng(0)
+    weights = keras_cases.random_weights(rng, name)
+    layer = ours(name, stateful=stateful, weights=weights)
+    if both:
+        layer = Bidirectional(layer, weights=weights + weights)
+    good = np.ones((2, 3, 3), np.float32)
+    for arguments, named in (
+        ({"x": x}, {"x"}),
+        ({"x": good, "mask": mask}, {"mask"}),
+        ({"x": good, "initial_state": state}, {"initial_state"}),
+        ({"x": x, "mask": mask, "initial_state": state}, {"x", "mask", "initial_state"}),
+    ):
+        layer.reset_state()
+        before = layer(good)
+        layer.reset_state()
+        try:
+            layer(**arguments)
+        except REFUSALS as error:
+            assert_names(error, named)
+            assert_same_bits(layer(good), before)
+
+
+@bounded
+@given(wild, wild)
+def test_construction_survives_anything(value, weights):
+    for call, named in (
+        (lambda: LSTM(value), {"units"}),
+        (lambda: LSTM(3, activation=value), {"activation"}),
+        (lambda: GRU(3, recurrent_activation=value), {"recurrent_activation"}),
+        (lambda: LSTM(3, dtype=value), {"dtype"}),
+        (lambda: LSTM(3, weights=weights), {"weights", *importer.WEIGHTS}),
+        (lambda: LSTM(3, weights=[weights, value, value]), {"weights", *importer.WEIGHTS}),
+        (lambda: Bidirectional(value), {"layer"}),
+        (lambda: Bidirectional(LSTM(3), value), {"merge_mode"}),
+        (lambda: Bidirectional(LSTM(3), weights=weights), {"weights"}),
+        (lambda: Masking(value), {"mask_value"}),
+        (lambda: Masking(0.5).compute_mask(value), {"inputs"}),
+        (lambda: Masking(0.5)(value), {"inputs"}),
+    ):
+        try:
+            call()
+        except REFUSALS as error:
+            assert_names(error, named)

@@ -60,7 +60,7 @@ def activation_of(value: str | Activation | None, name: str) -> Activation:
 
 def spec_from_weights(
     kind: CellKind,
-    weights: Sequence[Any],
+    weights: Sequence[NDArray[Any]],
     units: int,
     *,
     activation: Activation,
@@ -85,15 +85,12 @@ def spec_from_weights(
     TypeError, ValueError
         Weights are missing, surplus, misshapen or no numbers; one message lists them all.
     """
-    if not isinstance(weights, list | tuple):
-        raise TypeError(f"weights is {type(weights).__name__}, wanted a list of arrays as get_weights() gives")
     names = WEIGHTS[: 3 if use_bias else 2]
     if len(weights) != len(names):
         raise ValueError(f"weights has {len(weights)} entries, wanted {len(names)}: {', '.join(names)}")
-    arrays = [np.asarray(value) for value in weights]
     wrong = [
         f"{name} is of type {array.dtype}, wanted numbers"
-        for name, array in zip(names, arrays, strict=True)
+        for name, array in zip(names, weights, strict=True)
         if array.dtype.kind not in "fiu"
     ]
     if wrong:
@@ -101,10 +98,10 @@ def spec_from_weights(
     gates = NUM_GATES[kind]
     columns = gates * units
     two_biases = kind == "gru" and reset_after
-    shapes = ((*arrays[0].shape[:1], columns), (units, columns), (2, columns) if two_biases else (columns,))
+    shapes = ((*weights[0].shape[:1], columns), (units, columns), (2, columns) if two_biases else (columns,))
     faults = [
         f"{name} has shape {array.shape}, wanted {shape}"
-        for name, array, shape in zip(names, arrays, shapes, strict=False)
+        for name, array, shape in zip(names, weights, shapes, strict=False)
         if array.shape != shape
     ]
     if faults:
@@ -115,24 +112,24 @@ def spec_from_weights(
         split = array.reshape(*array.shape[:-1], gates, units)[..., GATE_ORDER[kind], :]
         return split.reshape(array.shape).astype(dtype)
 
-    biases = [*np.atleast_2d(reordered(arrays[2])), None] if use_bias else [None, None]
+    biases = [*np.atleast_2d(reordered(weights[2])), None] if use_bias else [None, None]
     activations = {
         "lstm": (recurrent_activation, recurrent_activation, activation, recurrent_activation, activation),
         "gru": (recurrent_activation, recurrent_activation, activation),
         "rnn": (activation,),
     }[kind]
     cell = CellSpec(
-        weight_ih=np.ascontiguousarray(reordered(arrays[0]).T),
-        weight_hh=np.ascontiguousarray(reordered(arrays[1]).T),
+        weight_ih=np.ascontiguousarray(reordered(weights[0]).T),
+        weight_hh=np.ascontiguousarray(reordered(weights[1]).T),
         bias_ih=biases[0],
         bias_hh=biases[1],
         activations=activations,
         linear_before_reset=reset_after,
     )
-    return ModelSpec(kind, [cell], arrays[0].shape[0], units).validate()
+    return ModelSpec(kind, [cell], weights[0].shape[0], units).validate()
 
 
-def read_layer(layer: Any, name: str = "layer") -> tuple[CellKind, dict[str, Any], list[NDArray[Any]]]:
+def read_layer(layer: Any) -> tuple[CellKind, dict[str, Any], list[NDArray[Any]]]:
     """Kind, constructor's arguments and weights of a live ``SimpleRNN``, ``LSTM`` or ``GRU`` of Keras 2 or 3.
 
     Raises
@@ -144,10 +141,10 @@ def read_layer(layer: Any, name: str = "layer") -> tuple[CellKind, dict[str, Any
     """
     kinds = [KINDS[base.__name__] for base in type(layer).__mro__ if base.__name__ in KINDS]
     if not kinds or not callable(getattr(layer, "get_weights", None)):
-        raise TypeError(f"{name} is {type(layer).__name__}, wanted a Keras SimpleRNN, LSTM or GRU")
+        raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras SimpleRNN, LSTM or GRU")
     config, weights = layer.get_config(), layer.get_weights()
     if not weights:
-        raise ValueError(f"{name} has no weights yet, wanted a layer that was built or called")
+        raise ValueError("layer has no weights yet, wanted a layer that was built or called")
     options = {option: config[option] for option in OPTIONS if option in config}
     # Bidirectional sets the flag on the live layer.
     options["zero_output_for_mask"] = bool(getattr(layer, "zero_output_for_mask", False))

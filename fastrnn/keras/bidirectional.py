@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .recurrent import Recurrent, from_keras, refuse_unknown
+from .recurrent import Recurrent, as_arrays, from_keras, refuse_unknown
 
 MergeMode = Literal["concat", "sum", "ave", "mul"] | None
 
@@ -103,14 +103,13 @@ class Bidirectional:
         TypeError, ValueError
             Weights are missing, surplus or misshapen; the message names them.
         """
-        if not isinstance(weights, list | tuple):
-            raise TypeError(f"weights is {type(weights).__name__}, wanted a list of arrays as get_weights() gives")
+        arrays = as_arrays(weights)
         counts = [len(part.weight_names) for part in (self.forward_layer, self.backward_layer)]
-        if len(weights) != sum(counts):
-            raise ValueError(f"weights has {len(weights)} entries, wanted {counts[0]} and {counts[1]}")
+        if len(arrays) != sum(counts):
+            raise ValueError(f"weights has {len(arrays)} entries, wanted {counts[0]} and {counts[1]}")
         forward, backward = copy.copy(self.forward_layer), copy.copy(self.backward_layer)
-        forward.set_weights(weights[: counts[0]])
-        backward.set_weights(weights[counts[0] :])
+        forward.set_weights(arrays[: counts[0]])
+        backward.set_weights(arrays[counts[0] :])
         self.forward_layer, self.backward_layer = forward, backward
 
     def get_weights(self) -> list[NDArray[Any]]:

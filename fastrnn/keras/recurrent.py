@@ -93,9 +93,7 @@ class Recurrent:
         self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
         self.zero_output_for_mask = bool(zero_output_for_mask)
         self.dropout, self.recurrent_dropout = float(dropout), float(recurrent_dropout)
-        if dtype not in ("float32", "float64", np.float32, np.float64):
-            raise TypeError(f"dtype is {dtype!r}, wanted float32 or float64")
-        self.dtype = np.dtype(dtype)
+        self.dtype = _check_dtype(dtype)
         self.states: list[NDArray[Any]] | None = None
         self._weights: list[NDArray[Any]] = []
         self._engine: engine.Layer | None = None
@@ -135,8 +133,9 @@ class Recurrent:
         TypeError, ValueError
             Weights are missing, surplus or misshapen; the message names all of them.
         """
-        self._engine = ENGINES[self.kind](self._spec(weights))
-        self._weights = [np.array(array, self.dtype) for array in weights]
+        arrays = as_arrays(weights)
+        self._engine = ENGINES[self.kind](self._spec(arrays))
+        self._weights = [np.array(array, self.dtype) for array in arrays]
 
     def get_weights(self) -> list[NDArray[Any]]:
         """Copies of what `set_weights` took; empty before."""
@@ -205,7 +204,7 @@ class Recurrent:
         output = y if self.return_sequences else y[:, -1].copy() if x.shape[1] else no_steps
         return (output, *final) if self.return_state else output
 
-    def _spec(self, weights: Sequence[ArrayLike]) -> ModelSpec:
+    def _spec(self, weights: Sequence[NDArray[Any]]) -> ModelSpec:
         return importer.spec_from_weights(
             self.kind,
             weights,
@@ -337,6 +336,19 @@ def refuse_unknown(unused: Mapping[str, Any], owner: str) -> None:
         raise TypeError(f"{owner} has no argument {', '.join(unknown)}")
 
 
+def as_arrays(weights: Any) -> list[NDArray[Any]]:
+    """A list of weights, as arrays.
+
+    Raises
+    ------
+    TypeError
+        It is no list, or one of them is no array.
+    """
+    if not isinstance(weights, list | tuple):
+        raise TypeError(f"weights is {type(weights).__name__}, wanted a list of arrays as get_weights() gives")
+    return [as_array(value, f"weights[{i}]") for i, value in enumerate(weights)]
+
+
 def cast(value: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Numbers as the layer's dtype, as Keras casts its inputs.
 
@@ -348,4 +360,15 @@ def cast(value: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     array = as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} is of type {array.dtype}, wanted numbers")
-    return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # too large becomes infinite, as in Keras
+        return array.astype(dtype, copy=False)
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        chosen = np.dtype(dtype) if isinstance(dtype, str | type | np.dtype) else None
+    except (TypeError, ValueError):  # Keras's policies, such as mixed_float16
+        chosen = None
+    if chosen not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {dtype!r}, wanted float32 or float64")
+    return chosen.newbyteorder("=")
