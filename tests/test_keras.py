@@ -505,6 +505,7 @@ def test_construction_survives_anything(value, weights):
         (lambda: LSTM(3, activation=value), {"activation"}),
         (lambda: GRU(3, recurrent_activation=value), {"recurrent_activation"}),
         (lambda: LSTM(3, dtype=value), {"dtype"}),
+        (lambda: LSTM(3, dropout=value), {"dropout"}),
         (lambda: LSTM(3, weights=weights), {"weights", *importer.WEIGHTS}),
         (lambda: LSTM(3, weights=[weights, value, value]), {"weights", *importer.WEIGHTS}),
         (lambda: Bidirectional(value), {"layer"}),

@@ -92,7 +92,10 @@ class Recurrent:
         self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
         self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
         self.zero_output_for_mask = bool(zero_output_for_mask)
-        self.dropout, self.recurrent_dropout = float(dropout), float(recurrent_dropout)
+        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not isinstance(rate, int | float | np.number):
+                raise TypeError(f"{name} is {rate!r}, wanted a number")
+        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
         self.dtype = _check_dtype(dtype)
         self.states: list[NDArray[Any]] | None = None
         self._weights: list[NDArray[Any]] = []
@@ -200,9 +203,9 @@ class Recurrent:
         final = [part[0] for part in (last if self.num_states == 2 else (last,))]
         if self.stateful:
             self.states = [part.copy() for part in final]
-        no_steps = np.zeros((len(x), self.units), self.dtype)
-        output = y if self.return_sequences else y[:, -1].copy() if x.shape[1] else no_steps
-        return (output, *final) if self.return_state else output
+        if not self.return_sequences:
+            y = y[:, -1].copy() if x.shape[1] else np.zeros((len(x), self.units), self.dtype)
+        return (y, *final) if self.return_state else y
 
     def _spec(self, weights: Sequence[NDArray[Any]]) -> ModelSpec:
         return importer.spec_from_weights(
