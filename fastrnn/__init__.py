@@ -38,5 +38,6 @@ else:
             return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+
 set_num_threads(runtime.first_num_threads())
 thread_limits.register()
