@@ -213,16 +213,39 @@ def test_bidirectional_merges_two_layers(rng, name, merge_mode, sequences):
         assert not any(part[~MASK].any() for part in merged)
 
 
-def test_bidirectional_layers_may_differ(rng):
-    forward = make(rng, "lstm", return_sequences=True)
-    backward = ours(
-        "gru", 4, weights=keras_cases.random_weights(rng, "gru", 4), return_sequences=True, go_backwards=True
-    )
-    x, _ = inputs(rng, "gru")
-    y = Bidirectional(forward, backward_layer=backward)(x, mask=MASK)
-    assert y.shape == (6, keras_cases.STEPS, 9)
+@pytest.mark.parametrize("sequences", [True, False])
+def test_bidirectional_layers_may_differ(rng, sequences):
+    options = {"return_sequences": sequences, "return_state": True, "zero_output_for_mask": sequences}
+    forward = make(rng, "lstm", **options)
+    weights = keras_cases.random_weights(rng, "gru", 4)
+    backward = ours("gru", 4, weights=weights, go_backwards=True, **options)
+    x, states = inputs(rng, "lstm")
+    states.append(states[0][:, :4])
+    y, *first = forward(x, states[:2], MASK)
+    back, *second = backward(x, states[2:], MASK)
+    back = back[:, ::-1] if sequences else back
+    found = Bidirectional(forward, None, backward_layer=backward)(x, states, MASK)
+    assert_same_bits(found, (y, back, *first, *second))
+    found = Bidirectional(forward, backward_layer=backward)(x, states, MASK)
+    assert_same_bits(found, (np.concatenate([y, back], -1), *first, *second))
     with pytest.raises(ValueError, match="merge_mode is 'sum', but the layers have 5 and 4 units"):
         Bidirectional(forward, "sum", backward_layer=backward)
+
+
+def test_bidirectional_follows_its_layers(rng):
+    """New weights or a state of one of the two count from the next call on."""
+    weights = [keras_cases.random_weights(rng, "gru") for _ in range(3)]
+    x, _ = inputs(rng, "gru")
+    both = Bidirectional(ours("gru", stateful=True), weights=weights[0] + weights[1])
+    both(x)
+    both.reset_state()
+    both.backward_layer.set_weights(weights[2])
+    wanted = Bidirectional(ours("gru", stateful=True), weights=weights[0] + weights[2])
+    assert_same_bits(both(x), wanted(x))
+    fresh = Bidirectional(ours("gru", stateful=True), weights=weights[0] + weights[2])
+    fresh.forward_layer(x)
+    assert_same_bits(fresh(x)[:, :UNITS], both(x)[:, :UNITS])
+    assert_same_bits(fresh.forward_layer.states, both.forward_layer.states)
 
 
 def test_bidirectional_copies_its_layers(rng):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .recurrent import Recurrent, as_arrays, from_keras, refuse_unknown
+from .. import layers as engine
+from .recurrent import ENGINES, Recurrent, as_arrays, from_keras, join_states, refuse_unknown, split_states
 
 MergeMode = Literal["concat", "sum", "ave", "mul"] | None
 
@@ -77,6 +79,7 @@ class Bidirectional:
             part.states = None
             part.zero_output_for_mask = part.return_sequences
         self.return_sequences, self.return_state = layer.return_sequences, layer.return_state
+        self._joined: tuple[tuple[Any, Any], engine.Layer | None] | None = None
         if weights is not None:
             self.set_weights(weights)
 
@@ -154,19 +157,61 @@ class Bidirectional:
         TypeError, ValueError
             An argument does not fit; the message says which, what was found and what was wanted.
         """
-        forward_state, backward_state = self._split_state(initial_state)
+        states = self._split_state(initial_state)
+        directions = self._directions()
+        if directions is None:
+            forward, backward, final = self._run_apart(x, states, mask, training)
+            outputs = self._merge(forward, backward)
+        else:
+            both, final = self._run_together(directions, x, states, mask, training)
+            outputs = (both,) if self.merge_mode == "concat" else self._merge(*np.split(both, 2, axis=-1))
+        results = (*outputs, *final) if self.return_state else outputs
+        return results if len(results) > 1 else results[0]
+
+    def _merge(self, forward: NDArray[Any], backward: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (forward, backward) if self.merge_mode is None else (MERGERS[self.merge_mode](forward, backward),)
+
+    def _directions(self) -> engine.Layer | None:
+        """The two layers as one of the engine, which is faster; None unless they are of one kind and size."""
+        weights = (self.forward_layer._weights, self.backward_layer._weights)
+        if self._joined is None or any(a is not b for a, b in zip(self._joined[0], weights, strict=True)):
+            self._joined = (weights, _join(self.forward_layer, self.backward_layer) if all(weights) else None)
+        return self._joined[1]
+
+    def _run_together(
+        self, directions: engine.Layer, x: Any, states: tuple[Any, Any], mask: Any, training: bool
+    ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """Outputs of both side by side, (B, T, 2H) or (B, 2H), and all final states."""
+        forward, backward = self.forward_layer, self.backward_layer
+        steps, first, counted = forward.prepare(x, states[0], mask, training)
+        _, second, _ = backward.prepare(steps, states[1], None, training)
+        state = None
+        if first or second:
+            zeros = [np.zeros((len(steps), forward.units), forward.dtype)] * forward.num_states
+            state = join_states([np.stack(pair) for pair in zip(first or zeros, second or zeros, strict=True)])
+        y, last = directions(steps, state, mask=counted, past_end="zero")
+        parts = split_states(last)
+        final = [[part[direction] for part in parts] for direction in (0, 1)]
+        forward.keep(final[0])
+        backward.keep(final[1])
+        if not self.return_sequences:
+            y = np.concatenate([final[0][0], final[1][0]], axis=-1)
+            has_steps = np.ones(steps.shape[:2], bool) if counted is None else counted
+            y[~has_steps.any(axis=1)] = 0
+        return y, final[0] + final[1]
+
+    def _run_apart(
+        self, x: Any, states: tuple[Any, Any], mask: Any, training: bool
+    ) -> tuple[NDArray[Any], NDArray[Any], list[NDArray[Any]]]:
+        """The forward layer's output, the backward layer's in the order of x, and all final states."""
         before = self.forward_layer.states
         try:
-            y, *states = as_tuple(self.forward_layer(x, forward_state, mask, training))
-            reverse, *more = as_tuple(self.backward_layer(x, backward_state, mask, training))
+            forward, *first = as_tuple(self.forward_layer(x, states[0], mask, training))
+            backward, *second = as_tuple(self.backward_layer(x, states[1], mask, training))
         except BaseException:
             self.forward_layer.states = before  # a failed call leaves no half of a new state
             raise
-        if self.return_sequences:
-            reverse = reverse[:, ::-1]
-        outputs = (y, reverse) if self.merge_mode is None else (MERGERS[self.merge_mode](y, reverse),)
-        results = (*outputs, *states, *more)
-        return results if len(results) > 1 else results[0]
+        return forward, backward[:, ::-1] if self.return_sequences else backward, first + second
 
     def _split_state(self, initial_state: Any) -> tuple[Any, Any]:
         if initial_state is None:
@@ -184,6 +229,15 @@ MERGERS: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
     "ave": lambda forward, backward: (forward + backward) / 2,
     "mul": np.multiply,
 }
+
+
+def _join(forward: Recurrent, backward: Recurrent) -> engine.Layer | None:
+    specs = [part.describe(part._weights) for part in (forward, backward)]
+    (first, second) = [(spec.kind, spec.input_size, spec.hidden_size) for spec in specs]
+    if first != second or forward.dtype != backward.dtype:
+        return None
+    cells = [cell for spec in specs for cell in spec.cells]
+    return ENGINES[forward.kind](replace(specs[0], cells=cells, bidirectional=True))
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

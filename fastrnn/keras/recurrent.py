@@ -137,8 +137,8 @@ class Recurrent:
             Weights are missing, surplus or misshapen; the message names all of them.
         """
         arrays = as_arrays(weights)
-        self._engine = ENGINES[self.kind](self._spec(arrays))
-        self._weights = [np.array(array, self.dtype) for array in arrays]
+        self.describe(arrays)
+        self._weights, self._engine = [np.array(array, self.dtype) for array in arrays], None
 
     def get_weights(self) -> list[NDArray[Any]]:
         """Copies of what `set_weights` took; empty before."""
@@ -185,29 +185,44 @@ class Recurrent:
         TypeError, ValueError
             An argument does not fit; the message says which, what was found and what was wanted.
         """
+        steps, states, counted = self.prepare(x, initial_state, mask, training)
+        if self._engine is None:
+            self._engine = ENGINES[self.kind](self.describe(self._weights))
+        if self.go_backwards:
+            steps = steps[:, ::-1]
+            counted = counted[:, ::-1] if counted is not None and counted.ndim > 1 else counted
+        state = None if states is None else join_states([part[None] for part in states])
+        past_end: engine.PastEnd = "zero" if self.zero_output_for_mask else "carry"
+        y, last = self._engine(steps, state, mask=counted, past_end=past_end)
+        final = [part[0] for part in split_states(last)]
+        self.keep(final)
+        if not self.return_sequences:
+            y = y[:, -1].copy() if steps.shape[1] else np.zeros((len(steps), self.units), self.dtype)
+        return (y, *final) if self.return_state else y
+
+    def prepare(
+        self, x: Any, initial_state: Any, mask: Any, training: bool
+    ) -> tuple[NDArray[Any], list[NDArray[Any]] | None, NDArray[Any] | None]:
+        """A call's x (B, T, I), its states (B, H) to begin with or None, and its mask or None, cast and checked."""
         if training and (self.dropout or self.recurrent_dropout):
             raise ValueError("training is True and the layer has dropout, wanted False: there is no training here")
-        if self._engine is None:
+        if not self._weights:
             raise ValueError("the layer has no weights, wanted weights= at construction or set_weights()")
-        x = cast(x, "x", self.dtype)
-        if x.ndim != 3:
-            raise ValueError(f"x has shape {x.shape}, wanted (B, T, {self._engine.input_size})")
-        states = self._check_states(initial_state, len(x))
+        steps = cast(x, "x", self.dtype)
+        if steps.ndim != 3:
+            raise ValueError(f"x has shape {steps.shape}, wanted (B, T, {len(self._weights[0])})")
         counted = None if mask is None else as_array(mask, "mask")
         if counted is not None and counted.dtype.kind in "iuf":
             counted = counted != 0
-        if self.go_backwards:
-            x = x[:, ::-1]
-            counted = counted[:, ::-1] if counted is not None and counted.ndim > 1 else counted
-        y, last = self._engine(x, states, mask=counted, past_end="zero" if self.zero_output_for_mask else "carry")
-        final = [part[0] for part in (last if self.num_states == 2 else (last,))]
+        return steps, self._check_states(initial_state, len(steps)), counted
+
+    def keep(self, final: list[NDArray[Any]]) -> None:
+        """Remember copies of the states (B, H), if the layer is stateful."""
         if self.stateful:
             self.states = [part.copy() for part in final]
-        if not self.return_sequences:
-            y = y[:, -1].copy() if x.shape[1] else np.zeros((len(x), self.units), self.dtype)
-        return (y, *final) if self.return_state else y
 
-    def _spec(self, weights: Sequence[NDArray[Any]]) -> ModelSpec:
+    def describe(self, weights: Sequence[NDArray[Any]]) -> ModelSpec:
+        """The engine's description of the layer with these weights; ValueError or TypeError if they do not fit."""
         return importer.spec_from_weights(
             self.kind,
             weights,
@@ -219,8 +234,7 @@ class Recurrent:
             dtype=self.dtype,
         )
 
-    def _check_states(self, initial_state: Any, B: int) -> Any:
-        """The state to begin with as the engine takes it."""
+    def _check_states(self, initial_state: Any, B: int) -> list[NDArray[Any]] | None:
         if self.states is not None and len(self.states[0]) != B:
             raise ValueError(f"x has {B} rows, but the stateful layer's state has {len(self.states[0])}")
         given = self.states if initial_state is None else initial_state
@@ -233,7 +247,7 @@ class Recurrent:
         for i, array in enumerate(arrays):
             if array.shape != (B, self.units):
                 raise ValueError(f"initial_state[{i}] has shape {array.shape}, wanted {(B, self.units)}")
-        return tuple(array[None] for array in arrays) if self.num_states == 2 else arrays[0][None]
+        return arrays
 
 
 class SimpleRNN(Recurrent):
@@ -324,6 +338,16 @@ def from_keras(layer: Any) -> Recurrent:
     """
     kind, options, weights = importer.read_layer(layer)
     return LAYERS[kind](weights=weights, dtype=weights[0].dtype.name, **options)
+
+
+def join_states(states: list[NDArray[Any]]) -> Any:
+    """[h] or [h, c] as the engine takes them."""
+    return tuple(states) if len(states) == 2 else states[0]
+
+
+def split_states(state: Any) -> list[NDArray[Any]]:
+    """The engine's state as [h] or [h, c]."""
+    return list(state) if isinstance(state, tuple) else [state]
 
 
 def refuse_unknown(unused: Mapping[str, Any], owner: str) -> None:
