@@ -213,16 +213,18 @@ def test_bidirectional_merges_two_layers(rng, name, merge_mode, sequences):
         assert not any(part[~MASK].any() for part in merged)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru"])
 @pytest.mark.parametrize("sequences", [True, False])
-def test_bidirectional_layers_may_differ(rng, sequences):
+def test_bidirectional_layers_may_differ(rng, name, sequences):
+    """In kind or in size."""
     options = {"return_sequences": sequences, "return_state": True, "zero_output_for_mask": sequences}
-    forward = make(rng, "lstm", **options)
+    forward = make(rng, name, **options)
     weights = keras_cases.random_weights(rng, "gru", 4)
     backward = ours("gru", 4, weights=weights, go_backwards=True, **options)
-    x, states = inputs(rng, "lstm")
+    x, states = inputs(rng, name)
     states.append(states[0][:, :4])
-    y, *first = forward(x, states[:2], MASK)
-    back, *second = backward(x, states[2:], MASK)
+    y, *first = forward(x, states[:-1], MASK)
+    back, *second = backward(x, states[-1:], MASK)
     back = back[:, ::-1] if sequences else back
     found = Bidirectional(forward, None, backward_layer=backward)(x, states, MASK)
     assert_same_bits(found, (y, back, *first, *second))
@@ -259,21 +261,27 @@ def test_bidirectional_copies_its_layers(rng):
 
 
 @every_kind
-def test_stateful_bidirectional(rng, name):
-    both = Bidirectional(ours(name, stateful=True))
-    both.set_weights(keras_cases.random_weights(rng, name) + keras_cases.random_weights(rng, name))
+@pytest.mark.parametrize("units", [UNITS, 4])
+def test_stateful_bidirectional(rng, name, units):
+    """Each direction goes on from its own state; a call that fails leaves both as they were."""
+    parts = [
+        make(rng, name, stateful=True),
+        ours(name, units, weights=keras_cases.random_weights(rng, name, units), stateful=True, go_backwards=True),
+    ]
+    both = Bidirectional(parts[0], backward_layer=parts[1])
     x, _ = inputs(rng, name)
     assert both.states is None
-    first, second = both(x), both(x)
-    assert not np.array_equal(first, second)
-    assert len(both.states) == 2 * keras_cases.num_states(name)
-    before = [part.copy() for part in both.states]
-    bad = [np.zeros((6, UNITS))] * (len(before) - 1) + [np.zeros((6, 1))]
+    for mask in (None, MASK):
+        found = both(x, mask=mask)
+        assert_same_bits(found, np.concatenate([part(x, mask=mask) for part in parts], -1))
+        assert_same_bits(both.states, [state for part in parts for state in part.states])
+    bad = [*both.states[:-1], np.zeros((6, 1))]
     with pytest.raises(ValueError, match="initial_state"):
         both(x, bad)
-    assert_same_bits(both.states, before)
+    assert_same_bits(both.states, [state for part in parts for state in part.states])
     both.reset_state()
-    assert_same_bits(both(x), first)
+    assert not any(state.any() for state in both.states)
+    assert_same_bits(both(x), Bidirectional(parts[0], backward_layer=parts[1])(x))
 
 
 @pytest.mark.parametrize(
@@ -335,6 +343,10 @@ def test_weights_are_copied(rng, name):
         array[:] = np.nan
     assert_same_bits(layer(x), wanted)
     assert len(layer.get_weights()) == 3 and not np.isnan(layer.get_weights()[0]).any()
+    other = keras_cases.random_weights(rng, name)
+    layer.set_weights(other)
+    assert_same_bits(layer(x), ours(name, weights=other)(x))
+    assert not np.array_equal(layer(x), wanted)
 
 
 def test_arguments_without_meaning_are_taken_and_others_refused():
