@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core, runtime
 from .arguments import as_array, as_integer
 from .importers import pytorch
+from .masks import check_mask, fill_masked, is_right_padded, packed_steps
 from .packed import Packed
-from .schedule import are_full, check_lengths, schedule
+from .schedule import Schedule, are_full, check_lengths, schedule
 from .spec import CellKind, ModelSpec, activations_of
 from .streams import Stream, open_stream
 
@@ -175,6 +176,7 @@ class Layer:
         state: StateLike = None,
         *,
         lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
         past_end: PastEnd = "zero",
         out: NDArray[Any] | None = None,
     ) -> tuple[Any, Any]:
@@ -187,8 +189,14 @@ class Layer:
         state : initial state, None for zeros
             h (L*D, B, P), and for an LSTM the pair (h, c) with c (L*D, B, H); without B for one sequence.
         lengths : (B,) integers from 0 to T, in any order; None: all T. Array input only.
+        mask : booleans, x's shape without the last axis; None: every step counts. Array input only.
+            A step that is False leaves the state as it was and may hold anything, in any pattern: a row runs
+            as if its masked steps were taken out, in both directions and in every layer. With lengths, a step
+            counts where both say so.
         past_end : {"zero", "carry"}
-            What stands in y past a row's end: zeros, or each direction's final h.
+            What stands in y past a row's end: zeros, or each direction's final h. With a mask, what stands at
+            every step that does not count: zeros, or the output before it (in a reverse direction: after it),
+            which is zeros where there is none.
         out : array to write y into
             C-contiguous, of y's shape and dtype, overlapping neither x nor state. Array input only.
 
@@ -214,11 +222,11 @@ class Layer:
         if not isinstance(past_end, str) or past_end not in ("zero", "carry"):
             raise ValueError(f"past_end is {past_end!r}, wanted 'zero' or 'carry'")
         if isinstance(x, Packed) or (isinstance(x, list) and not _is_nested_numbers(x)):
-            for name, value in (("lengths", lengths), ("out", out)):
+            for name, value in (("lengths", lengths), ("mask", mask), ("out", out)):
                 if value is not None:
                     raise TypeError(f"{name} is given, but x is a {type(x).__name__}: wanted None")
             return self._run_packed(x, state) if isinstance(x, Packed) else self._run_list(x, state)
-        return self._run_array(x, state, lengths, past_end, out)
+        return self._run_array(x, state, lengths, mask, past_end, out)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """Open a live stream of batch_size rows, its state zero.
@@ -246,6 +254,7 @@ class Layer:
         x: ArrayLike,
         state: StateLike,
         lengths: ArrayLike | None,
+        mask: ArrayLike | None,
         past_end: PastEnd,
         out: NDArray[Any] | None,
         plan: _core.Unrolled | None = None,
@@ -264,17 +273,37 @@ class Layer:
         for part in (h0, c0):
             if out is not None and part is not None and np.may_share_memory(out, part):
                 raise ValueError("out overlaps state, wanted memory of its own")
-        order = None
+        checked = None
         if lengths is not None and not are_full(lengths, B, T):
             checked = check_lengths(lengths, B, T)
-            order = self._order(checked)
         hn, cn = self._new_state(B)
-        self._model.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan)
-        if order is not None:
-            self._fill_past_end(y_rows, checked, past_end, hn)
+        if mask is not None:
+            counted = check_mask(mask, array.shape[:-1])
+            counted = counted[None] if unbatched else counted.swapaxes(0, 1) if time_major else counted
+            if checked is not None:
+                counted &= np.arange(T) < checked[:, None]
+            self._run_masked(rows_first, y_rows, counted, past_end, (h0, c0, hn, cn))
+        else:
+            order = None if checked is None else self._order(checked)
+            self._model.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan)
+            if checked is not None:
+                self._fill_past_end(y_rows, checked, past_end, hn)
         if unbatched:
             hn, cn = hn[:, 0], None if cn is None else cn[:, 0]
         return y, self._join_state(hn, cn)
+
+    def _run_masked(
+        self, x: NDArray[Any], y: NDArray[Any], mask: NDArray[np.bool_], past_end: PastEnd, states: tuple[Any, ...]
+    ) -> None:
+        """Run the steps of x (B, T, I) where mask (B, T) is True into y (B, T, D*P); states are h0, c0, hn, cn."""
+        counts = mask.sum(axis=1, dtype=np.int64)
+        if is_right_padded(mask):
+            self._model.run(_vectors_adjacent(x), y, self._order(counts), *states)
+        else:
+            order = schedule(counts)
+            rows, steps = packed_steps(mask, order)
+            y[rows, steps] = self._run_steps(x[rows, steps], order, states)
+        fill_masked(y, mask, past_end, self.num_directions)
 
     @staticmethod
     def _order(lengths: NDArray[np.int64]) -> tuple[Any, ...]:
@@ -307,10 +336,15 @@ class Layer:
         B = len(order.lengths)
         h0, c0 = self._check_state(state, B, unbatched=False)
         hn, cn = self._new_state(B)
+        y = self._run_steps(data, order, (h0, c0, hn, cn))
+        return Packed(y, x.batch_sizes, x.sorted_indices, x.unsorted_indices), self._join_state(hn, cn)
+
+    def _run_steps(self, data: NDArray[Any], order: Schedule, states: tuple[Any, ...]) -> NDArray[Any]:
+        """Run packed steps (N, I) to packed outputs (N, D*P); states are h0, c0, hn, cn."""
         y = np.empty((len(data), self.output_size), self.dtype)
         offsets = np.cumsum(order.batch_sizes) - order.batch_sizes
-        self._model.run(data, y, (order.lengths, order.batch_sizes, order.sorted_indices, offsets), h0, c0, hn, cn)
-        return Packed(y, x.batch_sizes, x.sorted_indices, x.unsorted_indices), self._join_state(hn, cn)
+        self._model.run(data, y, (order.lengths, order.batch_sizes, order.sorted_indices, offsets), *states)
+        return y
 
     def _check_vectors(self, x: Any, name: str) -> NDArray[Any]:
         array = as_array(x, name)
@@ -439,7 +473,7 @@ class Unrolled:
         axis = 1 if len(shape) == 3 and self._layer.batch_first else 0
         if len(shape) in (2, 3) and shape[axis] != self.num_steps:
             raise ValueError(f"x has {shape[axis]} steps, but the layer was unrolled for {self.num_steps}")
-        return self._layer._run_array(x, state, None, "zero", out, self._plan)
+        return self._layer._run_array(x, state, None, None, "zero", out, self._plan)
 
 
 def _choose_dtype(spec: ModelSpec, dtype: DTypeLike | None) -> np.dtype[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import as_array, as_integer
-from .schedule import Schedule, check_lengths, schedule
+from .schedule import Schedule, check_lengths, positions, schedule
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True) -> Packed:
     if not batch_first:
         array = array.swapaxes(0, 1)
     order = schedule(check_lengths(lengths, array.shape[0], array.shape[1]))
-    steps, rows = _positions(order)
+    steps, rows = positions(order)
     return Packed(array[rows, steps], order.batch_sizes, order.sorted_indices, order.unsorted_indices)
 
 
@@ -131,13 +131,6 @@ def unpack(
     if longest > T:
         raise ValueError(f"total_length is {T}, but the longest sequence has {longest} steps")
     x = np.full((len(order.lengths), T, packed.data.shape[1]), padding_value, packed.data.dtype)
-    steps, rows = _positions(order)
+    steps, rows = positions(order)
     x[rows, steps] = packed.data
     return (x if batch_first else x.swapaxes(0, 1)), packed.lengths
-
-
-def _positions(order: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Step and caller's row of each packed vector."""
-    steps = np.repeat(np.arange(len(order.batch_sizes)), order.batch_sizes)
-    starts = np.cumsum(order.batch_sizes) - order.batch_sizes
-    return steps, order.sorted_indices[np.arange(len(steps)) - np.repeat(starts, order.batch_sizes)]

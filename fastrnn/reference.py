@@ -25,6 +25,7 @@ def run(
     state: Any = None,
     lengths: Sequence[int] | NDArray[Any] | None = None,
     past_end: Literal["zero", "carry"] = "zero",
+    mask: ArrayLike | None = None,
 ) -> tuple[Array, Array, Array | None]:
     """Run a model over a padded batch.
 
@@ -39,7 +40,10 @@ def run(
     lengths : (B,) integers or None
         Steps of each row; None means T for all.
     past_end : "zero" or "carry"
-        What stands in y after a row's end: zeros, or each direction's own final h.
+        What stands in y after a row's end: zeros, or each direction's own final h. With a mask: zeros, or what the
+        direction put out before, which is zeros at first.
+    mask : (B, T) booleans or None
+        Steps that are False, or past a row's length, leave the state alone.
 
     Returns
     -------
@@ -55,6 +59,9 @@ def run(
     h = np.zeros((len(spec.cells), B, P)) if h0 is None else np.array(h0, dtype=np.float64)
     c = np.zeros((len(spec.cells), B, H)) if c0 is None else np.array(c0, dtype=np.float64)
     lengths = [T] * B if lengths is None else [int(length) for length in lengths]
+    counted = np.arange(T) < np.array(lengths, int)[:, None]
+    if mask is not None:
+        counted = counted & np.asarray(mask)
 
     for layer in range(spec.num_layers):
         y = np.zeros((B, T, D * P))
@@ -62,13 +69,16 @@ def run(
             index = layer * D + direction
             half = slice(direction * P, (direction + 1) * P)
             for row, length in enumerate(lengths):
-                steps = range(length) if direction == 0 else reversed(range(length))
-                for t in steps:
-                    h[index, row], c[index, row] = step(
-                        spec.kind, spec.cells[index], x[row, t], h[index, row], c[index, row]
-                    )
-                    y[row, t, half] = h[index, row]
-                if past_end == "carry":
+                before = np.zeros(P)
+                for t in range(T) if direction == 0 else reversed(range(T)):
+                    if counted[row, t]:
+                        h[index, row], c[index, row] = step(
+                            spec.kind, spec.cells[index], x[row, t], h[index, row], c[index, row]
+                        )
+                        y[row, t, half] = before = h[index, row]
+                    elif past_end == "carry":
+                        y[row, t, half] = before
+                if past_end == "carry" and mask is None:
                     y[row, length:, half] = h[index, row]
         x = y  # what a carried layer writes past the end is never read by the next
     return y, h, c if spec.kind == "lstm" else None

@@ -48,6 +48,13 @@ def schedule(lengths: NDArray[np.int64]) -> Schedule:
     return Schedule(in_order, sorted_indices, unsorted_indices, batch_sizes.astype(np.int64))
 
 
+def positions(order: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Step and caller's row of each packed vector."""
+    steps = np.repeat(np.arange(len(order.batch_sizes)), order.batch_sizes)
+    starts = np.cumsum(order.batch_sizes) - order.batch_sizes
+    return steps, order.sorted_indices[np.arange(len(steps)) - np.repeat(starts, order.batch_sizes)]
+
+
 def are_full(lengths: ArrayLike, num_rows: int, num_steps: int) -> bool:
     """Whether these are valid lengths of rows that all have every step: then there is nothing to sort."""
     array = as_array(lengths, "lengths")

@@ -233,6 +233,7 @@ def test_a_layer_survives_anything(x, state, lengths, data):
         ({"x": good, "state": state}, {"state"}),
         ({"x": good, "lengths": lengths}, {"lengths"}),
         ({"x": good, "past_end": lengths}, {"past_end"}),
+        ({"x": good, "mask": state}, {"mask"}),
         ({"x": good, "out": x}, {"out"}),
         ({"x": x, "state": state, "lengths": lengths}, {"x", "state", "lengths"}),
     ):

@@ -1,0 +1,81 @@
+"""Padding, four ways: what a GRU puts out for a padded batch, and why frameworks differ.
+
+    python examples/padding.py
+
+Two sentences of word numbers, 1 2 1 padded behind and 1 2 1 padded at both ends. Word 0 is padding; every word is a
+vector of two equal numbers, for padding 0.37. The GRU has one unit, linear activations, a kernel and a bias of ones and
+a recurrent kernel of zeros, so each step can be followed by hand, with s the sum of the vector:
+
+    z = s + 1                       n = s + 1
+    h = z h_before + (1 - z) n      word 1: 3 h - 6, word 2: 5 h - 20, padding: 1.74 h - 1.2876
+"""
+
+import numpy as np
+
+import fastrnn
+from fastrnn.importers.keras import ACTIVATIONS, spec_from_weights
+
+EMBEDDING = np.array([[0.37, 0.37], [1, 1], [2, 2]], np.float32)
+IDS = np.array([[1, 2, 1, 0, 0], [0, 1, 2, 1, 0]])
+LENGTHS = [3, 4]
+WEIGHTS = [np.ones((2, 3)), np.zeros((1, 3)), np.ones(3)]  # kernel, recurrent kernel, bias, as Keras has them
+
+
+def gru(**options):
+    """The layer in Keras's terms: with reset_after, its default today, it would have a second bias."""
+    return fastrnn.keras.GRU(
+        1,
+        activation=None,
+        recurrent_activation=None,
+        reset_after=False,
+        return_sequences=True,
+        weights=WEIGHTS,
+        **options,
+    )
+
+
+def results():
+    """(what, why, y (2, 5)) of the four ways."""
+    x = EMBEDDING[IDS]
+    masking = fastrnn.keras.Masking(mask_value=0.37)
+    mask = masking.compute_mask(x)
+    linear = ACTIVATIONS["linear"]
+    engine = fastrnn.GRU(
+        spec_from_weights("gru", WEIGHTS, 1, activation=linear, recurrent_activation=linear, reset_after=False)
+    )
+    ways = [
+        (
+            "without a mask",
+            "padding is a word like any other: it changes the state, before the sentence and after it",
+            gru()(x),
+        ),
+        (
+            "with the mask, carried (Keras)",
+            "a masked step leaves the state alone and repeats the output before it, zero where there is none",
+            gru()(x, mask=mask),
+        ),
+        (
+            "with the mask, zero_output_for_mask=True (Keras)",
+            "the same state, but a masked step puts out zero",
+            gru(zero_output_for_mask=True)(x, mask=mask),
+        ),
+        (
+            f"with lengths {LENGTHS} on masked input (TensorFlow 1's dynamic_rnn)",
+            "zero past a row's end; lengths cannot say that row 2 starts with padding, whose output is zero only\n"
+            "  because Masking made its input zero: 1 h + 0",
+            engine(masking(x), lengths=LENGTHS)[0],
+        ),
+    ]
+    return [(what, why, y[..., 0]) for what, why, y in ways]
+
+
+def main():
+    for what, why, rows in results():
+        print(f"{what}\n  {why}")
+        for ids, row in zip(IDS, rows, strict=True):
+            print(f"  {' '.join(map(str, ids))}  ->  {'  '.join(f'{value:.8g}' for value in row)}")
+        print()
+
+
+if __name__ == "__main__":
+    main()

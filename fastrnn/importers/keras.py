@@ -1,0 +1,156 @@
+"""Keras's recurrent layers and their weights -> ModelSpec. Keras itself is never imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..spec import NUM_GATES, Activation, CellKind, CellSpec, ModelSpec
+
+#: Keras 3's activations that the engine has, with Keras's parameters where those are not ONNX's.
+ACTIVATIONS: dict[str, Activation] = {
+    **{name: Activation.of(name) for name in ("elu", "linear", "relu", "sigmoid", "softplus", "softsign", "tanh")},
+    "hard_sigmoid": Activation.of("hard_sigmoid", 1 / 6, 0.5),
+    "leaky_relu": Activation.of("leaky_relu", 0.2),
+}
+
+#: Keras 2's; the slope changed.
+KERAS_2_HARD_SIGMOID = Activation.of("hard_sigmoid", 0.2, 0.5)
+
+#: Where each of our gates (LSTM i f g o, GRU r z n) stands in Keras's order (LSTM i f c o, GRU z r h).
+GATE_ORDER: dict[CellKind, tuple[int, ...]] = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}
+
+KINDS: dict[str, CellKind] = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
+
+WEIGHTS = ("kernel", "recurrent_kernel", "bias")
+
+#: What of a live layer's configuration its counterpart here is built with, beside the activations.
+OPTIONS = (
+    "units",
+    "use_bias",
+    "reset_after",
+    "return_sequences",
+    "return_state",
+    "go_backwards",
+    "stateful",
+    "zero_output_for_mask",
+    "dropout",
+    "recurrent_dropout",
+)
+
+
+def activation_of(value: str | Activation | None, name: str) -> Activation:
+    """An activation by Keras 3's name; None is linear, as there.
+
+    Raises
+    ------
+    ValueError
+        The engine does not have it; the message lists those that it has.
+    """
+    if isinstance(value, Activation):
+        return value
+    key = "linear" if value is None else value
+    if not isinstance(key, str) or key not in ACTIVATIONS:
+        raise ValueError(f"{name} is {value!r}, wanted None, an Activation or one of {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[key]
+
+
+def spec_from_weights(
+    kind: CellKind,
+    weights: Sequence[NDArray[Any]],
+    units: int,
+    *,
+    activation: Activation,
+    recurrent_activation: Activation,
+    use_bias: bool = True,
+    reset_after: bool = True,
+    dtype: DTypeLike = np.float32,
+) -> ModelSpec:
+    """Describe one layer from what Keras's ``get_weights()`` gives.
+
+    Parameters
+    ----------
+    kind : "lstm", "gru" or "rnn"
+    weights : kernel (I, G*H), recurrent_kernel (H, G*H) and, with use_bias, bias
+        Gates in Keras's order; H is `units`. The bias is (G*H,), that of a GRU which resets after the matmul
+        (2, G*H): input and recurrent. Copied as `dtype`.
+    activation, recurrent_activation : of the candidate (and the LSTM's output), and of the gates
+    reset_after : whether a GRU resets after the matmul
+
+    Raises
+    ------
+    TypeError, ValueError
+        Weights are missing, surplus, misshapen or no numbers; one message lists them all.
+    """
+    names = WEIGHTS[: 3 if use_bias else 2]
+    if len(weights) != len(names):
+        raise ValueError(f"weights has {len(weights)} entries, wanted {len(names)}: {', '.join(names)}")
+    wrong = [
+        f"{name} is of type {array.dtype}, wanted numbers"
+        for name, array in zip(names, weights, strict=True)
+        if array.dtype.kind not in "fiu"
+    ]
+    if wrong:
+        raise TypeError("; ".join(wrong))
+    gates = NUM_GATES[kind]
+    columns = gates * units
+    two_biases = kind == "gru" and reset_after
+    shapes = ((*weights[0].shape[:1], columns), (units, columns), (2, columns) if two_biases else (columns,))
+    faults = [
+        f"{name} has shape {array.shape}, wanted {shape}"
+        for name, array, shape in zip(names, weights, shapes, strict=False)
+        if array.shape != shape
+    ]
+    if faults:
+        raise ValueError("; ".join(faults))
+
+    def reordered(array: NDArray[Any]) -> NDArray[Any]:
+        """Copy (..., G*H) in our order of the gates."""
+        split = array.reshape(*array.shape[:-1], gates, units)[..., GATE_ORDER[kind], :]
+        return split.reshape(array.shape).astype(dtype)
+
+    biases = [*np.atleast_2d(reordered(weights[2])), None] if use_bias else [None, None]
+    activations = {
+        "lstm": (recurrent_activation, recurrent_activation, activation, recurrent_activation, activation),
+        "gru": (recurrent_activation, recurrent_activation, activation),
+        "rnn": (activation,),
+    }[kind]
+    cell = CellSpec(
+        weight_ih=np.ascontiguousarray(reordered(weights[0]).T),
+        weight_hh=np.ascontiguousarray(reordered(weights[1]).T),
+        bias_ih=biases[0],
+        bias_hh=biases[1],
+        activations=activations,
+        linear_before_reset=reset_after,
+    )
+    return ModelSpec(kind, [cell], weights[0].shape[0], units).validate()
+
+
+def read_layer(layer: Any) -> tuple[CellKind, dict[str, Any], list[NDArray[Any]]]:
+    """Kind, constructor's arguments and weights of a live ``SimpleRNN``, ``LSTM`` or ``GRU`` of Keras 2 or 3.
+
+    Raises
+    ------
+    TypeError
+        It is another kind of layer.
+    ValueError
+        It has no weights yet.
+    """
+    kinds = [KINDS[base.__name__] for base in type(layer).__mro__ if base.__name__ in KINDS]
+    if not kinds or not callable(getattr(layer, "get_weights", None)):
+        raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras SimpleRNN, LSTM or GRU")
+    config, weights = layer.get_config(), layer.get_weights()
+    if not weights:
+        raise ValueError("layer has no weights yet, wanted a layer that was built or called")
+    options = {option: config[option] for option in OPTIONS if option in config}
+    # Bidirectional sets the flag on the live layer.
+    options["zero_output_for_mask"] = bool(getattr(layer, "zero_output_for_mask", False))
+    is_keras_2 = type(layer).__module__.split(".")[0] in ("tf_keras", "tensorflow")
+    for key in ("activation", "recurrent_activation"):
+        if key in config:
+            is_old = is_keras_2 and config[key] == "hard_sigmoid"
+            options[key] = KERAS_2_HARD_SIGMOID if is_old else config[key]
+    return kinds[0], options, weights
