@@ -53,8 +53,16 @@ static int64_t slice_rows_most(const fastrnn_model *model)
 /* What pays, measured on two cores of a Zen 4 with AVX-512; bench/README.md tells how, and what it gave. */
 #define WORKER_CALL_MACS 3e4     /* a worker's part of a call must outweigh its beginning and end, 0.5 us */
 #define WORKER_STEP_MACS 8e3     /* its part of a step, the meeting after it, 0.2 us */
-#define ROW_BYTES (256 << 10)    /* of weights to each row: workers that all read them must use them so often */
-#define OWN_ROWS_MOST 32         /* as many rows are always worth a reading of the weights */
+/* With how many rows each, workers had better all read all the weights than meet after each step. */
+#define ROW_BYTES (256 << 10) /* of weights for each row, as long as caches hold them */
+#define NEAR_ROWS_MOST 8
+#define FAR_BYTES (16 << 20) /* beyond, memory is read, which the workers share */
+#define FAR_ROWS 32
+
+static int64_t own_rows(int64_t cell_bytes)
+{
+    return cell_bytes > FAR_BYTES ? FAR_ROWS : fr_min(fr_max(cell_bytes / ROW_BYTES, 1), NEAR_ROWS_MOST);
+}
 
 static int most_workers(int workers, double macs, double macs_each)
 {
@@ -73,8 +81,7 @@ void fr_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, int64_
     if (workers < 2)
         return;
     const int64_t rows = total_steps / batch->num_steps; /* of a step, on average */
-    const int64_t cell_bytes = (int64_t)model->nbytes / model->num_cells;
-    if (rows >= workers * fr_min(fr_ceil_div(cell_bytes, ROW_BYTES), OWN_ROWS_MOST)) {
+    if (rows >= workers * own_rows((int64_t)model->nbytes / model->num_cells)) {
         plan->workers = plan->num_teams = workers;
         plan->num_slices = fr_round_up(plan->num_slices, workers);
     } else if (model->num_directions == 2 && !together) {

@@ -205,6 +205,14 @@ static void help(void *context, int worker)
 
 #define SPIN_MACS 1e3 /* what one look at the others counts for in the poll */
 
+#define TIME_SLICE_MACS 1e8 /* some 2 ms: long beside the time that a worker may be without its processor */
+
+/* Workers that never meet lose little where they must share processors, if there is time to make up for it. */
+static bool bears_crowds(const fr_run *run)
+{
+    return run->plan.num_teams == run->plan.workers && !run->plan.directions_apart && run->macs > TIME_SLICE_MACS;
+}
+
 static void share(fr_run *run, fastrnn_pool *pool)
 {
     fr_company company = {.watch = fr_watch_start(run->macs), .everybody.last_step = LLONG_MAX};
@@ -220,7 +228,8 @@ static void share(fr_run *run, fastrnn_pool *pool)
         fr_poll_stops(&poll, SPIN_MACS);
     }
     company.watch.waited += fr_spin_seconds(&spin);
-    fr_watch_check(&company.watch, pool, 1e-9 * (double)company.away);
+    if (!bears_crowds(run))
+        fr_watch_check(&company.watch, pool, 1e-9 * (double)company.away);
     fr_pool_leave(pool);
 }
 
@@ -249,7 +258,7 @@ static fastrnn_status start(fr_run *run, void *memory)
     bool shared = false;
     if (run->plan.workers > 1) {
         run->macs = fr_plan_macs(model, total_steps);
-        shared = fr_pool_enter(batch->pool, run->plan.workers, run->macs);
+        shared = fr_pool_enter(batch->pool, run->plan.workers, run->macs, bears_crowds(run));
         if (!shared)
             fr_plan_make(model, batch, total_steps, 1, 1, together, &run->plan);
     }

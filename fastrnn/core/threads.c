@@ -1,4 +1,8 @@
+#if defined(__linux__)
+#define _GNU_SOURCE /* processors' numbers and affinity */
+#else
 #define _POSIX_C_SOURCE 200809L /* the headers' POSIX part, which -std=c11 hides */
+#endif
 
 #include "threads.h"
 
@@ -20,7 +24,11 @@ double fr_team_wait(const fr_team *team) { (void)team; return 0; }
 int fr_pool_num_threads(const fastrnn_pool *pool) { (void)pool; return 1; }
 double fr_pool_threshold(const fastrnn_pool *pool) { (void)pool; return 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { (void)pool, (void)threshold; }
-bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs) { (void)pool, (void)workers, (void)macs; return false; }
+bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
+{
+    (void)pool, (void)workers, (void)macs, (void)bears_crowds;
+    return false;
+}
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context) { (void)pool, (void)workers, (void)task, (void)context; }
 bool fr_pool_is_done(fastrnn_pool *pool) { (void)pool; return true; }
 void fr_pool_leave(fastrnn_pool *pool) { (void)pool; }
@@ -73,6 +81,7 @@ struct fastrnn_pool {
     double last_wanted; /* seconds: when a short call last found sleepers */
     double crowded;     /* seconds: until when calls go on alone */
     double caution;     /* for how many times the wait that led to it */
+    int callers_processor; /* its number; -1: not known */
     fr_task *task;
     void *context;
 
@@ -200,6 +209,29 @@ void fastrnn_pool_destroy(fastrnn_pool *pool)
     free(pool);
 }
 
+#if defined(__linux__)
+
+static int processor(void) { return sched_getcpu(); }
+
+/* A scheduler may leave two busy threads on one processor for long, with another one free. */
+static void leave_processor(int number)
+{
+    cpu_set_t allowed, others;
+    if (number < 0 || number >= CPU_SETSIZE || pthread_getaffinity_np(pthread_self(), sizeof allowed, &allowed) != 0)
+        return;
+    others = allowed;
+    CPU_CLR(number, &others);
+    if (CPU_COUNT(&others) > 0 && pthread_setaffinity_np(pthread_self(), sizeof others, &others) == 0)
+        pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+}
+
+#else
+
+static int processor(void) { return -1; }
+static void leave_processor(int number) { (void)number; }
+
+#endif
+
 /* The next region after `seen`; after a nudge `seen` itself. */
 static unsigned long long next_region(fastrnn_pool *pool, unsigned long long seen)
 {
@@ -214,9 +246,8 @@ static unsigned long long next_region(fastrnn_pool *pool, unsigned long long see
             continue;
         }
         const double waited = fr_seconds() - start;
-        if (waited > AWAKE_SECONDS || waited < 0)
+        if (waited > AWAKE_SECONDS || waited < 0) /* no yield till then: it would cost a whole time slice */
             break;
-        sched_yield();
     }
     pthread_mutex_lock(&pool->mutex);
     const unsigned nudges = pool->nudges;
@@ -243,6 +274,8 @@ static void *work(void *argument)
         if (workers == CLOSING_WORKERS)
             return NULL;
         if (self->index < workers) {
+            if (pool->callers_processor >= 0 && processor() == pool->callers_processor)
+                leave_processor(pool->callers_processor);
             pool->task(pool->context, self->index);
             atomic_fetch_sub_explicit(&pool->running, 1, memory_order_release);
         }
@@ -310,11 +343,11 @@ static bool is_ready(fastrnn_pool *pool, double macs)
     return false;
 }
 
-bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs)
+bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
 {
     if (atomic_flag_test_and_set_explicit(&pool->taken, memory_order_acquire))
         return false;
-    if (!fr_pool_is_crowded(pool) && is_ready(pool, macs) && workers <= pool->started + 1)
+    if ((bears_crowds || !fr_pool_is_crowded(pool)) && is_ready(pool, macs) && workers <= pool->started + 1)
         return true;
     fr_pool_leave(pool);
     return false;
@@ -322,6 +355,7 @@ bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs)
 
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context)
 {
+    pool->callers_processor = processor();
     pool->task = task;
     pool->context = context;
     atomic_store_explicit(&pool->running, workers - 1, memory_order_relaxed);
