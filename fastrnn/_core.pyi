@@ -6,6 +6,7 @@ from numpy.typing import DTypeLike, NDArray
 from typing_extensions import disjoint_base
 
 __version__: str
+PAST_ENDS: dict[str, int]
 KINDS: dict[str, int]
 ACTIVATIONS: dict[str, int]
 
@@ -58,6 +59,7 @@ class Model:
         hn: NDArray[Any] | None,
         cn: NDArray[Any] | None,
         plan: Unrolled | None = None,
+        past_end: str | None = None,
     ) -> None: ...
 
 @disjoint_base

@@ -74,12 +74,18 @@ cdef extern from "fastrnn.h" nogil:
         void **rows
         const int64_t *step_offsets
         int64_t row_stride, step_stride
+    ctypedef enum fastrnn_past_end:
+        FASTRNN_PAST_END_NOTHING
+        FASTRNN_PAST_END_ZERO
+        FASTRNN_PAST_END_CARRY
     ctypedef struct fastrnn_batch:
         int64_t num_rows, num_steps
         const int64_t *lengths
         const int64_t *batch_sizes
         fastrnn_view x
         fastrnn_view y
+        fastrnn_past_end past_end
+        int64_t padded_steps
         int (*interrupted)(void *) noexcept
         void *interrupted_context
         fastrnn_pool *pool
@@ -115,6 +121,7 @@ cdef extern from "fastrnn.h" nogil:
 
 __version__ = fastrnn_version().decode()
 
+PAST_ENDS = {"zero": FASTRNN_PAST_END_ZERO, "carry": FASTRNN_PAST_END_CARRY}
 KINDS = {"lstm": FASTRNN_LSTM, "gru": FASTRNN_GRU, "rnn": FASTRNN_RNN}
 ACTIVATIONS = {
     "sigmoid": FASTRNN_SIGMOID, "tanh": FASTRNN_TANH, "relu": FASTRNN_RELU, "linear": FASTRNN_LINEAR,
@@ -384,9 +391,10 @@ cdef class Model:
         if workspace.size <= 1 << 22 and len(self.spare) < 4:  # keep a few megabytes, not a rare giant
             self.spare.append(workspace)
 
-    def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled plan=None):
+    def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled plan=None, past_end=None):
         """Run a batch. schedule: None for equal lengths in the given order, else (lengths in run order,
-        batch_sizes, sorted_indices or None for the given order, step_offsets of packed data or None)."""
+        batch_sizes, sorted_indices or None for the given order, step_offsets of packed data or None).
+        past_end: None, or what to write to y (B, T, D*P) past the rows' ends."""
         cdef fastrnn_batch batch
         cdef fastrnn_boundary boundary
         cdef fastrnn_status status
@@ -395,6 +403,11 @@ cdef class Model:
         cdef const int64_t *data_indices
         cdef void **rows = NULL
         boundary.indices = NULL
+        batch.past_end = FASTRNN_PAST_END_NOTHING
+        batch.padded_steps = 0
+        if past_end is not None:
+            batch.past_end = PAST_ENDS[past_end]
+            batch.padded_steps = y.shape[1]
         if schedule is None:
             batch.num_rows, batch.num_steps = x.shape[0], x.shape[1]
             batch.lengths = batch.batch_sizes = NULL
@@ -531,6 +544,7 @@ cdef class Stream:
             batch.pool = self.pool.pool
             batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.model.input_size, self.model.input_size)
             batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
+            batch.past_end = FASTRNN_PAST_END_NOTHING
             batch.interrupted = NULL
             if steps_axis:
                 batch.x.row_stride *= num_steps
@@ -574,7 +588,7 @@ cdef class Stream:
             x has another dtype or shape; the stream's state is unchanged.
         """
         cdef cnp.npy_intp shape[2]
-        if not isinstance(x, np.ndarray):
+        if not cnp.PyArray_Check(x):
             x = as_array(x, "x")
         cdef cnp.ndarray array = <cnp.ndarray>x
         if cnp.PyArray_TYPE(array) != self.model.type_number:

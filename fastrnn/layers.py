@@ -285,9 +285,8 @@ class Layer:
             self._run_masked(rows_first, y_rows, counted, past_end, (h0, c0, hn, cn))
         else:
             order = None if checked is None else self._order(checked)
-            self._model.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan)
-            if checked is not None:
-                self._fill_past_end(y_rows, checked, past_end, hn)
+            fill = None if order is None else past_end
+            self._model.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan, fill)
         if unbatched:
             hn, cn = hn[:, 0], None if cn is None else cn[:, 0]
         return y, self._join_state(hn, cn)
@@ -400,14 +399,6 @@ class Layer:
         if array.shape != shape:
             raise ValueError(f"{name} has shape {array.shape}, wanted {shape}")
         return np.ascontiguousarray(array)
-
-    def _fill_past_end(self, y: NDArray[Any], lengths: NDArray[np.int64], past_end: PastEnd, hn: NDArray[Any]) -> None:
-        """y (B, T, D*P) past each row's end; the directions' final h stand side by side as in y."""
-        last = None
-        if past_end == "carry":
-            last = hn[-self.num_directions :].swapaxes(0, 1).reshape(len(lengths), self.output_size)
-        for row in np.flatnonzero(lengths < y.shape[1]):
-            y[row, lengths[row] :] = 0 if last is None else last[row]
 
 
 class LSTM(Layer):

@@ -141,6 +141,13 @@ typedef struct fastrnn_view {
     int64_t row_stride, step_stride;
 } fastrnn_view;
 
+/* What is written to y at the steps past a row's end. */
+typedef enum fastrnn_past_end {
+    FASTRNN_PAST_END_NOTHING,
+    FASTRNN_PAST_END_ZERO,
+    FASTRNN_PAST_END_CARRY /* each direction's final h */
+} fastrnn_past_end;
+
 /* A ragged batch in run order: longest row first, so that the rows alive at a step are a prefix. */
 typedef struct fastrnn_batch {
     int64_t num_rows;           /* B, rows of length zero included */
@@ -149,6 +156,8 @@ typedef struct fastrnn_batch {
     const int64_t *batch_sizes; /* (T), rows alive at each step; NULL: all B */
     fastrnn_view x;             /* vectors of I */
     fastrnn_view y;             /* vectors of D*P */
+    fastrnn_past_end past_end;
+    int64_t padded_steps; /* steps that y has for every row, for past_end; not for packed y (step_offsets) */
     int (*interrupted)(void *); /* NULL, or asked every few milliseconds; non-zero stops the run */
     void *interrupted_context;
     fastrnn_pool *pool; /* NULL: the caller's thread alone */

@@ -45,6 +45,7 @@ typedef struct fr_part {
     fr_team team;
     int team_index;
     fr_poll poll;
+    bool last_layer;
     fr_sequence sequence; /* of one cell after the other */
 } fr_part;
 
@@ -67,7 +68,8 @@ static void enter_cell(fr_part *part, int64_t layer, int64_t direction)
     fr_sequence *sequence = &part->sequence;
     sequence->cell = &model->cells[layer * model->num_directions + direction];
     sequence->in = layer == 0 ? run->batch->x : between_view(run, layer - 1);
-    sequence->out = layer == model->num_layers - 1 ? run->batch->y : between_view(run, layer);
+    part->last_layer = layer == model->num_layers - 1;
+    sequence->out = part->last_layer ? run->batch->y : between_view(run, layer);
     sequence->out_offset = direction * model->output_size;
     sequence->reverse = direction == 1;
 }
@@ -87,6 +89,8 @@ static void store_state(const fr_part *part)
     const fr_sequence *sequence = &part->sequence;
     fr_state_store(sequence->cell, sequence->backend, &part->team, &sequence->rows, part->run->boundary, cell_index(part),
                    &sequence->state);
+    if (part->last_layer)
+        fr_sequence_fill(sequence, &part->team);
 }
 
 static bool run_cell(fr_part *part, int64_t layer, int64_t direction)

@@ -187,6 +187,40 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
     return team_goes_on(sequence->poll, team, macs);
 }
 
+static const void *final_h(const fr_sequence *sequence, int64_t row)
+{
+    const fr_state *state = &sequence->state;
+    return fr_at(state->h[(state->first + fr_length(&sequence->rows, row)) & 1], row * sequence->cell->h_stride,
+                 sequence->backend->kernels->element_size);
+}
+
+void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
+{
+    const fastrnn_batch *batch = sequence->rows.batch;
+    const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->output_size * e;
+    if (batch->past_end == FASTRNN_PAST_END_NOTHING || sequence->out.step_offsets) /* packed: there are no such steps */
+        return;
+    const fr_range mine = fr_team_share(team, sequence->rows.count);
+    for (int64_t row = mine.begin; row < mine.end; row++) {
+        int64_t step = fr_length(&sequence->rows, row);
+        if (step >= batch->padded_steps)
+            continue;
+        char *to = fr_at(vector_at(sequence, &sequence->out, row, step), sequence->out_offset, e);
+        const bool adjoins = sequence->out.step_stride == sequence->cell->output_size;
+        if (batch->past_end == FASTRNN_PAST_END_ZERO && adjoins) {
+            memset(to, 0, (size_t)(batch->padded_steps - step) * bytes);
+            continue;
+        }
+        for (; step < batch->padded_steps; step++) {
+            to = fr_at(vector_at(sequence, &sequence->out, row, step), sequence->out_offset, e);
+            if (batch->past_end == FASTRNN_PAST_END_ZERO)
+                memset(to, 0, bytes);
+            else
+                memcpy(to, final_h(sequence, row), bytes);
+        }
+    }
+}
+
 /* The rows' vectors in one array of the boundary, (L*D, B, width). */
 static void *boundary_row(const void *array, const fr_rows *rows, const fastrnn_boundary *boundary, int64_t index,
                           int64_t row, int64_t width, size_t e)

@@ -108,6 +108,10 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
 bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
                       int64_t x_stride, void *pre);
 
+/* What the batch wants past the rows' ends, in this cell's part of the output; each member of the team sees to some
+ * of the rows. */
+void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team);
+
 /* The rows' state from the boundary's part `index`, and back to it; each member of the team sees to some of the
  * rows. After a load the team must wait. */
 void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
