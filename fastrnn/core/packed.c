@@ -28,8 +28,8 @@ bool fr_packed_run(const fr_sequence *sequence)
     const fr_rows *all = &sequence->rows;
     const int64_t num_steps = fr_num_steps(all), capacity = sequence->buffers.capacity;
     fr_sequence block = *sequence;
-    bool together = true;
-    for (int64_t first = 0, last; first < num_steps; first = last) {
+    bool goes_on = true, together = true;
+    for (int64_t first = 0, last; first < num_steps && goes_on; first = last) {
         int64_t rows = fr_batch_size(all, first);
         for (last = first + 1; last < num_steps && rows + fr_batch_size(all, last) <= capacity; last++)
             rows += fr_batch_size(all, last);
@@ -37,10 +37,10 @@ bool fr_packed_run(const fr_sequence *sequence)
         const bool mine = fr_block_begins(sequence->poll, &team);
         together = mine && team.size == sequence->team->size;
         block.team = &team;
-        if (!(mine ? run_block(&block, first, last, rows) : fr_block_skipped(sequence->poll, last - first)))
-            return false;
+        goes_on = mine ? run_block(&block, first, last, rows) : fr_block_skipped(sequence->poll, last - first);
     }
-    if (!together)
-        fr_team_wait(sequence->team); /* those who skipped the last block must not run ahead of it */
-    return true;
+    if (together)
+        return goes_on;
+    fr_team_wait(sequence->team); /* those who skipped the last block must not run ahead of it, nor miss that it stopped */
+    return fr_block_skipped(sequence->poll, 0);
 }
