@@ -160,6 +160,10 @@ static void run_part(void *context, int worker)
     fr_run *run = context;
     fr_part part = {.run = run};
     fr_meeting own = {.last_step = LLONG_MAX};
+    if (worker > 0) { /* it still has the floating-point mode of some earlier caller */
+        fr_fp_restore(run->mode);
+        fr_fp_flush();
+    }
     part.team = fr_plan_team(&run->plan, worker, &part.team_index);
     part.state = fr_workspace_state(&run->workspace, run->model, part.team_index);
     part.buffers = fr_workspace_buffers(&run->workspace, run->model, worker);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "clock.h"
-#include "cpu.h"
 
 #if defined(_WIN32)
 
@@ -234,7 +233,6 @@ static void *work(void *argument)
     const fr_worker *self = argument;
     fastrnn_pool *pool = self->pool;
     unsigned long long seen = self->seen;
-    fr_fp_flush();
     for (;;) {
         const unsigned long long region = next_region(pool, seen);
         if (region == seen)
