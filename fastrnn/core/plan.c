@@ -82,6 +82,13 @@ fr_plan fr_plan_of(const fastrnn_model *model, const fastrnn_batch *batch, int64
     return (fr_plan){.workers = workers, .num_teams = 1, .num_slices = least_slices};
 }
 
+fr_plan fr_plan_with(fr_plan plan, int workers)
+{
+    plan.workers = workers;
+    plan.num_teams = (int)fr_min(plan.num_teams, workers);
+    return plan;
+}
+
 fr_rows fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice)
 {
     const int64_t B = batch->num_rows, S = plan->num_slices;

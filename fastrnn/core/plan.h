@@ -21,6 +21,9 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps);
 fr_plan fr_plan_of(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
                    bool together);
 
+/* The same plan with fewer workers, at least two: its workspace is at most as large. */
+fr_plan fr_plan_with(fr_plan plan, int workers);
+
 fr_rows fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice);
 
 /* The most rows and steps of rows that a slice has. */

@@ -228,9 +228,11 @@ static fastrnn_status start(fr_run *run, void *memory)
         return FASTRNN_ERROR_ARGUMENT;
     const bool together = run->unrolled != NULL;
     run->plan = fr_plan_of(model, batch, total_steps, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool), together);
-    const bool shared = run->plan.workers > 1 && fr_pool_enter(batch->pool, run->plan.workers, fr_plan_macs(model, total_steps));
-    if (!shared)
-        run->plan = fr_plan_of(model, batch, total_steps, 1, 1, together);
+    int workers = run->plan.workers;
+    if (workers > 1)
+        workers = fr_pool_enter(batch->pool, workers, fr_plan_macs(model, total_steps));
+    const bool shared = workers > 1;
+    run->plan = shared ? fr_plan_with(run->plan, workers) : fr_plan_of(model, batch, total_steps, 1, 1, together);
     size_t total = 0;
     if (!fr_workspace_lay_out(model, &run->plan, batch, total_steps, memory, &run->workspace, &total)) {
         if (shared)

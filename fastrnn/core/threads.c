@@ -19,7 +19,7 @@ double fr_team_wait(const fr_team *team) { (void)team; return 0; }
 int fr_pool_num_threads(const fastrnn_pool *pool) { (void)pool; return 1; }
 double fr_pool_threshold(const fastrnn_pool *pool) { (void)pool; return 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { (void)pool, (void)threshold; }
-bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs) { (void)pool, (void)workers, (void)macs; return false; }
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs) { (void)pool, (void)workers, (void)macs; return 1; }
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context) { (void)pool, (void)workers, (void)task, (void)context; }
 bool fr_pool_is_done(fastrnn_pool *pool) { (void)pool; return true; }
 void fr_pool_leave(fastrnn_pool *pool) { (void)pool; }
@@ -64,12 +64,13 @@ typedef struct fr_worker {
 } fr_worker;
 
 struct fastrnn_pool {
-    atomic_int num_threads; /* the caller's among them; fewer once the system has refused one */
+    int num_threads; /* the caller's among them */
     double threshold;
     fastrnn_pool *next; /* of all pools, for fork */
 
     /* The caller's who has `taken` the pool. */
     int started;        /* workers that run */
+    bool refused;       /* the system gave no more than these */
     double last_wanted; /* seconds: when a short call last found sleepers */
     double crowded;     /* seconds: until when; 0: not crowded */
     double caution;     /* times the next wait that is too long: 1 to CROWDED_MOST */
@@ -147,8 +148,7 @@ static void after_fork_in_child(void)
 {
     for (fastrnn_pool *pool = pools; pool; pool = pool->next) {
         pool->started = 0;
-        if (!make_locks(pool))
-            pool->num_threads = 1;
+        pool->refused = !make_locks(pool);
         atomic_store(&pool->sleepers, 0);
         atomic_store(&pool->running, 0);
         atomic_flag_clear(&pool->taken);
@@ -251,13 +251,13 @@ static void *work(void *argument)
 static void start_threads(fastrnn_pool *pool)
 {
     pthread_attr_t attributes;
-    if (pool->started == pool->num_threads - 1 || pthread_attr_init(&attributes) != 0)
+    if (pool->refused || pool->started == pool->num_threads - 1 || pthread_attr_init(&attributes) != 0)
         return;
     pthread_attr_setstacksize(&attributes, 256 << 10);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* workers inherit this: signals are for the program's own threads */
-    while (pool->started < pool->num_threads - 1) {
+    while (pool->started < pool->num_threads - 1 && !pool->refused) {
         fr_worker *worker = &pool->workers[pool->started];
         worker->pool = pool;
         worker->index = pool->started + 1;
@@ -265,7 +265,7 @@ static void start_threads(fastrnn_pool *pool)
         if (pthread_create(&worker->thread, &attributes, work, worker) == 0)
             pool->started++;
         else
-            pool->num_threads = pool->started + 1;
+            pool->refused = true;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
@@ -274,14 +274,11 @@ static void start_threads(fastrnn_pool *pool)
 double fr_pool_threshold(const fastrnn_pool *pool) { return pool ? pool->threshold : 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { pool->threshold = threshold; }
 
-int fr_pool_num_threads(const fastrnn_pool *pool)
-{
-    return pool ? atomic_load_explicit(&pool->num_threads, memory_order_relaxed) : 1;
-}
+int fr_pool_num_threads(const fastrnn_pool *pool) { return pool ? pool->num_threads : 1; }
 
 static bool is_awake(fastrnn_pool *pool)
 {
-    return pool->started == pool->num_threads - 1 && atomic_load(&pool->sleepers) == 0;
+    return (pool->refused || pool->started == pool->num_threads - 1) && atomic_load(&pool->sleepers) == 0;
 }
 
 static void wake(fastrnn_pool *pool)
@@ -309,14 +306,14 @@ static bool is_ready(fastrnn_pool *pool, double macs)
     return false;
 }
 
-bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs)
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs)
 {
     if (atomic_flag_test_and_set_explicit(&pool->taken, memory_order_acquire))
-        return false;
-    if (!fr_pool_is_crowded(pool) && is_ready(pool, macs) && workers <= pool->started + 1)
-        return true;
+        return 1;
+    if (!fr_pool_is_crowded(pool) && is_ready(pool, macs) && pool->started > 0)
+        return (int)fr_min(workers, pool->started + 1);
     fr_pool_leave(pool);
-    return false;
+    return 1;
 }
 
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context)
