@@ -200,7 +200,8 @@ static void share(fr_run *run, fastrnn_pool *pool)
     fr_poll poll = {.batch = run->batch, .asks = true, .mode = run->mode, .stopped = &run->stopped};
     while (!fr_pool_is_done(pool)) {
         fr_spin_pause(&spin);
-        fr_poll_stops(&poll, SPIN_MACS);
+        if (!run->stopped)
+            fr_poll_stops(&poll, SPIN_MACS);
     }
     const double waited = fr_spin_seconds(&spin);
     if (waited > worked / 4)

@@ -72,11 +72,11 @@ struct fastrnn_pool {
     int started;        /* workers that run */
     bool refused;       /* the system gave no more than these */
     double last_wanted; /* seconds: when a short call last found sleepers */
-    double crowded;     /* seconds: until when; 0: not crowded */
     double caution;     /* times the next wait that is too long: 1 to CROWDED_MOST */
     fr_task *task;
     void *context;
 
+    _Atomic double crowded; /* seconds: until when; 0: not crowded. Also the first member of another team looks */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     unsigned nudges; /* under the mutex: times that sleepers were woken to watch for work */
