@@ -79,7 +79,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return __real_pthread_create(thread, attributes, start, argument);
 }
 
-static bool clock_runs_fast; /* every look at it a tenth of a second: the callback is asked as often as can be */
+static atomic_bool clock_runs_fast; /* every look at it a tenth of a second: the callback is asked as often as can be */
 static atomic_int clock_looks;
 
 double __wrap_fr_seconds(void)
@@ -207,8 +207,7 @@ static void job_free(job *j)
 static void *job_workspace(const job *j)
 {
     size_t size = 0;
-    expect(fastrnn_workspace_size(j->model, &j->batch, &size), FASTRNN_OK, "workspace size");
-    return block(size);
+    return fastrnn_workspace_size(j->model, &j->batch, &size) == FASTRNN_OK ? block(size) : NULL; /* NULL is refused */
 }
 
 static fastrnn_status job_run_in(job *j, way how, void *workspace)
