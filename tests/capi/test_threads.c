@@ -66,7 +66,7 @@ void __wrap_free(void *memory)
     __real_free(memory);
 }
 
-static int threads_left = -1; /* until the system refuses one; -1: it never does */
+static atomic_int threads_left = -1; /* until the system refuses one; -1: it never does */
 static int threads_refused;
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
@@ -75,7 +75,8 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
         threads_refused++;
         return EAGAIN;
     }
-    threads_left -= threads_left > 0;
+    if (threads_left > 0)
+        threads_left--;
     return __real_pthread_create(thread, attributes, start, argument);
 }
 
