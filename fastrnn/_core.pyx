@@ -2,9 +2,9 @@
 """The door to the C core: check, view, call without the GIL, status to exception."""
 
 cimport numpy as cnp
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 import sys
@@ -240,13 +240,13 @@ cdef class Workspace:
     cdef size_t size
 
     def __dealloc__(self):
-        free(self.memory)
+        PyMem_RawFree(self.memory)
 
     cdef int reserve(self, size_t size) except -1:
         if size > self.size:
-            free(self.memory)
+            PyMem_RawFree(self.memory)
             self.size = 0
-            self.memory = malloc(size)
+            self.memory = PyMem_RawMalloc(size)
             if self.memory == NULL:
                 raise MemoryError(f"no memory for a workspace of {size} bytes")
             self.size = size
@@ -349,7 +349,7 @@ cdef class Model:
         config.num_layers, config.bidirectional = num_layers, bidirectional
         if use_blas:
             load_blas()
-        prepared = <fastrnn_cell *>malloc(len(cells) * sizeof(fastrnn_cell))
+        prepared = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))
         if prepared == NULL:
             raise MemoryError("no memory for the model's description")
         try:
@@ -367,7 +367,7 @@ cdef class Model:
                 status = fastrnn_model_create(&config, prepared, isa_pointer, &blas if use_blas else NULL, &self.model)
             raise_status(status)
         finally:
-            free(prepared)
+            PyMem_RawFree(prepared)
 
     def __dealloc__(self):
         fastrnn_model_destroy(self.model)
@@ -422,7 +422,7 @@ cdef class Model:
         try:
             data_indices = boundary.indices if offsets == NULL else NULL
             if data_indices != NULL or isinstance(x, list):
-                rows = <void **>malloc(2 * (batch.num_rows + 1) * sizeof(void *))
+                rows = <void **>PyMem_RawMalloc(2 * (batch.num_rows + 1) * sizeof(void *))
                 if rows == NULL:
                     raise MemoryError(f"no memory for {batch.num_rows} row pointers")
             set_view(&batch.x, x, data_indices, rows, offsets)
@@ -438,7 +438,7 @@ cdef class Model:
                     status = fastrnn_run(self.model, &batch, &boundary, workspace.memory)
             raise_status(status)
         finally:
-            free(rows)
+            PyMem_RawFree(rows)
             self.give_back(workspace)
 
 
@@ -473,7 +473,7 @@ cdef class Stream:
         self.model = model
         self.batch_size = batch_size
         raise_status(fastrnn_stream_size(model.model, batch_size, &self.size))
-        self.block = malloc(self.size + ALIGNMENT)
+        self.block = PyMem_RawMalloc(self.size + ALIGNMENT)
         if self.block == NULL:
             raise MemoryError(f"no memory for a stream's state of {self.size} bytes")
         self.state = <void *>((<uintptr_t>self.block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
@@ -482,7 +482,7 @@ cdef class Stream:
         self.set_state(None, None)
 
     def __dealloc__(self):
-        free(self.block)
+        PyMem_RawFree(self.block)
 
     cdef int check_state(self, cnp.ndarray array, str name, int64_t width, bint writes) except -1:
         if array is not None and (cnp.PyArray_TYPE(array) != self.model.type_number or not cnp.PyArray_ISCARRAY_RO(array)
@@ -550,7 +550,7 @@ cdef class Stream:
                 batch.x.row_stride *= num_steps
                 batch.y.row_stride *= num_steps
             if num_steps > 1:
-                before = malloc(self.size)  # an interrupted run leaves the state as it was
+                before = PyMem_RawMalloc(self.size)  # an interrupted run leaves the state as it was
                 if before == NULL:
                     raise MemoryError(f"no memory for {self.size} bytes of state")
                 memcpy(before, self.state, self.size)
@@ -567,7 +567,7 @@ cdef class Stream:
                 memcpy(self.state, before, self.size)
             raise_status(status)
         finally:
-            free(before)
+            PyMem_RawFree(before)
             self.busy = False
         return 0
 
@@ -632,9 +632,10 @@ cdef class Stream:
     def snapshot(self):
         """The state as bytes, for :meth:`restore`."""
         self.claim()
-        copy = (<char *>self.state)[:self.size]
-        self.busy = False
-        return copy
+        try:
+            return (<char *>self.state)[:self.size]
+        finally:
+            self.busy = False
 
     def restore(self, bytes snapshot not None):
         """Go back to a snapshot of this stream, or of one alike.

@@ -20,8 +20,10 @@ def _cgroup_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") 
         groups = Path(own).read_text(errors="replace").splitlines()
     except OSError:  # no Linux
         return least
-    for _, controllers, path in (group.split(":", 2) for group in groups):
-        if controllers and "cpu" not in controllers.split(","):
+    for group in groups:
+        _, _, rest = group.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not path or (controllers and "cpu" not in controllers.split(",")):
             continue
         # version 2 has one tree; version 1 has one a controller. In a container the path may be the host's.
         base = os.path.join(root, controllers) if controllers else root

@@ -95,6 +95,12 @@ void fr_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, int64_
     }
 }
 
+void fr_plan_keep(fr_plan *plan, int workers)
+{
+    plan->workers = workers;
+    plan->num_teams = (int)fr_min(plan->num_teams, workers);
+}
+
 void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice, fr_rows *rows)
 {
     const int64_t B = batch->num_rows, S = plan->num_slices;

@@ -21,6 +21,9 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps);
 void fr_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
                   bool together, fr_plan *plan);
 
+/* Go on with so many of the plan's workers, at least two: the workspace is at most as large. */
+void fr_plan_keep(fr_plan *plan, int workers);
+
 void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice, fr_rows *rows);
 
 /* The most rows and steps of rows that a slice has. */

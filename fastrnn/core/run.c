@@ -173,6 +173,10 @@ static void run_part(fr_run *run, int worker)
 {
     fr_part part;
     part.run = run;
+    if (worker > 0) { /* it still has the floating-point mode of some earlier caller */
+        fr_fp_restore(run->mode);
+        fr_fp_flush();
+    }
     fr_plan_team(&run->plan, worker, &part.team_index, &part.team);
     part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .stopped = &run->stopped};
     if (part.team.size > 1) {
@@ -229,7 +233,8 @@ static void share(fr_run *run, fastrnn_pool *pool)
     fr_poll poll = {.batch = run->batch, .asks = true, .mode = run->mode, .stopped = &run->stopped};
     while (!fr_pool_is_done(pool)) {
         fr_spin_pause(&spin);
-        fr_poll_stops(&poll, SPIN_MACS);
+        if (!run->stopped)
+            fr_poll_stops(&poll, SPIN_MACS);
     }
     company.watch.waited += fr_spin_seconds(&spin);
     if (!bears_crowds(run))
@@ -259,11 +264,13 @@ static fastrnn_status start(fr_run *run, void *memory)
     if (batch->num_rows > model->most_steps || total_steps > model->most_steps)
         return FASTRNN_ERROR_SIZE;
     fr_plan_make(model, batch, total_steps, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool), together, &run->plan);
-    bool shared = false;
+    int workers = 1;
     if (run->plan.workers > 1) {
         run->macs = fr_plan_macs(model, total_steps);
-        shared = fr_pool_enter(batch->pool, run->plan.workers, run->macs, bears_crowds(run));
-        if (!shared)
+        workers = fr_pool_enter(batch->pool, run->plan.workers, run->macs, bears_crowds(run));
+        if (workers > 1)
+            fr_plan_keep(&run->plan, workers);
+        else
             fr_plan_make(model, batch, total_steps, 1, 1, together, &run->plan);
     }
     fr_workspace_lay_out(model, &run->plan, batch, total_steps, memory, &run->workspace);
@@ -271,7 +278,7 @@ static fastrnn_status start(fr_run *run, void *memory)
         for (int64_t step = 0, offset = 0; step < batch->num_steps; offset += batch->batch_sizes[step++])
             run->workspace.step_offsets[step] = offset;
     run->mode = fr_fp_flush();
-    if (shared)
+    if (workers > 1)
         share(run, batch->pool);
     else
         run_part(run, 0);

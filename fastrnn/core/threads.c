@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #include "clock.h"
-#include "cpu.h"
 
 #if defined(_WIN32)
 
@@ -24,10 +23,10 @@ double fr_team_wait(const fr_team *team) { (void)team; return 0; }
 int fr_pool_num_threads(const fastrnn_pool *pool) { (void)pool; return 1; }
 double fr_pool_threshold(const fastrnn_pool *pool) { (void)pool; return 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { (void)pool, (void)threshold; }
-bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
 {
     (void)pool, (void)workers, (void)macs, (void)bears_crowds;
-    return false;
+    return 1;
 }
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context) { (void)pool, (void)workers, (void)task, (void)context; }
 bool fr_pool_is_done(fastrnn_pool *pool) { (void)pool; return true; }
@@ -72,19 +71,20 @@ typedef struct fr_worker {
 } fr_worker;
 
 struct fastrnn_pool {
-    atomic_int num_threads; /* the caller's among them; fewer once the system has refused one */
+    int num_threads; /* the caller's among them */
     double threshold;
     fastrnn_pool *next; /* of all pools, for fork */
 
     /* The caller's who has `taken` the pool. */
     int started;        /* workers that run */
+    bool refused;       /* the system gave no more than these */
     double last_wanted; /* seconds: when a short call last found sleepers */
-    double crowded;     /* seconds: until when calls go on alone */
-    double caution;     /* for how many times the wait that led to it */
+    double caution;        /* for how many times the wait that led to it the pool is crowded */
     int callers_processor; /* its number; -1: not known */
     fr_task *task;
     void *context;
 
+    _Atomic double crowded; /* seconds: until when calls go on alone; the first member of another team looks, too */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     unsigned nudges; /* under the mutex: times that sleepers were woken to watch for work */
@@ -156,8 +156,7 @@ static void after_fork_in_child(void)
 {
     for (fastrnn_pool *pool = pools; pool; pool = pool->next) {
         pool->started = 0;
-        if (!make_locks(pool))
-            pool->num_threads = 1;
+        pool->refused = !make_locks(pool);
         atomic_store(&pool->sleepers, 0);
         atomic_store(&pool->running, 0);
         atomic_flag_clear(&pool->taken);
@@ -264,7 +263,6 @@ static void *work(void *argument)
     const fr_worker *self = argument;
     fastrnn_pool *pool = self->pool;
     unsigned long long seen = self->seen;
-    fr_fp_flush();
     for (;;) {
         const unsigned long long region = next_region(pool, seen);
         if (region == seen)
@@ -285,13 +283,13 @@ static void *work(void *argument)
 static void start_threads(fastrnn_pool *pool)
 {
     pthread_attr_t attributes;
-    if (pool->started == pool->num_threads - 1 || pthread_attr_init(&attributes) != 0)
+    if (pool->refused || pool->started == pool->num_threads - 1 || pthread_attr_init(&attributes) != 0)
         return;
     pthread_attr_setstacksize(&attributes, 256 << 10);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* workers inherit this: signals are for the program's own threads */
-    while (pool->started < pool->num_threads - 1) {
+    while (pool->started < pool->num_threads - 1 && !pool->refused) {
         fr_worker *worker = &pool->workers[pool->started];
         worker->pool = pool;
         worker->index = pool->started + 1;
@@ -299,7 +297,7 @@ static void start_threads(fastrnn_pool *pool)
         if (pthread_create(&worker->thread, &attributes, work, worker) == 0)
             pool->started++;
         else
-            pool->num_threads = pool->started + 1;
+            pool->refused = true;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
@@ -308,14 +306,11 @@ static void start_threads(fastrnn_pool *pool)
 double fr_pool_threshold(const fastrnn_pool *pool) { return pool ? pool->threshold : 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { pool->threshold = threshold; }
 
-int fr_pool_num_threads(const fastrnn_pool *pool)
-{
-    return pool ? atomic_load_explicit(&pool->num_threads, memory_order_relaxed) : 1;
-}
+int fr_pool_num_threads(const fastrnn_pool *pool) { return pool ? pool->num_threads : 1; }
 
 static bool is_awake(fastrnn_pool *pool)
 {
-    return pool->started == pool->num_threads - 1 && atomic_load(&pool->sleepers) == 0;
+    return (pool->refused || pool->started == pool->num_threads - 1) && atomic_load(&pool->sleepers) == 0;
 }
 
 static void wake(fastrnn_pool *pool)
@@ -343,14 +338,14 @@ static bool is_ready(fastrnn_pool *pool, double macs)
     return false;
 }
 
-bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
 {
     if (atomic_flag_test_and_set_explicit(&pool->taken, memory_order_acquire))
-        return false;
-    if ((bears_crowds || !fr_pool_is_crowded(pool)) && is_ready(pool, macs) && workers <= pool->started + 1)
-        return true;
+        return 1;
+    if ((bears_crowds || !fr_pool_is_crowded(pool)) && is_ready(pool, macs) && pool->started > 0)
+        return (int)fr_min(workers, pool->started + 1);
     fr_pool_leave(pool);
-    return false;
+    return 1;
 }
 
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context)

@@ -42,14 +42,14 @@ static inline fr_range fr_team_share(const fr_team *team, int64_t count)
 
 typedef void fr_task(void *context, int worker);
 
-/* What a call can count on, 1 for NULL; less than asked for once the system has refused a thread. */
-int fr_pool_num_threads(const fastrnn_pool *pool);
+int fr_pool_num_threads(const fastrnn_pool *pool); /* as asked for; 1 for NULL */
 double fr_pool_threshold(const fastrnn_pool *pool); /* as set by fastrnn_pool_set_threshold */
 
-/* Take the pool for a call of about `macs` multiply-adds by `workers` threads, the caller's among them, until
- * fr_pool_leave. False where it is in use, where the system gives too few threads, where the others sleep and
- * the call would be over before they come, or where it is crowded and the call cannot bear that. */
-bool fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds);
+/* Take the pool for a call of about `macs` multiply-adds, until fr_pool_leave. Returns how many threads run it, the
+ * caller's among them: `workers`, or fewer where the system refused some. 1, the pool not taken, where it is in use,
+ * where the others sleep and the call would be over before they come, or where it is crowded and the call cannot bear
+ * that. */
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds);
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context); /* on workers 1, 2, ... */
 bool fr_pool_is_done(fastrnn_pool *pool);
 void fr_pool_leave(fastrnn_pool *pool);

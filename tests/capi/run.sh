@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Builds the C core with tests/capi/test_core.c and embed.c, and runs both.
-#   tests/capi/run.sh [plain | sanitize | neon | all]   (CC names the compiler, gcc by default)
+# Builds the C core with tests/capi/test_core.c, test_threads.c and embed.c, and runs them.
+#   tests/capi/run.sh [plain | sanitize | thread | neon | all]   (CC names the compiler, gcc by default)
 set -eu
 
 mode=${1:-all}
-case $mode in plain | sanitize | neon | all) ;; *) echo "usage: $0 [plain | sanitize | neon | all]" >&2; exit 2 ;; esac
+case $mode in plain | sanitize | thread | neon | all) ;; *) echo "usage: $0 [plain | sanitize | thread | neon | all]" >&2; exit 2 ;; esac
 cd "$(dirname "$0")/../.."
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude"
+
+# What test_threads.c puts its own in the place of.
+wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_create,--wrap=fr_seconds
 
 # As ISA_FLAGS in setup.py says.
 isa_flags() {
@@ -18,10 +21,10 @@ isa_flags() {
     esac
 }
 
-# make_and_run NAME COMPILER RUNNER REDUCED FLAGS...
+# make_and_run NAME COMPILER RUNNER REDUCED_CORE REDUCED_THREADS FLAGS...   (REDUCED_*: "reduced" or "")
 make_and_run() {
-    local name=$1 cc=$2 runner=$3 reduced=$4 out=$build/$1 isas isa source
-    shift 4
+    local name=$1 cc=$2 runner=$3 reduced_core=$4 reduced_threads=$5 out=$build/$1 isas isa source
+    shift 5
     case $($cc -dumpmachine) in
         x86_64* | i?86*) isas="scalar scalar_f64 avx2 avx512" ;;
         aarch64* | arm64*) isas="scalar scalar_f64 neon" ;;
@@ -36,23 +39,34 @@ make_and_run() {
         $cc $warnings "$@" -c "$source" -o "$out/$(basename "$source" .c).o"
     done
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
+    $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
     $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
-    $runner "$out/test_core" $reduced
+    $runner "$out/test_core" $reduced_core
+    $runner "$out/test_threads" $reduced_threads
     $runner "$out/embed"
 }
 
 cc=${CC:-gcc}
-case $mode in plain | all) make_and_run plain "$cc" "" "" -O3 ;; esac
+case $mode in plain | all) make_and_run plain "$cc" "" "" "" -O3 ;; esac
 case $mode in
     sanitize | all)
         export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
-        make_and_run sanitize "$cc" "" "" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+        make_and_run sanitize "$cc" "" "" reduced -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+        ;;
+esac
+case $mode in
+    thread | all)
+        if echo 'int main(void) { return 0; }' | $cc -fsanitize=thread -x c - -o "$build/probe" 2>/dev/null && "$build/probe"; then
+            make_and_run thread "$cc" "" reduced reduced -O1 -g -fsanitize=thread
+        else
+            echo "== thread: NOT RUN, as $cc cannot link or run programs with -fsanitize=thread"
+        fi
         ;;
 esac
 case $mode in
     neon | all)
         if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
-            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced -O3 -static
+            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced reduced -O3 -static
         else
             echo "== neon: NOT RUN, as aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
         fi

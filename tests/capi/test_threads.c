@@ -1,0 +1,717 @@
+/* The thread pool: many callers, refused threads, failed allocations, forks, interrupts, floating-point modes.
+ *
+ * Usage: test_threads [reduced]. run.sh has the linker wrap the allocator, pthread_create and the core's clock, so that
+ * the n-th of them fails here when asked, and time goes by as fast as the test wants. What a shared call gives is
+ * compared bit by bit with what the same call gives without a pool.
+ */
+#define _POSIX_C_SOURCE 200809L /* fork, kill, alarm, nanosleep, which -std=c11 hides */
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../fastrnn/core/cpu.h"
+#include "../../fastrnn/core/plan.h"
+#include "testing.h"
+
+#if defined(__has_feature) /* clang's way to say it */
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#elif __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
+#define HANG_SECONDS 300 /* then the test ends as failed */
+
+/* ---- What the linker puts in place ----------------------------------------------------------------------------- */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void __real_free(void *memory);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+double __real_fr_seconds(void);
+
+static bool counts_memory; /* only while one thread runs */
+static long allocations_left, live_blocks;
+
+static bool next_allocation_fails(void) { return counts_memory && allocations_left-- == 0; }
+
+static void *counted(void *memory)
+{
+    if (counts_memory && memory)
+        live_blocks++;
+    return memory;
+}
+
+void *__wrap_malloc(size_t size) { return next_allocation_fails() ? NULL : counted(__real_malloc(size)); }
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return next_allocation_fails() ? NULL : counted(__real_calloc(count, size));
+}
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    return next_allocation_fails() ? NULL : counted(__real_aligned_alloc(alignment, size));
+}
+void __wrap_free(void *memory)
+{
+    if (counts_memory && memory)
+        live_blocks--;
+    __real_free(memory);
+}
+
+static atomic_int threads_left = -1; /* until the system refuses one; -1: it never does */
+static int threads_refused;
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
+{
+    if (threads_left == 0) {
+        threads_refused++;
+        return EAGAIN;
+    }
+    if (threads_left > 0)
+        threads_left--;
+    return __real_pthread_create(thread, attributes, start, argument);
+}
+
+static atomic_bool clock_runs_fast; /* every look at it a tenth of a second: the callback is asked as often as can be */
+static atomic_int clock_looks;
+
+double __wrap_fr_seconds(void)
+{
+    return clock_runs_fast ? 0.1 * (1 + atomic_fetch_add(&clock_looks, 1)) : __real_fr_seconds();
+}
+
+/* ---- Models, and calls of them --------------------------------------------------------------------------------- */
+
+static float *random_floats(int64_t count, double bound)
+{
+    float *values = block((size_t)count * sizeof *values);
+    for (int64_t i = 0; i < count; i++)
+        values[i] = (float)(bound * random_value());
+    return values;
+}
+
+static int64_t outputs_of(const fastrnn_config *config)
+{
+    return config->proj_size ? config->proj_size : config->hidden_size;
+}
+
+#define MOST_CELLS 4
+
+/* What fastrnn_model_create takes. */
+typedef struct source {
+    fastrnn_config config;
+    fastrnn_cell cells[MOST_CELLS];
+    int num_cells;
+} source;
+
+static source source_make(fastrnn_config config)
+{
+    const int64_t D = config.bidirectional ? 2 : 1, H = config.hidden_size, P = outputs_of(&config);
+    const int64_t rows = (config.kind == FASTRNN_LSTM ? 4 : config.kind == FASTRNN_GRU ? 3 : 1) * H;
+    source s = {.config = config, .num_cells = (int)(config.num_layers * D)};
+    for (int i = 0; i < s.num_cells; i++) {
+        fastrnn_cell *cell = &s.cells[i];
+        const int64_t I = i < D ? config.input_size : D * P;
+        const double bound = 1 / sqrt((double)(I + P + 1));
+        *cell = standard_cell(config.kind);
+        cell->weight_ih = random_floats(rows * I, bound);
+        cell->weight_hh = random_floats(rows * P, bound);
+        cell->bias_ih = random_floats(rows, 1);
+        cell->bias_hh = random_floats(rows, 1);
+        cell->weight_hr = config.proj_size ? random_floats(P * H, bound) : NULL;
+    }
+    return s;
+}
+
+static void source_free(source *s)
+{
+    for (int i = 0; i < s->num_cells; i++) {
+        const fastrnn_cell *cell = &s->cells[i];
+        const void *const tensors[] = {cell->weight_ih, cell->weight_hh, cell->bias_ih, cell->bias_hh, cell->weight_hr};
+        for (int j = 0; j < LENGTH(tensors); j++)
+            free((void *)(uintptr_t)tensors[j]);
+    }
+}
+
+static fastrnn_model *model_make(fastrnn_config config)
+{
+    source s = source_make(config);
+    fastrnn_model *model = NULL;
+    expect(fastrnn_model_create(&s.config, s.cells, NULL, NULL, &model), FASTRNN_OK, "model");
+    source_free(&s);
+    if (!model)
+        exit(2);
+    return model;
+}
+
+typedef enum way { RUN, UNROLLED, STREAM } way;
+
+/* A call of a model. Its results stand in one block: y, hn, cn. */
+typedef struct job {
+    const fastrnn_model *model;
+    fastrnn_batch batch;
+    fastrnn_boundary boundary;
+    float *x, *h0, *c0;
+    int64_t *lengths, *batch_sizes;
+    char *results;
+    size_t results_bytes;
+} job;
+
+/* Ragged lengths fall from T by ties to ones and a zero. `still`: every step reads the same input and writes the same
+ * output, so that T may be large. */
+static job job_make(const fastrnn_model *model, int64_t B, int64_t T, bool ragged, bool still)
+{
+    const int64_t I = model->input_size, P = model->output_size, H = model->cells[0].hidden_size;
+    const int64_t width = model->num_directions * P, steps = still ? 1 : T, cells = model->num_cells;
+    const bool lstm = model->cells[0].kind == FASTRNN_LSTM;
+    job j = {.model = model};
+    j.x = random_floats(B * steps * I, 1);
+    j.h0 = random_floats(cells * B * P, 1);
+    j.c0 = random_floats(cells * B * H, 2);
+    const size_t y = (size_t)(B * steps * width) * sizeof(float), h = (size_t)(cells * B * P) * sizeof(float);
+    const size_t c = lstm ? (size_t)(cells * B * H) * sizeof(float) : 0;
+    j.results_bytes = y + h + c;
+    j.results = block(j.results_bytes);
+    j.batch = (fastrnn_batch){.num_rows = B, .num_steps = T, .x = {.base = j.x, .row_stride = steps * I, .step_stride = still ? 0 : I},
+                              .y = {.base = j.results, .row_stride = steps * width, .step_stride = still ? 0 : width}};
+    if (ragged) {
+        j.batch.lengths = j.lengths = block((size_t)B * sizeof *j.lengths);
+        j.batch.batch_sizes = j.batch_sizes = block((size_t)T * sizeof *j.batch_sizes);
+        for (int64_t row = 0; row < B; row++)
+            j.lengths[row] = row == 0 ? T : row + 1 == B ? 0 : row + 2 == B ? 1 : T - row / 2 * T / B;
+        for (int64_t step = 0; step < T; step++) {
+            j.batch_sizes[step] = 0;
+            for (int64_t row = 0; row < B; row++)
+                j.batch_sizes[step] += j.lengths[row] > step;
+        }
+    }
+    j.boundary = (fastrnn_boundary){.h0 = j.h0, .c0 = lstm ? j.c0 : NULL, .hn = j.results + y, .cn = lstm ? j.results + y + h : NULL};
+    return j;
+}
+
+static void job_free(job *j)
+{
+    void *const blocks[] = {j->x, j->h0, j->c0, j->lengths, j->batch_sizes, j->results};
+    for (int i = 0; i < LENGTH(blocks); i++)
+        free(blocks[i]);
+}
+
+/* A workspace of just the size that the core asks for. */
+static void *job_workspace(const job *j)
+{
+    size_t size = 0;
+    return fastrnn_workspace_size(j->model, &j->batch, &size) == FASTRNN_OK ? block(size) : NULL; /* NULL is refused */
+}
+
+static fastrnn_status job_run_in(job *j, way how, void *workspace)
+{
+    memset(j->results, POISON, j->results_bytes);
+    if (how == RUN)
+        return fastrnn_run(j->model, &j->batch, &j->boundary, workspace);
+    fastrnn_status status;
+    if (how == UNROLLED) {
+        fastrnn_unrolled *plan = NULL;
+        status = fastrnn_unrolled_create(j->model, j->batch.num_steps, &plan);
+        if (status == FASTRNN_OK)
+            status = fastrnn_unrolled_run(plan, &j->batch, &j->boundary, workspace);
+        fastrnn_unrolled_destroy(plan);
+        return status;
+    }
+    size_t size = 0;
+    status = fastrnn_stream_size(j->model, j->batch.num_rows, &size);
+    void *stream = aligned_alloc(64, size);
+    if (!stream)
+        exit(2);
+    if (status == FASTRNN_OK)
+        status = fastrnn_stream_set(j->model, j->batch.num_rows, stream, &j->boundary);
+    if (status == FASTRNN_OK)
+        status = fastrnn_stream_run(j->model, &j->batch, stream, workspace);
+    if (status == FASTRNN_OK)
+        status = fastrnn_stream_get(j->model, j->batch.num_rows, stream, &j->boundary);
+    free(stream);
+    return status;
+}
+
+static fastrnn_status job_run(job *j, way how, fastrnn_pool *pool)
+{
+    j->batch.pool = pool;
+    void *workspace = job_workspace(j);
+    const fastrnn_status status = job_run_in(j, how, workspace);
+    free(workspace);
+    return status;
+}
+
+/* What the call gives without a pool. */
+static char *job_expected(job *j, way how)
+{
+    expect(job_run(j, how, NULL), FASTRNN_OK, "a call on one thread");
+    return memcpy(block(j->results_bytes), j->results, j->results_bytes);
+}
+
+static bool job_is_right(const job *j, const char *expected) { return !memcmp(j->results, expected, j->results_bytes); }
+
+static fastrnn_pool *pool_make(int num_threads, double threshold)
+{
+    fastrnn_pool *pool = NULL;
+    expect(fastrnn_pool_create(num_threads, &pool), FASTRNN_OK, "pool");
+    if (!pool)
+        exit(2);
+    fastrnn_pool_set_threshold(pool, threshold);
+    return pool;
+}
+
+#define SHARES_ALL 0
+#define SHARES_ALMOST_ALL 1e-9 /* and backs off where the processors are busy, as SHARES_ALL does not */
+
+/* ---- The ways to cut a call ------------------------------------------------------------------------------------ */
+
+typedef struct cut {
+    const char *name;
+    int64_t I, H, P, L, D, B, T;
+    bool ragged;
+    way how;
+    bool rows, apart; /* the plan that the case is there for: by rows, or directions apart; else by units */
+} cut;
+
+static const cut cuts[] = {
+    {"rows", 5, 20, 0, 2, 1, 13, 9, true, RUN, true, false},
+    {"rows of one step", 5, 20, 0, 1, 1, 8, 1, false, RUN, true, false},
+    {"rows in both directions", 3, 17, 0, 1, 2, 9, 7, true, RUN, true, false},
+    {"rows of a stream", 5, 33, 0, 2, 1, 8, 5, false, STREAM, true, false},
+    {"rows unrolled", 4, 9, 0, 2, 2, 8, 5, false, UNROLLED, true, false},
+    {"units", 7, 70, 0, 2, 1, 1, 40, false, RUN, false, false},
+    {"units of a stream", 3, 65, 0, 2, 1, 1, 12, false, STREAM, false, false},
+    {"units unrolled in both directions", 3, 66, 0, 2, 2, 1, 12, false, UNROLLED, false, false},
+    {"directions apart", 6, 70, 0, 2, 2, 1, 40, false, RUN, false, true},
+};
+
+static fastrnn_config cut_config(const cut *c, fastrnn_kind kind)
+{
+    return config_of(kind, c->I, c->H, kind == FASTRNN_LSTM ? c->P : 0, c->L, (int)c->D);
+}
+
+/* The case is cut as it says, or it tests nothing. */
+static void check_cut(const cut *c, const job *j, int num_threads)
+{
+    int64_t total_steps = 0;
+    expect(fr_batch_check(&j->batch, &total_steps), FASTRNN_OK, "a good batch");
+    const fr_plan plan = fr_plan_of(j->model, &j->batch, total_steps, num_threads, SHARES_ALL, c->how == UNROLLED);
+    check(plan.workers > 1 && plan.directions_apart == c->apart && (plan.num_slices > 1) == c->rows, "cut as meant");
+}
+
+/* ---- Groups of checks ------------------------------------------------------------------------------------------ */
+
+#define CALLERS 4
+
+typedef struct caller {
+    job job;
+    way how;
+    char *expected;
+    fastrnn_pool *pool;
+    int rounds, wrong;
+} caller;
+
+static void *call_often(void *argument)
+{
+    caller *c = argument;
+    for (int i = 0; i < c->rounds; i++)
+        c->wrong += job_run(&c->job, c->how, c->pool) != FASTRNN_OK || !job_is_right(&c->job, c->expected);
+    return NULL;
+}
+
+/* Whoever finds the pool in use runs alone: every caller gets its own results. */
+static void test_callers(int rounds)
+{
+    for (int i = 0; i < LENGTH(cuts); i++)
+        for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+            for (int threads = 2; threads <= 4; threads++) {
+                const cut *c = &cuts[i];
+                in_context("%s, kind %d, %d threads", c->name, kind, threads);
+                fastrnn_model *model = model_make(cut_config(c, (fastrnn_kind)kind));
+                fastrnn_pool *pool = pool_make(threads, threads == 3 ? SHARES_ALMOST_ALL : SHARES_ALL);
+                caller callers[CALLERS];
+                pthread_t ids[CALLERS];
+                for (int k = 0; k < CALLERS; k++) {
+                    callers[k] = (caller){.job = job_make(model, c->B, c->T, c->ragged, false), .how = c->how, .pool = pool,
+                                          .rounds = rounds};
+                    callers[k].expected = job_expected(&callers[k].job, c->how);
+                }
+                check_cut(c, &callers[0].job, threads);
+                for (int k = 0; k < CALLERS; k++)
+                    check(pthread_create(&ids[k], NULL, call_often, &callers[k]) == 0, "a caller's thread");
+                int wrong = 0;
+                for (int k = 0; k < CALLERS; k++) {
+                    pthread_join(ids[k], NULL);
+                    wrong += callers[k].wrong;
+                    free(callers[k].expected);
+                    job_free(&callers[k].job);
+                }
+                check(wrong == 0, "every call gives what it gives alone");
+                fastrnn_pool_destroy(pool);
+                fastrnn_model_destroy(model);
+            }
+    end_group("many callers of one model and one pool");
+}
+
+/* Long enough for the workers to be found late, and for the run to go on without them. */
+static void test_crowd(int rounds)
+{
+    for (int directions = 1; directions <= 2; directions++) {
+        in_context("%d directions", directions);
+        fastrnn_model *model = model_make(config_of(FASTRNN_GRU, 8, 160, 0, 2, directions));
+        fastrnn_pool *pool = pool_make(4, 1);
+        job j = job_make(model, 1, 300, false, false);
+        char *expected = job_expected(&j, RUN);
+        for (int i = 0; i < rounds; i++) {
+            expect(job_run(&j, RUN, pool), FASTRNN_OK, "a shared call");
+            check(job_is_right(&j, expected), "the bits of one thread");
+        }
+        free(expected);
+        job_free(&j);
+        fastrnn_pool_destroy(pool);
+        fastrnn_model_destroy(model);
+    }
+    end_group("more threads than processors");
+}
+
+/* A call that was measured for four threads gets fewer, at once and later. */
+static void test_refused_threads(void)
+{
+    for (int i = 0; i < LENGTH(cuts); i++)
+        for (int given = 0; given < 3; given++) {
+            const cut *c = &cuts[i];
+            in_context("%s, %d threads of 3", c->name, given);
+            fastrnn_model *model = model_make(cut_config(c, FASTRNN_LSTM));
+            job j = job_make(model, c->B, c->T, c->ragged, false);
+            char *expected = job_expected(&j, c->how);
+            fastrnn_pool *pool = pool_make(4, SHARES_ALL);
+            j.batch.pool = pool;
+            void *workspace = job_workspace(&j);
+            threads_left = given;
+            threads_refused = 0;
+            for (int round = 0; round < 3; round++) {
+                expect(job_run_in(&j, c->how, workspace), FASTRNN_OK, "a call with fewer threads");
+                check(job_is_right(&j, expected), "the bits of one thread");
+                check(threads_refused == 1, "nobody asks again for what was refused");
+                expect(job_run(&j, c->how, pool), FASTRNN_OK, "a call that knows of it");
+                check(job_is_right(&j, expected), "the bits of one thread");
+            }
+            threads_left = -1;
+            fastrnn_pool_destroy(pool);
+            free(workspace);
+            free(expected);
+            job_free(&j);
+            fastrnn_model_destroy(model);
+        }
+    end_group("threads that the system refuses");
+}
+
+static void test_pools(int rounds)
+{
+    fastrnn_model *model = model_make(config_of(FASTRNN_LSTM, 3, 20, 0, 1, 1));
+    job j = job_make(model, 8, 5, true, false);
+    char *expected = job_expected(&j, RUN);
+    for (int i = 0; i < rounds; i++) {
+        fastrnn_pool *pools[] = {pool_make(1 + i % 4, SHARES_ALL), pool_make(2, SHARES_ALL), pool_make(3, SHARES_ALL)};
+        for (int k = 0; k < LENGTH(pools); k++)
+            if ((i + k) % 3) { /* a pool may end without a call */
+                expect(job_run(&j, RUN, pools[k]), FASTRNN_OK, "a call");
+                check(job_is_right(&j, expected), "the bits of one thread");
+            }
+        for (int k = 0; k < LENGTH(pools); k++)
+            fastrnn_pool_destroy(pools[(i + k) % LENGTH(pools)]);
+    }
+    fastrnn_pool *none = NULL;
+    expect(fastrnn_pool_create(0, &none), FASTRNN_ERROR_ARGUMENT, "a pool without the caller");
+    expect(fastrnn_pool_create(2, NULL), FASTRNN_ERROR_ARGUMENT, "nowhere to put the pool");
+    check(none == NULL, "a failed create leaves the pointer alone");
+    fastrnn_pool_destroy(NULL);
+    free(expected);
+    job_free(&j);
+    fastrnn_model_destroy(model);
+    end_group("pools that come and go");
+}
+
+typedef enum maker { MODEL, PLAN, POOL, NUM_MAKERS } maker;
+static const char *const maker_names[] = {"model", "unrolled", "pool"};
+
+/* Make one of them and, if that works, use it and destroy it. */
+static fastrnn_status make(maker what, const source *s, const fastrnn_model *model, job *j, const char *expected)
+{
+    fastrnn_model *made = NULL;
+    fastrnn_unrolled *plan = NULL;
+    fastrnn_pool *pool = NULL;
+    const fastrnn_status status = what == MODEL  ? fastrnn_model_create(&s->config, s->cells, NULL, NULL, &made)
+                                  : what == PLAN ? fastrnn_unrolled_create(model, j->batch.num_steps, &plan)
+                                                 : fastrnn_pool_create(3, &pool);
+    check((status == FASTRNN_OK) == (made || plan || pool), "a failed create leaves the pointer alone");
+    counts_memory = false;
+    job use = *j;
+    if (made)
+        use.model = made;
+    if (pool)
+        fastrnn_pool_set_threshold(pool, SHARES_ALL);
+    expect(job_run(&use, RUN, pool), FASTRNN_OK, "a call afterwards");
+    check(job_is_right(&use, expected), "a call afterwards is right");
+    if (plan) {
+        void *workspace = job_workspace(&use);
+        expect(fastrnn_unrolled_run(plan, &use.batch, &use.boundary, workspace), FASTRNN_OK, "the plan runs");
+        check(job_is_right(&use, expected), "the plan is right");
+        free(workspace);
+    }
+    counts_memory = true;
+    fastrnn_model_destroy(made);
+    fastrnn_unrolled_destroy(plan);
+    fastrnn_pool_destroy(pool);
+    return status;
+}
+
+static void test_failed_allocations(void)
+{
+    source s = source_make(config_of(FASTRNN_LSTM, 3, 20, 7, 2, 2));
+    fastrnn_model *model = NULL;
+    expect(fastrnn_model_create(&s.config, s.cells, NULL, NULL, &model), FASTRNN_OK, "model");
+    job j = job_make(model, 8, 5, false, false);
+    char *expected = job_expected(&j, RUN);
+    for (int what = MODEL; what < NUM_MAKERS; what++)
+        for (int n = 0;; n++) {
+            counts_memory = true;
+            allocations_left = n;
+            live_blocks = 0;
+            const fastrnn_status status = make((maker)what, &s, model, &j, expected);
+            counts_memory = false;
+            const bool failed_one = allocations_left < 0;
+            in_context("%s, allocation %d", maker_names[what], n);
+            expect(status, failed_one ? FASTRNN_ERROR_MEMORY : FASTRNN_OK, "create");
+            check(live_blocks == 0, "nothing is left behind");
+            if (!failed_one) {
+                check(n > 0, "it does allocate");
+                break;
+            }
+        }
+    free(expected);
+    job_free(&j);
+    fastrnn_model_destroy(model);
+    source_free(&s);
+    end_group("the n-th allocation fails, for every n");
+}
+
+/* ---- Forks ----------------------------------------------------------------------------------------------------- */
+
+#if !defined(__SANITIZE_THREAD__)
+
+static int exit_code_of(pid_t child)
+{
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
+}
+
+static atomic_bool busy_ends;
+
+static void *call_until_told(void *argument)
+{
+    caller *c = argument;
+    while (!busy_ends)
+        call_often(c);
+    return NULL;
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+#define BUSY_MOST 0 /* its allocator's locks are lost in a child that is born while another thread holds them */
+#else
+#define BUSY_MOST 1
+#endif
+
+/* Children of a warm pool, some born while another thread is in the middle of a call. */
+static void test_fork(int children)
+{
+    for (int i = 0; i < LENGTH(cuts); i++)
+        for (int busy = 0; busy <= BUSY_MOST; busy++) {
+            const cut *c = &cuts[i];
+            in_context("%s, busy %d", c->name, busy);
+            fastrnn_model *model = model_make(cut_config(c, FASTRNN_GRU));
+            fastrnn_pool *pool = pool_make(3, SHARES_ALL);
+            job j = job_make(model, c->B, c->T, c->ragged, false);
+            caller other = {.job = job_make(model, c->B, c->T, c->ragged, false), .how = c->how, .pool = pool, .rounds = 1};
+            other.expected = job_expected(&other.job, c->how);
+            char *expected = job_expected(&j, c->how);
+            expect(job_run(&j, c->how, pool), FASTRNN_OK, "a call that warms the pool");
+            pthread_t id;
+            busy_ends = false;
+            if (busy)
+                check(pthread_create(&id, NULL, call_until_told, &other) == 0, "a caller's thread");
+            int wrong = 0;
+            for (int child = 0; child < children; child++) {
+                const pid_t pid = fork();
+                if (pid == 0) {
+                    alarm(HANG_SECONDS);
+                    const bool right = job_run(&j, c->how, pool) == FASTRNN_OK && job_is_right(&j, expected);
+                    fastrnn_pool_destroy(pool);
+                    _exit(right ? 0 : 1);
+                }
+                wrong += exit_code_of(pid) != 0;
+                wrong += job_run(&j, c->how, pool) != FASTRNN_OK || !job_is_right(&j, expected);
+            }
+            busy_ends = true;
+            if (busy)
+                pthread_join(id, NULL);
+            check(wrong == 0 && other.wrong == 0, "child and parent are right");
+            free(expected);
+            free(other.expected);
+            job_free(&j);
+            job_free(&other.job);
+            fastrnn_pool_destroy(pool);
+            fastrnn_model_destroy(model);
+        }
+    end_group("fork with a warm pool");
+}
+
+#endif
+
+/* ---- Interrupts ------------------------------------------------------------------------------------------------ */
+
+typedef struct asker {
+    fastrnn_pool *pool;
+    int stop_at, crowd_at; /* times asked; -1: never */
+    int times;
+    unsigned long long mode; /* that the callback must find */
+    bool mode_is_right;
+} asker;
+
+static int ask(void *argument)
+{
+    asker *a = argument;
+    a->mode_is_right &= floating_mode() == a->mode;
+    if (a->times == a->crowd_at)
+        fr_pool_set_crowded(a->pool, 1e9);
+    return a->times++ == a->stop_at;
+}
+
+/* Long runs: the callback is asked after every 1e7 multiply-adds. The lengths of the run let it fall into the first, a
+ * middle and the last block of steps, and at the crowd's into one that the first member of a team runs alone. */
+static const cut long_cuts[] = {
+    {"rows", 8, 32, 0, 1, 1, 8, 5000, false, RUN, true, false},
+    {"rows of a stream", 8, 32, 0, 1, 1, 8, 5000, false, STREAM, true, false},
+    {"units", 8, 96, 0, 1, 1, 1, 1020, false, RUN, false, false},
+    {"units in two layers", 8, 96, 0, 2, 1, 1, 600, false, RUN, false, false},
+    {"units of a stream", 8, 96, 0, 1, 1, 1, 1020, false, STREAM, false, false},
+    {"units unrolled", 8, 96, 0, 1, 1, 1, 1020, false, UNROLLED, false, false},
+    {"directions apart", 8, 96, 0, 1, 2, 1, 1020, false, RUN, false, true},
+    {"directions apart in two layers", 8, 96, 0, 2, 2, 1, 400, false, RUN, false, true},
+};
+
+static void test_interrupts(bool reduced)
+{
+    const unsigned long long usual = floating_mode();
+    for (int i = 0; i < LENGTH(long_cuts); i++)
+        for (int threads = reduced ? 2 : 1; threads <= 4; threads *= 2)
+            for (int crowd = 0; crowd < (threads > 1 ? 2 : 1); crowd++) {
+                const cut *c = &long_cuts[i];
+                const fastrnn_kind kind = FASTRNN_LSTM;
+                fastrnn_model *model = model_make(cut_config(c, kind));
+                job j = job_make(model, c->B, c->T, c->ragged, true);
+                char *expected = job_expected(&j, c->how);
+                if (threads > 1)
+                    check_cut(c, &j, threads);
+                fastrnn_status status = FASTRNN_ERROR_INTERRUPTED;
+                int stop_at = 0;
+                for (; status != FASTRNN_OK && stop_at < 100; stop_at += reduced ? 2 : 1) {
+                    in_context("%s, %d threads, crowd %d, asked %d times", c->name, threads, crowd, stop_at);
+                    fastrnn_pool *pool = pool_make(threads, SHARES_ALMOST_ALL);
+                    asker a = {.pool = pool, .stop_at = stop_at, .crowd_at = crowd ? 0 : -1, .mode = usual, .mode_is_right = true};
+                    j.batch.interrupted = ask;
+                    j.batch.interrupted_context = &a;
+                    clock_runs_fast = true;
+                    status = job_run(&j, c->how, pool);
+                    clock_runs_fast = false;
+                    check(status == (a.times > stop_at ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK), "stopped just when asked");
+                    check(status == FASTRNN_OK ? job_is_right(&j, expected) : a.times == stop_at + 1, "and nobody is asked again");
+                    check(a.mode_is_right && floating_mode() == usual, "the caller's floating-point mode");
+                    j.batch.interrupted = NULL;
+                    expect(job_run(&j, c->how, pool), FASTRNN_OK, "the next call");
+                    check(job_is_right(&j, expected), "the next call is right");
+                    fastrnn_pool_destroy(pool);
+                }
+                check(status == FASTRNN_OK && stop_at > 2, "asked several times, then no more");
+                free(expected);
+                job_free(&j);
+                fastrnn_model_destroy(model);
+            }
+    end_group("interrupted at every n-th asking");
+}
+
+/* ---- Floating-point modes -------------------------------------------------------------------------------------- */
+
+/* Subnormal states: what flushes them differs in its bits from what does not, and workers must be as the caller. Also
+ * where the caller rounds otherwise, which threads that are there already know nothing of. */
+static void test_floating_modes(void)
+{
+    const unsigned long long usual = floating_mode();
+    for (int i = 0; i < LENGTH(cuts); i++)
+        for (int threads = 2; threads <= 4; threads++) {
+            const cut *c = &cuts[i];
+            fastrnn_model *model = model_make(cut_config(c, FASTRNN_RNN));
+            job j = job_make(model, c->B, c->T, c->ragged, false);
+            for (int64_t k = 0; k < model->num_cells * c->B * model->output_size; k++)
+                j.h0[k] *= 0x1p-130f;
+            fastrnn_pool *pool = pool_make(threads, SHARES_ALL);
+            for (int rounding = 0; rounding < 2; rounding++) {
+                in_context("%s, %d threads, rounding %d", c->name, threads, rounding);
+                const unsigned long long mode = rounding ? usual | ROUND_UP : usual;
+                set_floating_mode(mode);
+                char *expected = job_expected(&j, c->how);
+                const fastrnn_status status = job_run(&j, c->how, pool);
+                const unsigned long long after = floating_mode();
+                set_floating_mode(usual);
+                expect(status, FASTRNN_OK, "a shared call");
+                check(after == mode, "the caller's floating-point mode comes back");
+                check(job_is_right(&j, expected), "the bits of one thread");
+                free(expected);
+            }
+            fastrnn_pool_destroy(pool);
+            job_free(&j);
+            fastrnn_model_destroy(model);
+        }
+    end_group("floating-point modes");
+}
+
+static void on_hang(int signal)
+{
+    (void)signal;
+    static const char message[] = "FAILED: this hangs: ";
+    (void)!write(STDOUT_FILENO, message, sizeof message - 1);
+    (void)!write(STDOUT_FILENO, context, strlen(context));
+    (void)!write(STDOUT_FILENO, "\n", 1);
+    _exit(1);
+}
+
+int main(int argc, char **argv)
+{
+    const bool reduced = argc > 1 && !strcmp(argv[1], "reduced");
+    signal(SIGALRM, on_hang);
+    alarm(HANG_SECONDS);
+    test_callers(reduced ? 3 : 20);
+    test_crowd(reduced ? 2 : 10);
+    test_refused_threads();
+    test_pools(reduced ? 20 : 200);
+    test_failed_allocations();
+    test_floating_modes();
+    test_interrupts(reduced);
+#if defined(__SANITIZE_THREAD__)
+    printf("NOT RUN: fork with a warm pool, as ThreadSanitizer follows no thread into a child\n");
+#else
+    test_fork(reduced ? 2 : 20);
+#endif
+    printf("%ld passed, %ld failed\n", passed, failed);
+    return failed != 0;
+}

@@ -1,0 +1,147 @@
+/* What the C tests share: counting, memory, random numbers, configurations, the floating-point mode. */
+#ifndef FASTRNN_TESTING_H
+#define FASTRNN_TESTING_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+#include "fastrnn.h"
+
+#define POISON 0xA5
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static long passed, failed, group_passed, group_failed;
+static double worst_ratio;
+static char context[256];
+
+static inline bool check(bool ok, const char *what)
+{
+    ok ? passed++ : failed++;
+    ok ? group_passed++ : group_failed++;
+    if (!ok && group_failed <= 10)
+        printf("  FAILED: %s (%s)\n", what, context);
+    return ok;
+}
+
+static inline void in_context(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context, sizeof context, format, arguments);
+    va_end(arguments);
+}
+
+static inline void end_group(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%s ", group_failed ? "FAILED" : "ok    ");
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf(": %ld checks", group_passed + group_failed);
+    if (worst_ratio > 0)
+        printf(", worst error %.3f of the tolerance", worst_ratio);
+    printf("\n");
+    fflush(stdout);
+    group_passed = group_failed = 0;
+    worst_ratio = 0;
+    context[0] = '\0';
+}
+
+static inline void *block(size_t bytes)
+{
+    void *memory = malloc(bytes ? bytes : 1);
+    if (!memory) {
+        printf("the test is out of memory\n");
+        exit(2);
+    }
+    return memset(memory, POISON, bytes ? bytes : 1);
+}
+
+static inline bool is_poison(const void *memory, size_t bytes)
+{
+    const unsigned char *byte = memory;
+    for (size_t i = 0; i < bytes; i++)
+        if (byte[i] != POISON)
+            return false;
+    return true;
+}
+
+static uint64_t random_state = 0x9E3779B97F4A7C15u;
+
+static inline uint64_t random_bits(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state >> 11;
+}
+
+/* In [-1, 1), and a float, so that both element types hold the same value. */
+static inline double random_value(void) { return (double)((float)(random_bits() % (1 << 23)) / (1 << 22) - 1.0f); }
+
+static inline fastrnn_cell standard_cell(fastrnn_kind kind)
+{
+    fastrnn_cell cell = {.linear_before_reset = 1};
+    const fastrnn_activation_name standard[][FASTRNN_MAX_ACTIVATIONS] = {
+        {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH, FASTRNN_SIGMOID, FASTRNN_TANH},
+        {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH},
+        {FASTRNN_TANH},
+    };
+    for (int i = 0; i < FASTRNN_MAX_ACTIVATIONS; i++)
+        cell.activations[i].name = standard[kind][i];
+    return cell;
+}
+
+static inline fastrnn_config config_of(fastrnn_kind kind, int64_t I, int64_t H, int64_t P, int64_t L, int directions)
+{
+    return (fastrnn_config){.kind = kind, .input_size = I, .hidden_size = H, .proj_size = P, .num_layers = L,
+                            .bidirectional = directions == 2};
+}
+
+static inline void expect(fastrnn_status found, fastrnn_status wanted, const char *what)
+{
+    if (found != wanted)
+        in_context("found \"%s\", wanted \"%s\"", fastrnn_status_message(found), fastrnn_status_message(wanted));
+    check(found == wanted, what);
+}
+
+/* The control bits: rounding, traps, flushing. Sticky exception flags are nobody's. */
+static inline unsigned long long floating_mode(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    return _mm_getcsr() & ~0x3Fu;
+#elif defined(__aarch64__)
+    unsigned long long mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+static inline void set_floating_mode(unsigned long long mode)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    _mm_setcsr((unsigned)mode);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+#else
+    (void)mode;
+#endif
+}
+
+#if defined(__aarch64__)
+#define ROUND_UP (1u << 22)
+#else
+#define ROUND_UP (1u << 14)
+#endif
+
+#endif
