@@ -30,18 +30,18 @@ bool fr_packed_run(const fr_sequence *sequence, const fr_team *team)
     const fr_rows *all = &sequence->rows;
     const int64_t num_steps = fr_num_steps(all), most_rows = team->size > 1 ? TEAM_BLOCK_ROWS : INT64_MAX,
                   capacity = fr_min(sequence->buffers.capacity, most_rows);
-    bool together = true;
-    for (int64_t first = 0, last; first < num_steps; first = last) {
+    bool together = true, goes_on = true;
+    for (int64_t first = 0, last; goes_on && first < num_steps; first = last) {
         int64_t rows = fr_batch_size(all, first);
         for (last = first + 1; last < num_steps && rows + fr_batch_size(all, last) <= capacity; last++)
             rows += fr_batch_size(all, last);
         fr_team now = *team;
         const bool mine = fr_block_begins(sequence->poll, &now);
         together = mine && now.size == team->size;
-        if (!(mine ? run_block(sequence, &now, first, last, rows) : fr_block_skipped(sequence->poll, last - first)))
-            return false;
+        goes_on = mine ? run_block(sequence, &now, first, last, rows) : fr_block_skipped(sequence->poll, last - first);
     }
-    if (!together)
-        fr_team_wait(team); /* those who skipped the last block must not run ahead of it */
-    return true;
+    if (together)
+        return goes_on;
+    fr_team_wait(team); /* those who skipped the last block must not run ahead of it, and learn here if it was stopped */
+    return fr_poll_goes_on(sequence->poll);
 }
