@@ -73,14 +73,14 @@ typedef struct fr_worker {
 
 struct fastrnn_pool {
     atomic_int num_threads; /* the caller's among them; fewer once the system has refused one */
+    _Atomic double crowded; /* seconds: until when calls go on alone; set by the caller, read by each team */
     double threshold;
     fastrnn_pool *next; /* of all pools, for fork */
 
     /* The caller's who has `taken` the pool. */
     int started;        /* workers that run */
     double last_wanted; /* seconds: when a short call last found sleepers */
-    double crowded;     /* seconds: until when calls go on alone */
-    double caution;     /* for how many times the wait that led to it */
+    double caution;     /* for how many times the wait that led to it calls go on alone */
     int callers_processor; /* its number; -1: not known */
     fr_task *task;
     void *context;
@@ -371,15 +371,16 @@ void fr_pool_set_crowded(fastrnn_pool *pool, double waited)
 {
     if (pool->threshold <= 0)
         return;
-    const double now = fr_seconds();
-    const bool soon = now - pool->crowded < 2 * pool->caution * waited;
+    const double now = fr_seconds(), before = atomic_load_explicit(&pool->crowded, memory_order_relaxed);
+    const bool soon = now - before < 2 * pool->caution * waited;
     pool->caution = !soon ? 1 : pool->caution < CROWDED_MOST ? pool->caution * CROWDED_STEP : CROWDED_MOST;
-    pool->crowded = now + pool->caution * waited;
+    atomic_store_explicit(&pool->crowded, now + pool->caution * waited, memory_order_relaxed);
 }
 
 bool fr_pool_is_crowded(fastrnn_pool *pool)
 {
-    return pool->crowded > 0 && fr_seconds() < pool->crowded;
+    const double crowded = atomic_load_explicit(&pool->crowded, memory_order_relaxed);
+    return crowded > 0 && fr_seconds() < crowded;
 }
 
 void fr_pool_leave(fastrnn_pool *pool)
