@@ -72,7 +72,7 @@ typedef struct fr_worker {
 } fr_worker;
 
 struct fastrnn_pool {
-    atomic_int num_threads; /* the caller's among them; fewer once the system has refused one */
+    atomic_int num_threads; /* the caller's among them; 1 once the system has refused one */
     _Atomic double crowded; /* seconds: until when calls go on alone; set by the caller, read by each team */
     double threshold;
     fastrnn_pool *next; /* of all pools, for fork */
@@ -299,7 +299,7 @@ static void start_threads(fastrnn_pool *pool)
         if (pthread_create(&worker->thread, &attributes, work, worker) == 0)
             pool->started++;
         else
-            pool->num_threads = pool->started + 1;
+            pool->num_threads = 1; /* some in between could need more workspace than was measured for all or one */
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);

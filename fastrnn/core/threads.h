@@ -42,7 +42,7 @@ static inline fr_range fr_team_share(const fr_team *team, int64_t count)
 
 typedef void fr_task(void *context, int worker);
 
-/* What a call can count on, 1 for NULL; less than asked for once the system has refused a thread. */
+/* What a call can count on; 1 for NULL, and once the system has refused a thread. */
 int fr_pool_num_threads(const fastrnn_pool *pool);
 double fr_pool_threshold(const fastrnn_pool *pool); /* as set by fastrnn_pool_set_threshold */
 
