@@ -122,7 +122,8 @@ FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model); /* of the p
 
 /* Threads that share the work of one call at a time with its caller. They start when a call first needs them,
  * sleep between calls, and are gone in a child that the process forks, where new ones start. A call that finds
- * the pool in use, or that is too short to gain by it, runs on its caller's thread alone: to the same bits. */
+ * the pool in use or the processors busy, or that is too short to gain by it, runs on its caller's thread alone: to
+ * the same bits. So do all calls once the system has refused the pool a thread. */
 typedef struct fastrnn_pool fastrnn_pool;
 FASTRNN_API fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool); /* the caller's thread counts */
 FASTRNN_API void fastrnn_pool_destroy(fastrnn_pool *pool); /* when no call uses it any more */
@@ -158,7 +159,7 @@ typedef struct fastrnn_batch {
     fastrnn_view y;             /* vectors of D*P */
     fastrnn_past_end past_end;
     int64_t padded_steps; /* steps that y has for every row, for past_end; not for packed y (step_offsets) */
-    int (*interrupted)(void *); /* NULL, or asked every few milliseconds; non-zero stops the run */
+    int (*interrupted)(void *); /* NULL, or asked every 20 ms or so, on the caller's thread; non-zero stops the run */
     void *interrupted_context;
     fastrnn_pool *pool; /* NULL: the caller's thread alone */
 } fastrnn_batch;

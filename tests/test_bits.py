@@ -172,12 +172,27 @@ def test_any_number_of_threads(rng, name, bidirectional, backend):
     before, results = fastrnn.get_num_threads(), []
     try:
         for threads in (1, 2, 3, 8):
-            fastrnn.set_num_threads(threads)
+            _core.set_num_threads(threads, 0)  # batches as small as this one are shared too
             results.append(layer(batch.x, batch.state, lengths=batch.lengths))
     finally:
         fastrnn.set_num_threads(before)
     for result in results[1:]:
         assert_same_bits(result, results[0])
+
+
+@every_model
+def test_slices_that_a_team_runs_one_after_the_other(rng, name):
+    """Many rows, but few alive at a step: all threads run one slice, then the next, which has a row less."""
+    layer, spec = make(rng, name, 24, False, "fused", num_layers=2)
+    batch = random_batch(rng, spec, np.append(np.arange(301) % 2, 9), layer.dtype)
+    before, results = fastrnn.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            _core.set_num_threads(threads, 0)
+            results.append(layer(batch.x, batch.state, lengths=batch.lengths))
+    finally:
+        fastrnn.set_num_threads(before)
+    assert_same_bits(results[1], results[0])
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 3e38])

@@ -9,20 +9,16 @@
 #include "fastrnn.h"
 
 #define FR_ALIGNMENT 64 /* bytes: a cache line and the widest vector */
-#define FR_MAX_GATES 4
-
-typedef float fr_float32;
-typedef double fr_float64;
 
 static inline int64_t fr_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fr_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t fr_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t fr_round_up(int64_t a, int64_t b) { return fr_ceil_div(a, b) * b; }
+
 /* [begin, end) */
 typedef struct fr_range {
     int64_t begin, end;
 } fr_range;
-
-static inline int64_t fr_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t fr_round_up(int64_t a, int64_t b) { return fr_ceil_div(a, b) * b; }
 
 /* *total += a * b, rounded up to whole alignments; false where that overflows. */
 static inline bool fr_add_bytes(size_t *total, size_t a, size_t b)

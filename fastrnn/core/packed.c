@@ -30,8 +30,8 @@ bool fr_packed_run(const fr_sequence *sequence, const fr_team *team)
     const fr_rows *all = &sequence->rows;
     const int64_t num_steps = fr_num_steps(all), most_rows = team->size > 1 ? TEAM_BLOCK_ROWS : INT64_MAX,
                   capacity = fr_min(sequence->buffers.capacity, most_rows);
-    bool goes_on = true, together = true;
-    for (int64_t first = 0, last; first < num_steps && goes_on; first = last) {
+    bool together = true, goes_on = true;
+    for (int64_t first = 0, last; goes_on && first < num_steps; first = last) {
         int64_t rows = fr_batch_size(all, first);
         for (last = first + 1; last < num_steps && rows + fr_batch_size(all, last) <= capacity; last++)
             rows += fr_batch_size(all, last);
@@ -42,6 +42,6 @@ bool fr_packed_run(const fr_sequence *sequence, const fr_team *team)
     }
     if (together)
         return goes_on;
-    fr_team_wait(team); /* those who skipped the last block must not run ahead of it, nor miss that it stopped */
-    return fr_block_skipped(sequence->poll, 0);
+    fr_team_wait(team); /* those who skipped the last block must not run ahead of it, and learn here if it was stopped */
+    return fr_poll_goes_on(sequence->poll);
 }

@@ -196,6 +196,8 @@ static void run_part(fr_run *run, int worker)
     }
     bool goes_on = true;
     for (int64_t slice = part.team_index; slice < run->plan.num_slices && goes_on; slice += run->plan.num_teams) {
+        if (slice > part.team_index)
+            fr_team_wait(&part.team); /* a slice of other rows is shared out otherwise: their state may still be read */
         fr_plan_slice(&run->plan, run->batch, slice, &part.sequence.rows);
         goes_on = run_slice(&part);
     }

@@ -11,8 +11,10 @@
 
 bool fr_poll_stops(fr_poll *poll, double macs)
 {
+    if (atomic_load_explicit(poll->stopped, memory_order_relaxed))
+        return true;
     if (!poll->asks)
-        return atomic_load_explicit(poll->stopped, memory_order_relaxed);
+        return false;
     poll->work += macs;
     if (!poll->batch->interrupted || poll->work < POLL_MACS)
         return false;
@@ -66,21 +68,29 @@ void fr_watch_check(fr_watch *watch, fastrnn_pool *pool, double others)
         fr_pool_set_crowded(pool, watch->waited > away ? watch->waited : away);
 }
 
-/* A member is at most one step ahead of another, so the step that is written here is not yet over for any. */
+bool fr_poll_goes_on(const fr_poll *poll)
+{
+    return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
+}
+
+/* A member is at most one step ahead of another, so the step that is written here is not yet over for any. Where
+ * the first member runs the block alone, the others must not wait for a next one; where all run it, some may yet have
+ * to see it begin. */
 static bool team_goes_on(fr_poll *poll, const fr_team *team, double macs)
 {
     poll->steps++;
     const bool stops = team->index == 0 && fr_poll_stops(poll, macs);
     if (stops && poll->meeting) {
         atomic_store_explicit(&poll->meeting->last_step, poll->steps, memory_order_relaxed);
-        atomic_store_explicit(&poll->meeting->block, LLONG_MAX - 1, memory_order_release);
+        if (team->size == 1)
+            atomic_store_explicit(&poll->meeting->block, LLONG_MAX, memory_order_release);
     }
     if (team->size == 1)
         return !stops;
     const double waited = fr_team_wait(team);
     if (waited > 0 && poll->watch)
         poll->watch->waited += waited;
-    return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
+    return fr_poll_goes_on(poll);
 }
 
 bool fr_block_begins(fr_poll *poll, fr_team *team)
@@ -107,7 +117,7 @@ bool fr_block_begins(fr_poll *poll, fr_team *team)
 bool fr_block_skipped(fr_poll *poll, int64_t num_steps)
 {
     poll->steps += num_steps;
-    return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
+    return fr_poll_goes_on(poll);
 }
 
 #define AHEAD_BELOW_ROWS 8 /* from here on, a step's rows alone amortise the reading of W */

@@ -78,6 +78,9 @@ typedef struct fr_poll {
 /* Ask the caller, if it is time; true if the call shall stop. */
 bool fr_poll_stops(fr_poll *poll, double macs);
 
+/* After a meeting of a team of several: whether its first member said to go on. */
+bool fr_poll_goes_on(const fr_poll *poll);
+
 typedef struct fr_sequence {
     const fr_cell *cell;
     const fr_backend *backend;
@@ -93,7 +96,7 @@ typedef struct fr_sequence {
 /* Before a block of steps: true if this worker runs it, with *team. While others keep the processors busy, the
  * first member of a team goes on alone; the rest skip the block, whose steps are then counted as done. */
 bool fr_block_begins(fr_poll *poll, fr_team *team);
-/* After a block that it skipped: false if the call shall stop. */
+/* After a block that it skipped: false if the call is known to stop. */
 bool fr_block_skipped(fr_poll *poll, int64_t num_steps);
 
 /* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */

@@ -366,15 +366,16 @@ void fr_pool_set_crowded(fastrnn_pool *pool, double waited)
 {
     if (pool->threshold <= 0)
         return;
-    const double now = fr_seconds();
-    const bool soon = now - pool->crowded < 2 * pool->caution * waited;
+    const double now = fr_seconds(), before = atomic_load_explicit(&pool->crowded, memory_order_relaxed);
+    const bool soon = now - before < 2 * pool->caution * waited;
     pool->caution = !soon ? 1 : pool->caution < CROWDED_MOST ? pool->caution * CROWDED_STEP : CROWDED_MOST;
-    pool->crowded = now + pool->caution * waited;
+    atomic_store_explicit(&pool->crowded, now + pool->caution * waited, memory_order_relaxed);
 }
 
 bool fr_pool_is_crowded(fastrnn_pool *pool)
 {
-    return pool->crowded > 0 && fr_seconds() < pool->crowded;
+    const double crowded = atomic_load_explicit(&pool->crowded, memory_order_relaxed);
+    return crowded > 0 && fr_seconds() < crowded;
 }
 
 void fr_pool_leave(fastrnn_pool *pool)

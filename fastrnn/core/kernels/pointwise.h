@@ -29,16 +29,16 @@ FR_INLINE vf lstm_cell(const vf *gates, vf *c, const fr_options *options, const 
         gf = v_fma(v_load(peephole + peephole_stride), *c, gf);
     }
     vf i = gate(gi, options, 0, FASTRNN_SIGMOID);
-    vf f = options && options->coupled ? v_sub(v_set1(1.0), i) : gate(gf, options, 1, FASTRNN_SIGMOID);
+    vf f = options->coupled ? v_sub(v_set1(1.0), i) : gate(gf, options, 1, FASTRNN_SIGMOID);
     vf g = gate(gates[2], options, 2, FASTRNN_TANH);
     vf new_c = v_fma(f, *c, v_mul(i, g));
-    if (options && options->cell_clip > 0)
+    if (options->cell_clip > 0)
         new_c = v_clip(new_c, options->cell_clip);
     if (peephole)
         go = v_fma(v_load(peephole + 2 * peephole_stride), new_c, go);
     vf o = gate(go, options, 3, FASTRNN_SIGMOID);
     *c = new_c;
-    return v_mul(o, options ? v_activate(options->activations[4], new_c) : v_tanh(new_c));
+    return v_mul(o, v_activate(options->activations[4], new_c));
 }
 
 /* Cho et al. 2014; n_hidden is R h + b, or R (r*h) + b if the reset came before. */
