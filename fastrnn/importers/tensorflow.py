@@ -121,7 +121,11 @@ def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
         if name is None:
             faults.append(f"{full_name} is surplus, wanted {', '.join(names)}")
             continue
-        array = np.array(value)
+        try:
+            array = np.array(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            faults.append(f"{full_name} is {type(value).__name__}, wanted an array: {error}")
+            continue
         if array.dtype.kind != "f" or array.dtype.itemsize > 8:
             faults.append(f"{full_name} is {array.dtype}, wanted float32 or float64")
         elif name in arrays:

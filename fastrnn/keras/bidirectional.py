@@ -98,6 +98,11 @@ class Bidirectional:
         forward, backward = (from_keras(part) for part in parts)
         return cls(forward, layer.merge_mode, backward_layer=backward)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes: layers of its own, and not the engine's, which a copy builds when it runs."""
+        layers = {name: copy.copy(getattr(self, name)) for name in ("forward_layer", "backward_layer")}
+        return vars(self) | layers | {"_joined": None}
+
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Take copies of the forward layer's weights and, behind them, the backward layer's.
 
