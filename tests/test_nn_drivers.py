@@ -33,7 +33,7 @@ def assert_equal(found, wanted):
 def test_static_plans_grow_with_their_steps_and_dynamic_builds_none(x, monkeypatch):
     built = []
     unroll = Layer.unroll
-    monkeypatch.setattr(Layer, "unroll", lambda self, T: built.append(T) or unroll(self, T))
+    monkeypatch.setattr(Layer, "unroll", lambda self, steps: built.append(steps) or unroll(self, steps))
     nn.static_rnn(make(LSTM), list(x.swapaxes(0, 1)))
     nn.StaticPlan(make(multi(LSTM, GRU)), 100)
     nn.static_bidirectional_rnn(make(LSTM), make(GRU), list(x.swapaxes(0, 1)))
@@ -59,6 +59,14 @@ def test_a_plan_refuses_other_lengths_with_both_numbers(x, steps):
     batch = np.concatenate([x, x], axis=1)[:, :steps]
     with pytest.raises(ValueError, match=f"inputs has {steps} steps, but the plan was built for {T}"):
         nn.StaticPlan(make(LSTM), T)(list(batch.swapaxes(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"), [(-1, "-1, wanted an integer of at least 0"), (2**40, "1099511627776, wanted at")]
+)
+def test_a_plan_has_so_many_steps_and_no_more(steps, found):
+    with pytest.raises(ValueError, match=f"num_steps is {found}"):
+        nn.StaticPlan(make(LSTM), steps)
 
 
 def test_options_without_meaning_change_nothing(x):

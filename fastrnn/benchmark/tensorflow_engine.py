@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from fastrnn.importers.pytorch import spec_from_state_dict
 from fastrnn.importers.tensorflow import variables_from_cell
+from fastrnn.layers import LAYERS
 from fastrnn.tensorflow_graph import import_tensorflow, open_session
 
-from .workloads import LAYERS, Workload, draw_weights
+from .workloads import Workload, draw_weights
 
 MOST_STATIC_STEPS = 256  # a static graph has the cell once a step, and takes seconds to build at this many
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as engine
-from .recurrent import ENGINES, Recurrent, as_arrays, from_keras, join_states, refuse_unknown, split_states
+from .recurrent import Recurrent, as_arrays, from_keras, join_states, refuse_unknown, split_states
 
 MergeMode = Literal["concat", "sum", "ave", "mul"] | None
 
@@ -242,7 +242,7 @@ def _join(forward: Recurrent, backward: Recurrent) -> engine.Layer | None:
     if first != second or forward.dtype != backward.dtype:
         return None
     cells = [cell for spec in specs for cell in spec.cells]
-    return ENGINES[forward.kind](replace(specs[0], cells=cells, bidirectional=True))
+    return engine.LAYERS[forward.kind](replace(specs[0], cells=cells, bidirectional=True))
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

@@ -195,7 +195,7 @@ class Recurrent:
         """
         steps, states, counted = self.prepare(x, initial_state, mask, training)
         if self._engine is None:
-            self._engine = ENGINES[self.kind](self.describe(self._weights))
+            self._engine = engine.LAYERS[self.kind](self.describe(self._weights))
         if self.go_backwards:
             steps = steps[:, ::-1]
             counted = counted[:, ::-1] if counted is not None and counted.ndim > 1 else counted
@@ -332,8 +332,7 @@ class GRU(Recurrent):
         super().__init__(units, activation, use_bias, **options)
 
 
-ENGINES: dict[CellKind, type[engine.Layer]] = {"rnn": engine.RNN, "lstm": engine.LSTM, "gru": engine.GRU}
-LAYERS: dict[CellKind, type[Recurrent]] = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+LAYERS: dict[CellKind, type[Recurrent]] = {layer.kind: layer for layer in (SimpleRNN, LSTM, GRU)}
 
 
 def from_keras(layer: Any) -> Recurrent:

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arguments import as_integer
 from ..importers.tensorflow import spec_from_variables
-from ..layers import GRU, LSTM, RNN, Layer
+from ..layers import LAYERS, Layer
 from ..spec import ModelSpec
 from .activations import known_activation
 from .checks import as_number, check_dtype, check_inputs, check_state
@@ -22,8 +22,6 @@ from .structure import Structure, flatten, map_structure, zeros
 Lengths = NDArray[np.int64] | None
 #: (inputs (B, T, ...), state, lengths) -> outputs (B, T, ...), state. Arguments are checked already.
 Runner = Callable[[Structure, Structure, Lengths], tuple[Structure, Structure]]
-
-LAYERS: dict[str, type[Layer]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 class RNNCell:
