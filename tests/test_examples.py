@@ -39,7 +39,10 @@ def test_one_to_many():
 
 def test_many_to_one():
     printed = run("many_to_one")
-    assert re.search(r"steps of a (sine|square|sawtooth) +->  (sine|square|sawtooth)", printed)
+    shown = re.findall(
+        r"^(\d+)\n  (\d+) steps of a (?:sine|square|sawtooth) +->  (?:sine|square|sawtooth)$", printed, re.M
+    )
+    assert len(shown) == 6 and all(len(levels) == int(steps) for levels, steps in shown)
     right, guessing = percentages(printed)
     assert guessing == 33 and right > 80
 

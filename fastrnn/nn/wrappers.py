@@ -199,7 +199,8 @@ class DeviceWrapper(_Wrapper):
     cell : the cell
     device : str or None
         ``"/cpu:1"`` keeps the calling thread on one processor, the second of those that this process may use, while
-        the cell runs; None and ``""`` leave it alone.
+        the cell runs; None and ``""`` leave it alone. The engine's other threads are not kept anywhere:
+        ``fastrnn.set_num_threads(1)`` is for having none.
 
     Raises
     ------
