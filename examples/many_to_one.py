@@ -28,5 +28,7 @@ _, state = nn.dynamic_rnn(cell, x, sequence_length=lengths)
 found = (state @ readout).argmax(axis=1)
 
 for row in range(6):
-    print(f"{lengths[row]} steps of a {NAMES[kinds[row]]:8}  ->  {NAMES[found[row]]}")
+    levels = np.clip(5 + 2.5 * x[row, : lengths[row], 0], 0, 9).astype(int)  # 5 is zero
+    print("".join(map(str, levels)))
+    print(f"  {lengths[row]} steps of a {NAMES[kinds[row]]:8}  ->  {NAMES[found[row]]}")
 print(f"{(found == kinds).mean():.1%} of {len(kinds)} new waves are right (guessing: 33%)")

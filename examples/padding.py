@@ -13,12 +13,28 @@ a recurrent kernel of zeros, so each step can be followed by hand, with s the su
 import numpy as np
 
 import fastrnn
-from fastrnn.importers.keras import ACTIVATIONS, spec_from_weights
+from fastrnn import nn
 
 EMBEDDING = np.array([[0.37, 0.37], [1, 1], [2, 2]], np.float32)
 IDS = np.array([[1, 2, 1, 0, 0], [0, 1, 2, 1, 0]])
 LENGTHS = [3, 4]
-WEIGHTS = [np.ones((2, 3)), np.zeros((1, 3)), np.ones(3)]  # kernel, recurrent kernel, bias, as Keras has them
+#: Kernel, recurrent kernel and bias as Keras has them: gates z, r, h.
+WEIGHTS = [np.ones((2, 3), np.float32), np.zeros((1, 3), np.float32), np.ones(3, np.float32)]
+
+
+class LinearGRUCell(nn.rnn_cell.RNNCell):
+    """The same GRU as a cell of one's own: the gates of TensorFlow 1's GRUCell are sigmoids."""
+
+    state_size = output_size = 1
+
+    def call(self, inputs, state):
+        kernel, recurrent_kernel, bias = WEIGHTS
+        z, r, n = np.split(inputs @ kernel + bias, 3, axis=1)
+        to_z, to_r, to_n = np.split(recurrent_kernel, 3, axis=1)
+        z, r = z + state @ to_z, r + state @ to_r
+        n = n + (r * state) @ to_n
+        h = z * state + (1 - z) * n
+        return h, h
 
 
 def gru(**options):
@@ -39,10 +55,6 @@ def results():
     x = EMBEDDING[IDS]
     masking = fastrnn.keras.Masking(mask_value=0.37)
     mask = masking.compute_mask(x)
-    linear = ACTIVATIONS["linear"]
-    engine = fastrnn.GRU(
-        spec_from_weights("gru", WEIGHTS, 1, activation=linear, recurrent_activation=linear, reset_after=False)
-    )
     ways = [
         (
             "without a mask",
@@ -63,7 +75,7 @@ def results():
             f"with lengths {LENGTHS} on masked input (TensorFlow 1's dynamic_rnn)",
             "zero past a row's end; lengths cannot say that row 2 starts with padding, whose output is zero only\n"
             "  because Masking made its input zero: 1 h + 0",
-            engine(masking(x), lengths=LENGTHS)[0],
+            nn.dynamic_rnn(LinearGRUCell(), masking(x), sequence_length=LENGTHS, dtype=np.float32)[0],
         ),
     ]
     return [(what, why, y[..., 0]) for what, why, y in ways]

@@ -23,6 +23,20 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} is {type(value).__name__}, wanted an array: {error}") from error
 
 
+def as_numbers(value: Any, name: str) -> NDArray[Any]:
+    """`value` as an array of real numbers of any type, booleans among them.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    array = as_array(value, name)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} is of type {array.dtype}, wanted numbers")
+    return array
+
+
 def as_integer(value: Any, name: str, least: int) -> int:
     """`value` as an int of at least `least`.
 

@@ -242,11 +242,13 @@ class Layer:
             )
         return open_stream(self, self._model, as_integer(batch_size, "batch_size", 0))
 
-    def unroll(self, T: int) -> Unrolled:
-        """Lay out the fixed-length path for exactly T steps, for comparison with the packed one."""
-        steps = as_integer(T, "T", 0)
+    def unroll(self, num_steps: int) -> Unrolled:
+        """Lay out the fixed-length path for exactly num_steps steps, for comparison with the packed one."""
+        steps = as_integer(num_steps, "num_steps", 0)
         if steps > MOST_UNROLLED:
-            raise ValueError(f"T is {T}, wanted at most {MOST_UNROLLED}: every step takes memory of its own")
+            raise ValueError(
+                f"num_steps is {steps}, wanted at most {MOST_UNROLLED}: every step takes memory of its own"
+            )
         return Unrolled(self, self._model, steps)
 
     def _run_array(
@@ -445,12 +447,16 @@ class RNN(Layer):
         return cls(spec, backend=backend, dtype=dtype)
 
 
+#: The layers by the kind of their cells.
+LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (LSTM, GRU, RNN)}
+
+
 class Unrolled:
     """The fixed-length path: every row runs all T steps. Made by ``layer.unroll(T)``."""
 
-    def __init__(self, layer: Layer, model: _core.Model, T: int) -> None:
-        self._layer, self._plan = layer, _core.Unrolled(model, T)
-        self.num_steps = T
+    def __init__(self, layer: Layer, model: _core.Model, num_steps: int) -> None:
+        self._layer, self._plan = layer, _core.Unrolled(model, num_steps)
+        self.num_steps = num_steps
 
     def __call__(self, x: ArrayLike, state: StateLike = None, *, out: NDArray[Any] | None = None) -> tuple[Any, Any]:
         """Run sequences of exactly T steps; arguments and results as the layer's.

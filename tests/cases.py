@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-import fastrnn
 from fastrnn import reference
+from fastrnn.layers import LAYERS
 from fastrnn.spec import ACTIVATIONS, DEFAULT_ACTIVATIONS, NUM_GATES, Activation, CellSpec, ModelSpec
-
-LAYERS = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}
 
 #: Ties, ones, zeros, full length, in no order.
 LENGTHS = (3, 0, 7, 1, 3, 7, 0, 1, 5)

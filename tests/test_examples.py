@@ -3,10 +3,12 @@
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +39,10 @@ def test_one_to_many():
 
 def test_many_to_one():
     printed = run("many_to_one")
-    assert re.search(r"steps of a (sine|square|sawtooth) +->  (sine|square|sawtooth)", printed)
+    shown = re.findall(
+        r"^(\d+)\n  (\d+) steps of a (?:sine|square|sawtooth) +->  (?:sine|square|sawtooth)$", printed, re.M
+    )
+    assert len(shown) == 6 and all(len(levels) == int(steps) for levels, steps in shown)
     right, guessing = percentages(printed)
     assert guessing == 33 and right > 80
 
@@ -47,6 +52,24 @@ def test_many_to_many_in_step():
     right, pairs = percentages(printed)
     assert right > 1.5 * pairs > 30
     assert len(re.findall(r"^licensed under the \|\w+", printed, re.M)) == 3
+
+
+def test_mnist_classifier():
+    printed = run("mnist_classifier")
+    right = percentages(printed)
+    assert len(right) == 3 and min(right) >= 95
+    assert re.search(r"^ +#+", printed, re.M) and re.search(r"^is a \d$", printed, re.M)
+    assert "static_rnn and dynamic_rnn differ by 0\n" in printed
+
+
+def test_mnist_classifier_gives_pytorchs_logits():
+    """Those of the images beside the tests, stored when the weights were trained."""
+    example = runpy.run_path(str(ROOT / "examples" / "mnist_classifier.py"))
+    with np.load(ROOT / "tests" / "data" / "mnist.npz") as sample:
+        x, rows = example["as_input"](sample["images"]), example["count_rows"](sample["images"])
+        for logits in (example["classify_static"](x), example["classify_dynamic"](x)):
+            np.testing.assert_allclose(logits, sample["logits_full"], atol=1e-4)
+        np.testing.assert_allclose(example["classify_dynamic"](x, rows), sample["logits_ragged"], atol=1e-4)
 
 
 @needs_model

@@ -1,5 +1,7 @@
 """Keras's face where Keras is not installed: stored answers of Keras, and what the face takes, refuses and means."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import zlib
@@ -304,6 +306,19 @@ def test_rule_32_masking_by_value(value, steps, masked, dtype):
     np.testing.assert_array_equal(y, np.where(np.array(masked)[:, None], 0, x[0])[None])
 
 
+@pytest.mark.parametrize("value", [1e300, -1e300])
+def test_rule_32_a_value_beyond_float32_is_infinite(value):
+    x = np.array([[[1], [np.inf], [-np.inf]]], np.float32)
+    assert Masking(value).compute_mask(x).tolist() == [[True, value < 0, value > 0]]
+
+
+@pytest.mark.parametrize("inputs", [[[["a"]]], [[[None]]], [[[1j]]]])
+def test_masking_is_of_numbers(inputs):
+    for call in (Masking(0.0), Masking(0.0).compute_mask):
+        with pytest.raises(TypeError, match=r"inputs is of type .*, wanted numbers"):
+            call(inputs)
+
+
 def test_rule_32_integers_never_equal_a_fraction():
     assert Masking(0.37).compute_mask(np.zeros((1, 2, 3), int)).all()
     assert not Masking(0).compute_mask(np.zeros((1, 2, 3), int)).any()
@@ -347,6 +362,22 @@ def test_weights_are_copied(rng, name):
     layer.set_weights(other)
     assert_same_bits(layer(x), ours(name, weights=other)(x))
     assert not np.array_equal(layer(x), wanted)
+
+
+@every_kind
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_runs_like_its_original_whenever_it_was_made(rng, name, duplicate):
+    x, _ = inputs(rng, name)
+    weights = keras_cases.random_weights(rng, name)
+    one = ours(name, weights=weights, stateful=True)
+    for layer in (one, Bidirectional(one, weights=weights + weights)):
+        before = duplicate(layer)
+        first = layer(x, mask=MASK)
+        after = duplicate(layer)
+        assert_same_bits(before(x, mask=MASK), first)
+        assert_same_bits(after(x), layer(x))  # from the state that the original had then
+        before.reset_state()
+        assert_same_bits(before(x, mask=MASK), first)
 
 
 def test_arguments_without_meaning_are_taken_and_others_refused():

@@ -1,11 +1,14 @@
 """fastrnn.nn's cells and wrappers: weights by name, options, states, one step at a time, and what is refused."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from bits import assert_same_bits
 from tensorflow_cases import CELLS, INPUT_SIZE, cell, draw_weights, make, multi, wrapped
 
 import fastrnn
@@ -122,6 +125,7 @@ def test_names_may_have_a_scope_and_a_suffix(description, dtype):
         ({"kernel": np.zeros(12, np.float32)}, r"kernel has shape \(12,\), wanted \(3, 12\)"),
         ({"kernel": np.zeros((8, 12), np.int32)}, "kernel is int32, wanted float32 or float64"),
         ({"kernel": "none"}, "kernel is <U4, wanted"),
+        ({"kernel": [[1.0], [1.0, 2.0]]}, "kernel is list, wanted an array"),
         ({"bias": np.zeros(12)}, "types are float32 and float64, wanted one"),
         ({"a/bias": np.zeros(12, np.float32)}, "a/bias is bias for the second time"),
         ({"bias": None, "a/bias": np.zeros(12, np.float32)}, "under the scopes '', 'a/', wanted one"),
@@ -158,6 +162,7 @@ def test_kernels_of_one_gru_have_one_input_size():
         ({"cell_clip": 0}, ValueError, "cell_clip_l0 is 0.0, wanted a positive number"),
         ({"cell_clip": "x"}, TypeError, "cell_clip is 'x', wanted a number"),
         ({"forget_bias": float("nan")}, ValueError, "forget_bias is nan"),
+        ({"forget_bias": None}, TypeError, "forget_bias is None, wanted a number"),
         ({"dtype": np.int32}, TypeError, "dtype is int32, wanted float32 or float64"),
         ({"dtype": "no such type"}, TypeError, "dtype is 'no such type', wanted a type"),
         ({"activation": "gelu"}, ValueError, "activation is 'gelu', wanted"),
@@ -221,6 +226,20 @@ def test_a_step_that_does_not_fit(inputs, state, kind, message):
         make(GRU)(inputs, state)
 
 
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell))])
+def test_a_copy_runs_like_its_original_whenever_it_was_made(rng, name, duplicate):
+    x = rng.standard_normal((3, 4, INPUT_SIZE)).astype(np.float32)
+    mine = make(CELLS[name])
+    plan, buckets = nn.StaticPlan(mine, 4), nn.Buckets(mine, [4, 6])
+    before = duplicate(mine)
+    wanted = nn.dynamic_rnn(mine, x)
+    for one in (before, duplicate(mine)):
+        assert_same_bits(flatten(nn.dynamic_rnn(one, x)), flatten(wanted))
+    assert_same_bits(flatten(duplicate(plan).run_batch(x)), flatten(wanted))
+    assert_same_bits(flatten(duplicate(buckets)(x)), flatten(wanted))
+
+
 # Wrappers
 
 
@@ -275,6 +294,7 @@ def test_a_cell_may_stand_in_a_stack_twice(rng):
     [
         (lambda: rnn_cell.MultiRNNCell([]), ValueError, "cells is empty"),
         (lambda: rnn_cell.MultiRNNCell(make(GRU)), TypeError, "cells is GRUCell, wanted a list"),
+        (lambda: rnn_cell.MultiRNNCell([rnn_cell.GRUCell]), TypeError, r"cells\[0\] is the class GRUCell"),
         (lambda: rnn_cell.MultiRNNCell([make(GRU), 3]), TypeError, r"cells\[1\] is int, without state_size"),
         (
             lambda: rnn_cell.MultiRNNCell([make(GRU), make(GRU)]),

@@ -1,10 +1,13 @@
 """Loops in which each row decides when it is finished: decode and raw_rnn."""
 
+import warnings
+
 import numpy as np
 import pytest
 from tensorflow_cases import CELLS, INPUT_SIZE, cell, make
 
 from fastrnn import nn
+from fastrnn.nn import decoding
 from fastrnn.nn.structure import flatten, map_structure
 
 VOCABULARY, END = 5, 0
@@ -88,14 +91,29 @@ def test_draws_are_those_of_the_seed_whoever_shares_the_batch():
 @pytest.mark.parametrize("logits", [[0.0, 0, 0], [-np.inf, 0, -np.inf], [1e300, -1e300, 0]])
 @pytest.mark.parametrize("draw", [0.0, 0.5, 1 - 2.0**-53])
 def test_a_draw_never_takes_what_has_no_share(logits, draw):
-    class Fixed(np.random.Generator):
-        def random(self, shape):
-            return np.full(shape, draw)
-
-    step = Automaton([logits] * 3)
-    token = nn.decode(step, [0], (), end=99, max_steps=1, rng=Fixed(np.random.PCG64())).tokens[0, 0]
+    (token,) = decoding._draw(np.array([logits]), np.array([draw]))
     assert np.isfinite(logits[token]) and logits[token] > -1e300
     assert logits != [0.0, 0, 0] or token == int(3 * draw)
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("bad", [[0, np.nan, 1, np.inf], [0, np.inf, 1, 2], [-np.inf] * 4], ids=str)
+def test_scores_without_a_softmax_stay_in_their_row(rng, bad):
+    good = np.array([-np.inf, -np.inf, 0, -np.inf])
+
+    def step(tokens, state):
+        return np.stack([bad if token == 1 else good for token in tokens]), state
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = nn.decode(step, [1, 2, 1], (), end=9, max_steps=1, rng=rng)
+    assert found.tokens.ravel().tolist() == [np.argmax(bad), 2, np.argmax(bad)]
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)], ids=["greedy", "sampled"])
+def test_steps_that_are_not_taken_cost_nothing(rng):
+    found = nn.decode(Automaton(np.log(DOWN + 1e-300)), [2, 1], (), end=END, max_steps=2**62, rng=rng)
+    assert found.tokens.tolist() == [[1, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +127,7 @@ def test_a_draw_never_takes_what_has_no_share(logits, draw):
         ({"max_steps": -1}, ValueError, "max_steps is -1"),
         ({"rng": 3}, TypeError, "rng is int, wanted a numpy.random.Generator"),
         ({"temperature": 0}, ValueError, "temperature is 0, wanted a positive"),
-        ({"temperature": None}, ValueError, "temperature is None"),
+        ({"temperature": None}, TypeError, "temperature is None, wanted a number"),
         ({"step_fn": lambda tokens, state: np.zeros((2, 3))}, TypeError, "step_fn returned ndarray, wanted the pair"),
         (
             {"step_fn": lambda tokens, state: (np.zeros(2), state)},
@@ -117,7 +135,18 @@ def test_a_draw_never_takes_what_has_no_share(logits, draw):
             r"scores of shape \(2,\), wanted \(2, V\)",
         ),
         ({"step_fn": lambda tokens, state: (np.zeros((2, 0)), state)}, ValueError, r"scores of shape \(2, 0\)"),
-        ({"step_fn": lambda tokens, state: (np.zeros((2, 3)), state[:1])}, ValueError, r"state of shape \(1, 1\)"),
+        (
+            {"step_fn": lambda tokens, state: (np.zeros((2, 3)), state[:1])},
+            ValueError,
+            r"step_fn's new state is float64 of shape \(1, 1\), wanted float64 of shape \(2, 1\)",
+        ),
+        ({"step_fn": lambda tokens, state: (np.zeros((2, 3)), state.astype("f4"))}, ValueError, "state is float32"),
+        (
+            {"step_fn": lambda tokens, state: (np.array([["a"], ["b"]]), state)},
+            TypeError,
+            "step_fn's scores is of type <U1, wanted numbers",
+        ),
+        ({"step_fn": "step"}, TypeError, "step_fn is str, wanted a function"),
         ({"step_fn": lambda tokens, state: (np.zeros((2, 3)), (state, state))}, TypeError, "state is a tuple"),
     ],
 )
@@ -230,7 +259,13 @@ def changed(position, value, from_time=0):
         (changed(1, np.zeros((3, 5), np.float32), 1), ValueError, r"next_input has shape \(3, 5\), wanted \(2, ...\)"),
         (changed(2, np.zeros((3, 3), np.float32)), ValueError, r"next_state has shape \(3, 3\)"),
         (changed(2, (np.zeros((2, 3)),)), TypeError, "next_state is a tuple"),
-        (changed(3, np.zeros((1, 3)), 1), ValueError, r"emit has shape \(1, 3\)"),
+        (
+            changed(3, np.zeros((1, 3), np.float32), 1),
+            ValueError,
+            r"emit is float32 of shape \(1, 3\), wanted .*\(2, 3\)",
+        ),
+        (changed(3, np.zeros((2, 3)), 1), ValueError, r"emit is float64 of shape"),
+        (changed(2, np.zeros((2, 4), np.float32), 1), ValueError, r"next_state is float32 of shape \(2, 4\)"),
     ],
 )
 def test_raw_rnn_refuses(loop_fn, kind, message):

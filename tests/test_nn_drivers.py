@@ -33,7 +33,7 @@ def assert_equal(found, wanted):
 def test_static_plans_grow_with_their_steps_and_dynamic_builds_none(x, monkeypatch):
     built = []
     unroll = Layer.unroll
-    monkeypatch.setattr(Layer, "unroll", lambda self, T: built.append(T) or unroll(self, T))
+    monkeypatch.setattr(Layer, "unroll", lambda self, steps: built.append(steps) or unroll(self, steps))
     nn.static_rnn(make(LSTM), list(x.swapaxes(0, 1)))
     nn.StaticPlan(make(multi(LSTM, GRU)), 100)
     nn.static_bidirectional_rnn(make(LSTM), make(GRU), list(x.swapaxes(0, 1)))
@@ -59,6 +59,14 @@ def test_a_plan_refuses_other_lengths_with_both_numbers(x, steps):
     batch = np.concatenate([x, x], axis=1)[:, :steps]
     with pytest.raises(ValueError, match=f"inputs has {steps} steps, but the plan was built for {T}"):
         nn.StaticPlan(make(LSTM), T)(list(batch.swapaxes(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"), [(-1, "-1, wanted an integer of at least 0"), (2**40, "1099511627776, wanted at")]
+)
+def test_a_plan_has_so_many_steps_and_no_more(steps, found):
+    with pytest.raises(ValueError, match=f"num_steps is {found}"):
+        nn.StaticPlan(make(LSTM), steps)
 
 
 def test_options_without_meaning_change_nothing(x):
@@ -224,20 +232,58 @@ GOOD = np.zeros((B, 2), np.float32)
     [
         (GOOD, TypeError, "cell returned ndarray, wanted the pair"),
         ((GOOD, GOOD, GOOD), TypeError, "cell returned tuple, wanted the pair"),
-        ((GOOD[:2], GOOD), ValueError, r"an output of shape \(2, 2\) for 7 rows"),
+        ((GOOD[:2], GOOD), ValueError, r"an output of shape \(2, 2\), wanted \(7, 2\)"),
         (((GOOD, GOOD), GOOD), TypeError, "output is a tuple, wanted one array"),
         ((GOOD, (GOOD, GOOD)), TypeError, "state is a tuple, wanted one array"),
         (
             (GOOD, GOOD[:, :1]),
             ValueError,
-            r"a state that is float32 of shape \(7, 1\), wanted float32 of shape \(7, 2\)",
+            r"cell's new state is float32 of shape \(7, 1\), wanted float32 of shape \(7, 2\)",
         ),
-        ((GOOD, GOOD.astype("f8")), ValueError, "a state that is float64"),
+        ((GOOD, GOOD.astype("f8")), ValueError, "cell's new state is float64"),
+        ((GOOD[:, :1], GOOD), ValueError, r"an output of shape \(7, 1\), wanted \(7, 2\)"),
     ],
 )
 def test_a_cell_that_returns_something_else(x, returned, kind, message):
     with pytest.raises(kind, match=message):
         nn.dynamic_rnn(Returns(returned), x)
+
+
+def test_outputs_of_a_cell_keep_their_type(x):
+    class Doubting(Returns):
+        def __call__(self, inputs, state):
+            self.returned = self.returned[0].astype("f8"), self.returned[1]
+            return self.returned if inputs[0, 0] == x[0, 1, 0] else (GOOD, GOOD)
+
+    with pytest.raises(TypeError, match="cell returned an output that is float64, wanted float32 as before"):
+        nn.dynamic_rnn(Doubting((GOOD, GOOD)), x)
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "message"),
+    [
+        ("7", TypeError, "cell.state_size is '7', wanted an integer"),
+        (None, TypeError, "cell.state_size is None"),
+        (-1, ValueError, "cell.state_size is -1, wanted an integer of at least 0"),
+        ((2, {"a": 1.5}), TypeError, r"cell.state_size\[1\]\['a'\] is 1.5"),
+        (nn.TensorShape([2, -1]), ValueError, "cell.state_size is -1"),
+    ],
+)
+def test_sizes_that_are_none(x, size, kind, message):
+    mine = Returns((GOOD, GOOD))
+    mine.state_size = size
+    with pytest.raises(kind, match=message):
+        nn.dynamic_rnn(mine, x)
+
+
+def test_a_residual_function_that_returns_something_else(x):
+    for returned, kind, message in (
+        (None, ValueError, r"residual_fn returned shape \(\), wanted \(42, ...\)"),
+        (GOOD, ValueError, r"residual_fn returned shape \(7, 2\), wanted \(42, ...\)"),
+    ):
+        wrapper = nn.rnn_cell.ResidualWrapper(make(GRU), lambda inputs, outputs, returned=returned: returned)
+        with pytest.raises(kind, match=message):
+            nn.dynamic_rnn(wrapper, x)
 
 
 # What is refused
@@ -247,6 +293,7 @@ def test_a_cell_that_returns_something_else(x, returned, kind, message):
     ("change", "kind", "message"),
     [
         ({"cell": 3}, TypeError, "cell is int, without state_size and output_size"),
+        ({"cell": nn.rnn_cell.GRUCell}, TypeError, "cell is the class GRUCell, wanted a cell made from it"),
         (
             {"inputs": np.zeros((B, T, 4), "f4")},
             ValueError,
@@ -290,7 +337,7 @@ def test_dynamic_rnn_refuses(x, change, kind, message):
         (
             [np.zeros((B, 5), "f4"), np.zeros((B, 4), "f4")],
             ValueError,
-            r"inputs\[1\] is float32 of shape \(7, 4\), wanted float32 of \(7, 5\)",
+            r"inputs\[1\] is float32 of shape \(7, 4\), wanted float32 of shape \(7, 5\)",
         ),
         (
             [np.zeros((B, 5), "f4"), np.zeros((2, 5), "f4")],

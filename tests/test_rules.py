@@ -582,7 +582,7 @@ def test_rule_29_rows_without_data(layer):
 def test_rule_29_counts_out_of_range(rng, kind, bad):
     """Counts that are no sensible integers are refused with a message."""
     layer = LAYERS[kind](random_spec(rng, kind, 3, 5))
-    for call, name in ((layer.stream, "batch_size"), (layer.unroll, "T")):
+    for call, name in ((layer.stream, "batch_size"), (layer.unroll, "num_steps")):
         with pytest.raises(REFUSALS) as error:
             call(bad)
         assert str(error.value)

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.layers import LAYERS
+
 from .engines import ENGINES
 from .timing import fastest, one_by_one
-from .workloads import LAYERS, LENGTHS, Workload, build_layer, draw_input, draw_lengths, draw_weights
+from .workloads import LENGTHS, Workload, build_layer, draw_input, draw_lengths, draw_weights
 
 HIDDEN_SIZES = (8, 16, 32, 64, 128, 256, 512)
 BUILD_STEPS = (10, 25, 50, 100, 200)

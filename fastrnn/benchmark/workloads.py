@@ -9,13 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.layers import GRU, LSTM, RNN, Layer
+from fastrnn.layers import LAYERS, Layer
 from fastrnn.spec import NUM_GATES
 
 DEFAULT_GROUPS = ("stream", "single", "ragged", "dense")
 LENGTHS = ("full", "uniform", "lognormal", "ort1400")
 ORT1400 = [12, 32, 4, 52, 8, 64, 20, 36, 48, 40, 24, 60, 44, 16, 28, 56]  # published in onnxruntime issue 1400
-LAYERS: dict[str, type[Layer]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 class Workload(NamedTuple):

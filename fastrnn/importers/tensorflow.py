@@ -1,4 +1,4 @@
-"""TensorFlow 1's cell variables -> ModelSpec. TensorFlow itself is never imported."""
+"""TensorFlow 1's cell variables -> ModelSpec, and back. TensorFlow itself is never imported."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def spec_from_variables(
         kernel, bias = arrays["kernel"], arrays["bias"]
     if kind == "lstm":
         bias = bias + np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), num_units)
-        kernel, bias = _swap_j_and_f(kernel), _swap_j_and_f(bias)
+        kernel, bias = _swap_middle_gates(kernel), _swap_middle_gates(bias)
     activations = [Activation.of(name) for name in DEFAULT_ACTIVATIONS[kind]]
     for index in CHOSEN[kind]:
         activations[index] = activation
@@ -87,6 +87,38 @@ def spec_from_variables(
         linear_before_reset=False,
     )
     return ModelSpec(kind, [cell], input_size, num_units, proj_size=num_proj or 0).validate()
+
+
+def variables_from_cell(kind: CellKind, cell: CellSpec) -> dict[str, NDArray[Any]]:
+    """The variables of ``BasicLSTMCell`` or ``BasicRNNCell`` that compute what a plain cell does.
+
+    The LSTM's `forget_bias` has to be 0: the stored bias has all of it.
+
+    Parameters
+    ----------
+    kind : "lstm" or "rnn"
+        A GRU of TensorFlow resets before the matmul and has one bias: other weights, other numbers.
+    cell : CellSpec
+        With default activations, and without projection, peepholes and clips, which are not looked at.
+
+    Returns
+    -------
+    dict
+        ``kernel`` (I + H, G*H), with an LSTM's gates i j f o, and ``bias`` (G*H,).
+
+    Examples
+    --------
+    >>> cell = CellSpec(np.ones((8, 3), np.float32), np.ones((8, 2), np.float32))
+    >>> {name: array.shape for name, array in variables_from_cell("lstm", cell).items()}
+    {'kernel': (5, 8), 'bias': (8,)}
+    """
+    kernel = np.concatenate([cell.weight_ih, cell.weight_hh], axis=1).T
+    bias = np.zeros(kernel.shape[1], kernel.dtype)
+    for part in (cell.bias_ih, cell.bias_hh):
+        bias += 0 if part is None else part
+    if kind == "lstm":
+        kernel, bias = _swap_middle_gates(kernel), _swap_middle_gates(bias)
+    return {"kernel": kernel, "bias": bias}
 
 
 def _shapes(
@@ -121,7 +153,11 @@ def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
         if name is None:
             faults.append(f"{full_name} is surplus, wanted {', '.join(names)}")
             continue
-        array = np.array(value)
+        try:
+            array = np.array(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            faults.append(f"{full_name} is {type(value).__name__}, wanted an array: {error}")
+            continue
         if array.dtype.kind != "f" or array.dtype.itemsize > 8:
             faults.append(f"{full_name} is {array.dtype}, wanted float32 or float64")
         elif name in arrays:
@@ -145,7 +181,7 @@ def _split_name(full_name: str, names: Collection[str]) -> tuple[str, str | None
     return "", None
 
 
-def _swap_j_and_f(array: NDArray[Any]) -> NDArray[Any]:
-    """Gates i j f o along the last axis -> i f j o."""
+def _swap_middle_gates(array: NDArray[Any]) -> NDArray[Any]:
+    """Gates i j f o along the last axis -> i f j o, and back."""
     i, j, f, o = np.split(array, 4, axis=-1)
     return np.concatenate([i, f, j, o], axis=-1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as engine
-from .recurrent import ENGINES, Recurrent, as_arrays, from_keras, join_states, refuse_unknown, split_states
+from .recurrent import Recurrent, as_arrays, from_keras, join_states, refuse_unknown, split_states
 
 MergeMode = Literal["concat", "sum", "ave", "mul"] | None
 
@@ -97,6 +97,11 @@ class Bidirectional:
             raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras Bidirectional")
         forward, backward = (from_keras(part) for part in parts)
         return cls(forward, layer.merge_mode, backward_layer=backward)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes: layers of its own, and not the engine's, which a copy builds when it runs."""
+        layers = {name: copy.copy(getattr(self, name)) for name in ("forward_layer", "backward_layer")}
+        return vars(self) | layers | {"_joined": None}
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Take copies of the forward layer's weights and, behind them, the backward layer's.
@@ -237,7 +242,7 @@ def _join(forward: Recurrent, backward: Recurrent) -> engine.Layer | None:
     if first != second or forward.dtype != backward.dtype:
         return None
     cells = [cell for spec in specs for cell in spec.cells]
-    return ENGINES[forward.kind](replace(specs[0], cells=cells, bidirectional=True))
+    return engine.LAYERS[forward.kind](replace(specs[0], cells=cells, bidirectional=True))
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

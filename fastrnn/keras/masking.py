@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import as_array
+from ..arguments import as_numbers
 
 
 class Masking:
@@ -31,12 +31,13 @@ class Masking:
 
     def compute_mask(self, inputs: ArrayLike) -> NDArray[np.bool_]:
         """The mask (B, T) of inputs (B, T, I), for the ``mask=`` of the layers that follow."""
-        array = as_array(inputs, "inputs")
+        array = as_numbers(inputs, "inputs")
         # A Python float is compared in float32 with float32; an integer input is never equal to 0.37.
-        value = array.dtype.type(self.mask_value) if array.dtype.kind == "f" else self.mask_value
+        with np.errstate(over="ignore"):
+            value = array.dtype.type(self.mask_value) if array.dtype.kind == "f" else self.mask_value
         return np.asarray((array != value).any(axis=-1))
 
     def __call__(self, inputs: ArrayLike) -> NDArray[Any]:
         """Inputs with zeros in the masked steps."""
-        array = as_array(inputs, "inputs")
+        array = as_numbers(inputs, "inputs")
         return np.where(self.compute_mask(array)[..., None], array, np.zeros((), array.dtype))

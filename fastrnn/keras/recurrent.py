@@ -10,18 +10,21 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import layers as engine
-from ..arguments import as_array, as_integer
+from ..arguments import as_array, as_integer, as_numbers
 from ..importers import keras as importer
 from ..spec import Activation, CellKind, ModelSpec
 
-#: Arguments of Keras's layers that say how to train, or how to run elsewhere.
+#: Arguments of Keras's layers that say how to train, how to run elsewhere, or what the weights say, too.
 WITHOUT_MEANING = frozenset(
     f"{prefix}_{suffix}"
     for prefix in ("kernel", "recurrent", "bias")
     for suffix in ("initializer", "regularizer", "constraint")
 ) | {
     "activity_regularizer",
+    "autocast",
     "implementation",
+    "input_dim",
+    "input_shape",
     "name",
     "seed",
     "trainable",
@@ -55,8 +58,8 @@ class Recurrent:
     dtype : float32 or float64, of weights, states and results; inputs are cast to it, as Keras casts
     **unused
         Accepted and without meaning here: ``unroll``, ``implementation`` and ``use_cudnn`` (how to run elsewhere),
-        ``name``, ``seed``, ``trainable``, ``unit_forget_bias`` (the stored bias has it), initializers, regularizers
-        and constraints.
+        ``name``, ``seed``, ``trainable``, ``autocast``, ``input_shape``, ``input_dim`` (the weights say it),
+        ``unit_forget_bias`` (the stored bias has it), initializers, regularizers and constraints.
 
     Raises
     ------
@@ -117,6 +120,10 @@ class Recurrent:
             raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras {cls.__name__}")
         return taken
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes: not the engine's layer, which a copy builds again when it runs."""
+        return vars(self) | {"_engine": None}
+
     @property
     def num_states(self) -> int:
         return 2 if self.kind == "lstm" else 1
@@ -171,7 +178,8 @@ class Recurrent:
         x : (B, T, I) numbers
         initial_state : h (B, H), or a list of the states: [h], for an LSTM [h, c]; None for zeros
             A stateful layer begins with its own instead of None.
-        mask : (B, T) booleans, False where a step leaves the state as it was and may hold anything; None: all True
+        mask : (B, T) booleans, or numbers that are not 0 for True; None: all True
+            A step that is False leaves the state as it was and may hold anything.
         training : refused if it is True and the layer would drop
 
         Returns
@@ -187,7 +195,7 @@ class Recurrent:
         """
         steps, states, counted = self.prepare(x, initial_state, mask, training)
         if self._engine is None:
-            self._engine = ENGINES[self.kind](self.describe(self._weights))
+            self._engine = engine.LAYERS[self.kind](self.describe(self._weights))
         if self.go_backwards:
             steps = steps[:, ::-1]
             counted = counted[:, ::-1] if counted is not None and counted.ndim > 1 else counted
@@ -324,8 +332,7 @@ class GRU(Recurrent):
         super().__init__(units, activation, use_bias, **options)
 
 
-ENGINES: dict[CellKind, type[engine.Layer]] = {"rnn": engine.RNN, "lstm": engine.LSTM, "gru": engine.GRU}
-LAYERS: dict[CellKind, type[Recurrent]] = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+LAYERS: dict[CellKind, type[Recurrent]] = {layer.kind: layer for layer in (SimpleRNN, LSTM, GRU)}
 
 
 def from_keras(layer: Any) -> Recurrent:
@@ -384,9 +391,7 @@ def cast(value: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     TypeError
         They are no real numbers.
     """
-    array = as_array(value, name)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} is of type {array.dtype}, wanted numbers")
+    array = as_numbers(value, name)
     with np.errstate(over="ignore"):  # too large becomes infinite, as in Keras
         return array.astype(dtype, copy=False)
 

@@ -7,7 +7,6 @@ counts; otherwise all rows count and none is asked about.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from importlib import resources
@@ -17,14 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..importers.pytorch import spec_from_state_dict
+from ..importers.tensorflow import variables_from_cell
 from ..layers import LSTM
 from ..runtime import get_num_threads
+from ..tensorflow_graph import import_tensorflow, open_session
 from .images import COLUMNS, ROWS
 
 Floats = NDArray[np.float32]
 Engine = Callable[[Floats, NDArray[np.int64]], Floats]
-
-IJFO = [0, 2, 1, 3]  # where the gates of TensorFlow's kernel stand in PyTorch's i, f, g, o
 
 
 class Weights(NamedTuple):
@@ -111,7 +111,7 @@ def installed_engines() -> dict[tuple[str, str], Builder]:
 
 def tensorflow_version() -> str | None:
     """Import TensorFlow and return its version, or None where it is not installed."""
-    return None if find_spec("tensorflow") is None else str(_import_tensorflow()[0].version.VERSION)
+    return None if find_spec("tensorflow") is None else str(import_tensorflow()[0].version.VERSION)
 
 
 def _dense(weights: Weights, h: Floats) -> Floats:
@@ -126,40 +126,17 @@ def _last_outputs(y: Floats, lengths: NDArray[np.int64]) -> Floats:
     return np.where(lengths[:, None] > 0, last, np.float32(0))
 
 
-def _import_tensorflow() -> tuple[Any, Any]:
-    """TensorFlow 1's interface, and the module of its cells, which the public names no longer reach."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would stand in the command's output
-    from tensorflow.compat import v1
-    from tensorflow.python.ops import rnn_cell_impl
-
-    v1.logging.set_verbosity(v1.logging.ERROR)
-    return v1, rnn_cell_impl
-
-
 def _tensorflow_engine(weights: Weights, ragged: bool, outputs: Callable[..., Any]) -> Engine:
     """A graph and a session, as TensorFlow 1 ran them: a call pays for no Python but the session's own."""
-    v1, cells = _import_tensorflow()
-    arrays = weights.lstm
-    hidden = arrays["weight_hh_l0"].shape[1]
-
-    def by_gate(name: str) -> Floats:
-        gates = arrays[name].reshape(4, hidden, -1)[IJFO]
-        return gates.reshape(arrays[name].shape)
-
-    kernel = np.concatenate([by_gate("weight_ih_l0"), by_gate("weight_hh_l0")], axis=1).T
-    bias = by_gate("bias_ih_l0") + by_gate("bias_hh_l0")
-    threads = get_num_threads()
+    v1, cells = import_tensorflow()
+    spec = spec_from_state_dict("lstm", weights.lstm)
     with v1.Graph().as_default(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow 2 calls all of this deprecated
         x = v1.placeholder(v1.float32, (None, ROWS, COLUMNS))
         lengths = v1.placeholder(v1.int64, (None,))
-        cell = cells.BasicLSTMCell(hidden, forget_bias=0.0)
+        cell = cells.BasicLSTMCell(spec.hidden_size, forget_bias=0.0)
         _, state = outputs(v1, cell, x, lengths if ragged else None)
         logits = v1.matmul(state.h, weights.dense_weight, transpose_b=True) + weights.dense_bias
-        config = v1.ConfigProto(
-            intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads, device_count={"GPU": 0}
-        )
-        session = v1.Session(config=config)
-        session.run([v1.assign(old, new) for old, new in zip(cell.trainable_weights, (kernel, bias), strict=True)])
+        session = open_session(v1, [cell], [variables_from_cell("lstm", spec.cells[0])], get_num_threads())
         classify: Engine = session.make_callable(logits, feed_list=[x, lengths])
     return classify

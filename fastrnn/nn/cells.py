@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arguments import as_integer
 from ..importers.tensorflow import spec_from_variables
-from ..layers import GRU, LSTM, RNN, Layer
+from ..layers import LAYERS, Layer
 from ..spec import ModelSpec
 from .activations import known_activation
 from .checks import as_number, check_dtype, check_inputs, check_state
@@ -22,8 +22,6 @@ from .structure import Structure, flatten, map_structure, zeros
 Lengths = NDArray[np.int64] | None
 #: (inputs (B, T, ...), state, lengths) -> outputs (B, T, ...), state. Arguments are checked already.
 Runner = Callable[[Structure, Structure, Lengths], tuple[Structure, Structure]]
-
-LAYERS: dict[str, type[Layer]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 class RNNCell:
@@ -70,6 +68,14 @@ class SequenceCell(RNNCell):
 
     input_size: int | None = None
     dtype: np.dtype[Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes: not the engine's layers, which a copy builds again when it runs."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(getattr(type(self), name, None), cached_property)
+        }
 
     def runner(self, num_steps: int | None) -> Runner:
         """What runs sequences: of any lengths if num_steps is None, else unrolled for exactly that many steps."""
@@ -329,9 +335,9 @@ class LSTMCell(EngineCell):
             activation=known_activation(activation),
             num_proj=None if num_proj is None else as_integer(num_proj, "num_proj", 1),
             use_peepholes=bool(use_peepholes),
-            cell_clip=as_number(cell_clip, "cell_clip"),
-            proj_clip=as_number(proj_clip, "proj_clip"),
-            forget_bias=as_number(forget_bias, "forget_bias") or 0.0,
+            cell_clip=None if cell_clip is None else as_number(cell_clip, "cell_clip"),
+            proj_clip=None if proj_clip is None else as_number(proj_clip, "proj_clip"),
+            forget_bias=as_number(forget_bias, "forget_bias"),
         )
         super().__init__(spec, dtype)
         self._state_is_tuple = bool(state_is_tuple)

@@ -7,17 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import as_array
+from ..arguments import as_array, as_integer
 from ..schedule import check_lengths
-from .structure import Structure, map_structure, pack, shape_of, walk
+from .structure import Structure, axes_of, map_structure, pack, shape_of, walk
 
 
 def check_cell(cell: Any, name: str) -> None:
-    """Refuse what is no cell: it is called, and has `state_size` and `output_size`."""
+    """Refuse what is no cell: it is called, and has the sizes `state_size` and `output_size`."""
+    if isinstance(cell, type):
+        raise TypeError(f"{name} is the class {cell.__name__}, wanted a cell made from it")
     missing = [part for part in ("state_size", "output_size") if not hasattr(cell, part)]
     if not callable(cell) or missing:
         found = f"{type(cell).__name__}, without {' and '.join(missing) or '__call__'}"
         raise TypeError(f"{name} is {found}: wanted a cell")
+    for part in ("state_size", "output_size"):
+        for path, size in walk(getattr(cell, part), f"{name}.{part}"):
+            for axis in axes_of(size):
+                as_integer(axis, path, 0)
 
 
 def check_inputs(
@@ -79,10 +85,21 @@ def check_dtype(dtype: Any, default: np.dtype[Any]) -> np.dtype[Any]:
     return found
 
 
-def as_number(value: Any, name: str) -> float | None:
-    """A finite float; None stays None."""
-    if value is None:
-        return None
+def check_like(like: Structure, structure: Structure, name: str) -> Structure:
+    """A structure of arrays in the containers, shapes and types of another, of arrays already."""
+
+    def check(wanted: NDArray[Any], leaf: Any, path: str) -> NDArray[Any]:
+        array = as_array(leaf, path)
+        if array.shape != wanted.shape or array.dtype != wanted.dtype:
+            found = f"{array.dtype} of shape {array.shape}"
+            raise ValueError(f"{path} is {found}, wanted {wanted.dtype} of shape {wanted.shape}")
+        return array
+
+    return pack(like, structure, name, check)
+
+
+def as_number(value: Any, name: str) -> float:
+    """A finite float."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import as_array, as_integer
-from .checks import as_number
-from .structure import Structure, flatten, map_structure, pack, take, walk
+from ..arguments import as_array, as_integer, as_numbers
+from .checks import as_number, check_like
+from .structure import Structure, map_structure, take, walk
 
 StepFunction = Callable[[NDArray[np.int64], Structure], tuple[ArrayLike, Structure]]
 
@@ -46,14 +46,14 @@ def decode(
     ----------
     step_fn : (tokens (n,), state of n rows) -> (scores (n, V), new state)
         Called with the rows that are not finished, in their order. Scores are logits: any numbers to take the largest
-        of, or log-probabilities up to a constant to draw from.
+        of, or log-probabilities up to a constant to draw from. A NaN or a largest that is infinite is taken.
     first : (B,) integers, the tokens to start from
     state : structure of (B, ...)
     end : the token at which a row is finished
-    max_steps : the most tokens of a row, `end` included
+    max_steps : the most tokens of a row, `end` included; where no row takes them all, they cost nothing
     rng : numpy.random.Generator or None
         None is greedy: the largest score, the first of equals. A generator draws from the softmax of the scores. A
-        row's draws depend on the seed and on where it stands in the batch, not on when other rows finish.
+        row's draws depend on the seed and on how many rows stand before it, not on the other rows or their ends.
     temperature : scores are divided by it before drawing; positive
 
     Returns
@@ -76,6 +76,8 @@ def decode(
            [0, 0, 0, 0],
            [3, 2, 1, 0]])
     """
+    if not callable(step_fn):
+        raise TypeError(f"step_fn is {type(step_fn).__name__}, wanted a function")
     token = as_array(first, "first")
     if token.ndim != 1 or (token.dtype.kind not in "iu" and token.size):
         raise TypeError(f"first is {token.dtype} of shape {token.shape}, wanted (B,) integers")
@@ -86,49 +88,49 @@ def decode(
         if leaf.shape[:1] != (B,):
             raise ValueError(f"{path} has shape {leaf.shape}, wanted ({B}, ...): a row for each of first")
     end, max_steps = as_integer(end, "end", 0), as_integer(max_steps, "max_steps", 0)
-    draws = None
-    if rng is not None:
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng is {type(rng).__name__}, wanted a numpy.random.Generator or None")
-        draws = rng.random((B, max_steps))
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng is {type(rng).__name__}, wanted a numpy.random.Generator or None")
     heat = as_number(temperature, "temperature")
-    if heat is None or heat <= 0:
+    if heat <= 0:
         raise ValueError(f"temperature is {temperature!r}, wanted a positive number")
 
-    tokens = np.full((B, max_steps), end, np.int64)
+    generators = None if rng is None else [np.random.default_rng(seed) for seed in rng.integers(2**63, size=B)]
+    columns: list[NDArray[np.int64]] = []
     lengths = np.zeros(B, np.int64)
     last = map_structure(np.array, state)
-    rows, steps = np.arange(B), 0
-    while rows.size and steps < max_steps:
+    rows = np.arange(B)
+    while rows.size and len(columns) < max_steps:
         scores, state = _checked(step_fn(token, state), state, len(rows))
-        token = np.argmax(scores, axis=1) if draws is None else _draw(scores / heat, draws[rows, steps])
-        tokens[rows, steps] = token
+        if generators is None:
+            token = np.argmax(scores, axis=1)
+        else:
+            token = _draw(scores / heat, np.array([generators[row].random() for row in rows]))
+        columns.append(np.full(B, end, np.int64))
+        columns[-1][rows] = token
         map_structure(lambda whole, leaf, now=rows: whole.__setitem__(now, leaf), last, state)
         alive = token != end
         lengths[rows] += alive
         rows, token, state = rows[alive], token[alive], take(state, alive)
-        steps += 1
-    return Decoded(tokens[:, :steps], lengths, last)
+    tokens = np.stack(columns, axis=1) if columns else np.empty((B, 0), np.int64)
+    return Decoded(tokens, lengths, last)
 
 
 def _checked(returned: Any, state: Structure, n: int) -> tuple[NDArray[Any], Structure]:
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(f"step_fn returned {type(returned).__name__}, wanted the pair (scores, state)")
-    scores = as_array(returned[0], "scores")
+    scores = as_numbers(returned[0], "step_fn's scores")
     if scores.ndim != 2 or len(scores) != n or not scores.shape[1]:
         raise ValueError(f"step_fn returned scores of shape {scores.shape}, wanted ({n}, V)")
-    after = map_structure(lambda leaf: as_array(leaf, "state"), pack(state, returned[1], "state"))
-    for leaf, before in zip(flatten(after), flatten(state), strict=True):
-        if leaf.shape != before.shape:
-            raise ValueError(f"step_fn returned a state of shape {leaf.shape}, wanted {before.shape}")
-    return scores, after
+    return scores, check_like(state, returned[1], "step_fn's new state")
 
 
 def _draw(logits: NDArray[Any], draws: NDArray[np.float64]) -> NDArray[np.int64]:
     """A token for each row from its softmax, by a number in [0, 1)."""
-    exponents = logits.astype(np.float64)
-    totals = np.cumsum(np.exp(exponents - exponents.max(axis=1, keepdims=True)), axis=1)
+    largest = logits.argmax(axis=1)
+    most = np.take_along_axis(logits, largest[:, None], axis=1).astype(np.float64)
+    is_finite = np.isfinite(most)
+    totals = np.cumsum(np.exp(np.where(is_finite, logits, 0) - np.where(is_finite, most, 0)), axis=1)
     # Not beyond the last that adds something: rounding may leave a draw at the very total.
     below = (totals <= draws[:, None] * totals[:, -1:]).sum(axis=1)
     drawn: NDArray[np.int64] = np.minimum(below, (totals < totals[:, -1:]).sum(axis=1))
-    return drawn
+    return np.where(is_finite[:, 0], drawn, largest)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..arguments import as_array
 from ..schedule import schedule
-from .structure import Structure, flatten, map_structure, pack, take, zeros
+from .checks import check_like
+from .structure import Structure, flatten, map_structure, pack, shape_of, take, zeros
 
 Step = Callable[[Structure, Structure], tuple[Structure, Structure]]
 
@@ -52,7 +53,7 @@ def run_steps(
         output, current = step(cell, map_structure(lambda leaf, now=rows[:n], t=t: leaf[now, t], inputs), current)
         if outputs is None:
             outputs = map_structure(lambda leaf: np.zeros((B, T, *leaf.shape[1:]), leaf.dtype), output)
-        map_structure(lambda whole, leaf, now=rows[:n], t=t: whole.__setitem__((now, t), leaf), outputs, output)
+        _store(outputs, (rows[:n], t), output)
     _store(last, rows[:alive], current)
     if outputs is None:
         outputs = zeros(cell.output_size, B, T, dtype=flatten(state)[0].dtype if flatten(state) else np.float32)
@@ -65,20 +66,29 @@ def step(cell: Any, inputs: Structure, state: Structure) -> tuple[Structure, Str
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(f"cell returned {type(returned).__name__}, wanted the pair (output, state)")
     n = len(flatten(inputs)[0])
-    output = map_structure(lambda leaf: as_array(leaf, "output"), pack(cell.output_size, returned[0], "output"))
-    for leaf in flatten(output):
-        if leaf.shape[:1] != (n,):
-            raise ValueError(f"cell returned an output of shape {leaf.shape} for {n} rows")
-    return output, map_structure(_check_new_state, state, pack(state, returned[1], "state"))
+
+    def check(size: Any, leaf: Any, path: str) -> NDArray[Any]:
+        array, shape = as_array(leaf, path), (n, *shape_of(size))
+        if array.shape != shape:
+            raise ValueError(f"cell returned an {path} of shape {array.shape}, wanted {shape}")
+        return array
+
+    output = pack(cell.output_size, returned[0], "output", check)
+    return output, check_like(state, returned[1], "cell's new state")
 
 
-def _check_new_state(before: NDArray[Any], after: Any) -> NDArray[Any]:
-    array = as_array(after, "state")
-    if array.shape != before.shape or array.dtype != before.dtype:
-        found, wanted = f"{array.dtype} of shape {array.shape}", f"{before.dtype} of shape {before.shape}"
-        raise ValueError(f"cell returned a state that is {found}, wanted {wanted} as it was given")
-    return array
+def _store(whole: Structure, index: Any, part: Structure) -> None:
+    """Write a part's leaves into the whole's at an index.
 
+    Raises
+    ------
+    TypeError
+        A cell's outputs have another type than at its first step.
+    """
 
-def _store(whole: Structure, rows: NDArray[Any], part: Structure) -> None:
-    map_structure(lambda target, leaf: target.__setitem__(rows, leaf), whole, part)
+    def store(target: NDArray[Any], leaf: NDArray[Any]) -> None:
+        if leaf.dtype != target.dtype:
+            raise TypeError(f"cell returned an output that is {leaf.dtype}, wanted {target.dtype} as before")
+        target[index] = leaf
+
+    map_structure(store, whole, part)

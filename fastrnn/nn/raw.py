@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import as_array
-from .checks import check_cell
+from .checks import check_cell, check_like
 from .loop import step
 from .structure import Structure, flatten, map_structure, pack, take, walk, zeros
 
@@ -93,8 +93,8 @@ def raw_rnn(
         )
         loop_state = loop_state if new_loop_state is None else new_loop_state
         inputs = _rows(inputs, B, "next_input")
-        next_state = _rows(pack(state, next_state, "next_state"), B, "next_state")
-        emit = _rows(pack(zero_emit, emit, "emit"), B, "emit")
+        next_state = check_like(state, next_state, "next_state")
+        emit = check_like(zero_emit, emit, "emit")
         state = map_structure(lambda whole, leaf, rows=rows: _spread(whole, rows, leaf[rows]), state, next_state)
         emits.append(map_structure(lambda zero, leaf, rows=rows: _spread(zero, rows, leaf[rows]), zero_emit, emit))
         finished = finished | _check_finished(next_finished, B)

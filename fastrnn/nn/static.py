@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
-from ..arguments import as_array, as_integer
+from ..arguments import as_integer
 from .cells import runner_of, wanted_of
-from .checks import check_cell, check_inputs, check_sequence_length
+from .checks import check_cell, check_inputs, check_like, check_sequence_length
 from .dynamic import start_state
-from .structure import Structure, flatten, map_structure, pack
+from .structure import Structure, flatten, map_structure
 
 
 class StaticPlan:
@@ -42,6 +42,10 @@ class StaticPlan:
         self.cell = cell
         self.num_steps = as_integer(num_steps, "num_steps", 0)
         self._run = runner_of(cell, self.num_steps)
+
+    def __reduce__(self) -> tuple[type[StaticPlan], tuple[Any, int]]:
+        """A copy lays its steps out anew."""
+        return type(self), (self.cell, self.num_steps)
 
     def __call__(
         self, inputs: Sequence[Structure], initial_state: Structure = None, dtype: DTypeLike | None = None
@@ -114,14 +118,7 @@ def stack_steps(inputs: Sequence[Structure], *cells: Any) -> Structure:
         raise ValueError("inputs is empty, wanted at least one step")
     for cell in cells:
         first = check_inputs(inputs[0], "inputs[0]", "B", *wanted_of(cell))
-
-    def check(like: NDArray[Any], leaf: Any, path: str) -> NDArray[Any]:
-        array = as_array(leaf, path)
-        if (array.shape, array.dtype) != (like.shape, like.dtype):
-            raise ValueError(f"{path} is {array.dtype} of shape {array.shape}, wanted {like.dtype} of {like.shape}")
-        return array
-
-    steps = [pack(first, step, f"inputs[{t}]", check) for t, step in enumerate(inputs)]
+    steps = [check_like(first, step, f"inputs[{t}]") for t, step in enumerate(inputs)]
     return map_structure(lambda *leaves: np.stack(leaves).swapaxes(0, 1), *steps)
 
 

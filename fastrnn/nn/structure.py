@@ -94,11 +94,16 @@ def pack(
     return type(like)(*parts) if fields else type(like)(parts)
 
 
-def shape_of(size: Any) -> tuple[int, ...]:
-    """Shape of one row from a size: an integer, or a shape such as TensorShape."""
+def axes_of(size: Any) -> tuple[Any, ...]:
+    """The axes of a size as they stand there: of an integer itself, or of a shape such as TensorShape."""
     if hasattr(size, "as_list"):
         return tuple(size.as_list())
-    return tuple(size) if isinstance(size, TensorShape) else (int(size),)
+    return tuple(size) if isinstance(size, TensorShape) else (size,)
+
+
+def shape_of(size: Any) -> tuple[int, ...]:
+    """Shape of one row from a size."""
+    return tuple(int(axis) for axis in axes_of(size))
 
 
 def zeros(sizes: Structure, *leading: int, dtype: DTypeLike) -> Structure:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import as_array
 from .cells import EngineCell, Lengths, Runner, SequenceCell, Stack, as_sequence_cell, runner_of
 from .checks import as_number, check_cell
 from .devices import pinned, processor_of
@@ -138,8 +139,12 @@ class ResidualWrapper(_Wrapper):
             B, T = flatten(outputs)[0].shape[:2]
             valid = np.ones((B, T), bool) if lengths is None else np.arange(T) < lengths[:, None]
             rows = self._residual_fn(*(map_structure(lambda leaf: leaf[valid], part) for part in (inputs, outputs)))
+            count = int(valid.sum())
 
-            def spread(leaf: Any) -> Any:
+            def spread(returned: Any) -> Any:
+                leaf = as_array(returned, "what residual_fn returned")
+                if leaf.shape[:1] != (count,):
+                    raise ValueError(f"residual_fn returned shape {leaf.shape}, wanted ({count}, ...): a row for each")
                 whole = np.zeros((B, T, *leaf.shape[1:]), leaf.dtype)
                 whole[valid] = leaf
                 return whole
@@ -194,7 +199,8 @@ class DeviceWrapper(_Wrapper):
     cell : the cell
     device : str or None
         ``"/cpu:1"`` keeps the calling thread on one processor, the second of those that this process may use, while
-        the cell runs; None and ``""`` leave it alone.
+        the cell runs; None and ``""`` leave it alone. The engine's other threads are not kept anywhere:
+        ``fastrnn.set_num_threads(1)`` is for having none.
 
     Raises
     ------

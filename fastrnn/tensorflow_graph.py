@@ -1,0 +1,33 @@
+"""What the commands share that compare with TensorFlow 1: its interface, and a session around cells with weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+def import_tensorflow() -> tuple[Any, Any]:
+    """TensorFlow 1's interface, and the module of its cells, which the public names no longer reach."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would stand in the commands' output
+    from tensorflow.compat import v1
+    from tensorflow.python.ops import rnn_cell_impl
+
+    v1.logging.set_verbosity(v1.logging.ERROR)  # it warns of everything that TensorFlow 1 had
+    return v1, rnn_cell_impl
+
+
+def open_session(
+    v1: Any, cells: Sequence[Any], variables: Sequence[Mapping[str, NDArray[Any]]], num_threads: int
+) -> Any:
+    """Open a session on the current graph, on processors alone, and load each cell's ``kernel`` and ``bias``."""
+    config = v1.ConfigProto(
+        intra_op_parallelism_threads=num_threads, inter_op_parallelism_threads=num_threads, device_count={"GPU": 0}
+    )
+    session = v1.Session(config=config)
+    for cell, arrays in zip(cells, variables, strict=True):
+        for variable in cell.variables:
+            variable.load(arrays[variable.op.name.rsplit("/", 1)[-1]], session)
+    return session
