@@ -557,8 +557,8 @@ cdef class Stream:
                 batch.interrupted = check_signals
             work = <double>num_steps * self.batch_size * self.model.num_layers * self.model.hidden_size
             work *= self.model.input_size + self.model.hidden_size  # a gate's multiply-adds
-            if work < 1 << 15:
-                # a few microseconds: giving the GIL away and waiting for it again could cost more
+            if work < 1 << 13:
+                # some 2 us, shared with no other thread: giving the GIL away and waiting for it again could cost more
                 status = fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory)
             else:
                 with nogil:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import _core
+from ._core import __version__
+from .runtime import get_num_threads, set_num_threads
 
 
 def register() -> None:
@@ -21,12 +22,12 @@ def register() -> None:
         check_symbols = ("fastrnn_pool_create",)
 
         def get_num_threads(self) -> int:
-            return _core.get_num_threads()
+            return get_num_threads()
 
         def set_num_threads(self, num_threads: int) -> None:
-            _core.set_num_threads(num_threads)
+            set_num_threads(num_threads)
 
         def get_version(self) -> str:
-            return _core.__version__
+            return __version__
 
     threadpoolctl.register(Controller)

@@ -160,7 +160,7 @@ typedef struct fastrnn_batch {
     fastrnn_past_end past_end;
     int64_t padded_steps; /* steps that y has for every row, for past_end; not for packed y (step_offsets) */
     int (*interrupted)(void *); /* NULL, or asked every 20 ms or so, on the caller's thread; non-zero stops the run */
-    void *interrupted_context;
+    void *interrupted_context;  /* a child that the callback forks must not return from it */
     fastrnn_pool *pool; /* NULL: the caller's thread alone */
 } fastrnn_batch;
 

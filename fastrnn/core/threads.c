@@ -72,6 +72,9 @@ typedef struct fr_worker {
 
 struct fastrnn_pool {
     int num_threads; /* the caller's among them */
+#if defined(__linux__)
+    cpu_set_t processors; /* the creator's: workers start later, from whichever thread needs them first */
+#endif
     double threshold;
     fastrnn_pool *next; /* of all pools, for fork */
 
@@ -179,6 +182,10 @@ fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool)
         free(made);
         return FASTRNN_ERROR_MEMORY;
     }
+#if defined(__linux__)
+    if (pthread_getaffinity_np(pthread_self(), sizeof made->processors, &made->processors) != 0)
+        CPU_ZERO(&made->processors);
+#endif
     pthread_once(&pools_once, watch_forks);
     pthread_mutex_lock(&pools_mutex);
     made->next = pools;
@@ -285,7 +292,11 @@ static void start_threads(fastrnn_pool *pool)
     pthread_attr_t attributes;
     if (pool->refused || pool->started == pool->num_threads - 1 || pthread_attr_init(&attributes) != 0)
         return;
-    pthread_attr_setstacksize(&attributes, 256 << 10);
+    pthread_attr_setstacksize(&attributes, 1 << 20);
+#if defined(__linux__)
+    if (CPU_COUNT(&pool->processors) > 0)
+        pthread_attr_setaffinity_np(&attributes, sizeof pool->processors, &pool->processors);
+#endif
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* workers inherit this: signals are for the program's own threads */
