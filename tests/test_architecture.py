@@ -37,7 +37,7 @@ ARROWS = {
     "common": {"fastrnn"},
     "clock": set(),
     "cpu": {"common"},
-    "threads": {"common", "clock", "cpu"},
+    "threads": {"common", "clock"},
     "dispatch": {"kernels/kernels", "cpu"},
     "matrix": {"kernels/kernels"},
     "cell": {"matrix", "threads"},

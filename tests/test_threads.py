@@ -12,14 +12,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import threadpoolctl
 from bits import MODELS, assert_same_bits
 from cases import LAYERS, random_batch, random_spec
 
 import fastrnn
 from fastrnn import _core, processors
-
-_testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi, which makes allocations fail")
-threadpoolctl = pytest.importorskip("threadpoolctl")
 
 RAGGED = (3, 0, 7, 1, 3, 7, 0, 1, 5)
 SHARES_ALL = 0
@@ -284,6 +282,24 @@ def test_affinity():
     assert result.stdout.strip() == "1"
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_workers_run_where_the_pool_was_made_not_where_its_first_call_was_pinned():
+    code = """
+allowed = os.sched_getaffinity(0)
+_core.set_num_threads(2, 0)
+layer, x = make(64), np.ones((1, 50, 8), "f4")
+def call_pinned():
+    os.sched_setaffinity(0, {min(allowed)})
+    layer(x)
+pinned = threading.Thread(target=call_pinned)
+pinned.start(); pinned.join()
+tasks = {int(task) for task in os.listdir("/proc/self/task")} - {pinned.native_id}
+assert len(tasks) > 1, "no worker was started"
+assert all(os.sched_getaffinity(task) == allowed for task in tasks)
+"""
+    assert_clean(run_python(code))
+
+
 @pytest.fixture
 def quota(tmp_path):
     """What is found in a tree of files, given as path -> text, and the process's own groups."""
@@ -335,6 +351,7 @@ def test_no_control_groups(tmp_path):
 
 def fail_each_allocation(attempt, most=400):
     """Let the n-th allocation fail, for n = 1, 2, ... until `attempt` succeeds; yield after each failure."""
+    _testcapi = pytest.importorskip("_testcapi", reason="this Python cannot make allocations fail")
     for n in range(1, most):
         _testcapi.set_nomemory(n, n + 1)
         try:

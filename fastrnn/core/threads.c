@@ -73,15 +73,15 @@ typedef struct fr_worker {
 struct fastrnn_pool {
     int num_threads; /* the caller's among them */
 #if defined(__linux__)
-    cpu_set_t processors; /* the creator's: workers start later, from whichever thread needs them first */
+    cpu_set_t processors; /* its maker's; none if they are not known */
 #endif
     double threshold;
     fastrnn_pool *next; /* of all pools, for fork */
 
     /* The caller's who has `taken` the pool. */
-    int started;        /* workers that run */
-    bool refused;       /* the system gave no more than these */
-    double last_wanted; /* seconds: when a short call last found sleepers */
+    int started;           /* workers that run */
+    bool refused;          /* the system gave no more than these */
+    double last_wanted;    /* seconds: when a short call last found sleepers */
     double caution;        /* for how many times the wait that led to it the pool is crowded */
     int callers_processor; /* its number; -1: not known */
     fr_task *task;
@@ -219,6 +219,13 @@ void fastrnn_pool_destroy(fastrnn_pool *pool)
 
 static int processor(void) { return sched_getcpu(); }
 
+/* A thread inherits its maker's processors: those of the first caller, who may have been pinned to one. */
+static void take_processors(const fastrnn_pool *pool)
+{
+    if (CPU_COUNT(&pool->processors) > 0)
+        pthread_setaffinity_np(pthread_self(), sizeof pool->processors, &pool->processors);
+}
+
 /* A scheduler may leave two busy threads on one processor for long, with another one free. */
 static void leave_processor(int number)
 {
@@ -234,6 +241,7 @@ static void leave_processor(int number)
 #else
 
 static int processor(void) { return -1; }
+static void take_processors(const fastrnn_pool *pool) { (void)pool; }
 static void leave_processor(int number) { (void)number; }
 
 #endif
@@ -270,6 +278,7 @@ static void *work(void *argument)
     const fr_worker *self = argument;
     fastrnn_pool *pool = self->pool;
     unsigned long long seen = self->seen;
+    take_processors(pool);
     for (;;) {
         const unsigned long long region = next_region(pool, seen);
         if (region == seen)
@@ -293,10 +302,6 @@ static void start_threads(fastrnn_pool *pool)
     if (pool->refused || pool->started == pool->num_threads - 1 || pthread_attr_init(&attributes) != 0)
         return;
     pthread_attr_setstacksize(&attributes, 1 << 20);
-#if defined(__linux__)
-    if (CPU_COUNT(&pool->processors) > 0)
-        pthread_attr_setaffinity_np(&attributes, sizeof pool->processors, &pool->processors);
-#endif
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* workers inherit this: signals are for the program's own threads */
