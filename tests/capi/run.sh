@@ -21,9 +21,10 @@ isa_flags() {
     esac
 }
 
-# make_and_run NAME COMPILER RUNNER REDUCED_CORE REDUCED_THREADS FLAGS...   (REDUCED_*: "reduced" or "")
+# make_and_run NAME COMPILER RUNNER CORE_ARGUMENTS THREADS_ARGUMENTS FLAGS...   ("reduced": fewer sizes and rounds;
+# "emulated" leaves out what an emulator cannot do)
 make_and_run() {
-    local name=$1 cc=$2 runner=$3 reduced_core=$4 reduced_threads=$5 out=$build/$1 isas isa source
+    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1 isas isa source
     shift 5
     case $($cc -dumpmachine) in
         x86_64* | i?86*) isas="scalar scalar_f64 avx2 avx512" ;;
@@ -41,8 +42,8 @@ make_and_run() {
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
     $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
     $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
-    $runner "$out/test_core" $reduced_core
-    $runner "$out/test_threads" $reduced_threads
+    $runner "$out/test_core" $core_arguments
+    $runner "$out/test_threads" $threads_arguments
     $runner "$out/embed"
 }
 
@@ -66,7 +67,7 @@ esac
 case $mode in
     neon | all)
         if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
-            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced reduced -O3 -static
+            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static
         else
             echo "== neon: NOT RUN, as aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
         fi
