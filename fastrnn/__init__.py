@@ -3,8 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+try:
+    from ._core import __version__
+except ModuleNotFoundError as error:
+    if error.name != f"{__name__}._core":
+        raise
+    raise ImportError(
+        f"the source folder {__path__[0]} has no compiled module: "
+        "run 'pip install -e .' in the clone, or start Python in another folder to use an installed fastrnn"
+    ) from None
+
 from . import runtime, thread_limits
-from ._core import __version__
 from .layers import GRU, LSTM, RNN, State, Unrolled
 from .packed import Packed, pack, unpack
 from .runtime import get_num_threads, info, set_num_threads
