@@ -1,4 +1,4 @@
-"""Many to many, after the end: words to phonemes with the trained GRUs of g2p-en (pip install "fastrnn[demo]").
+"""Many to many, after the end: words to phonemes with the trained GRUs of g2p-en (pip install '.[demo]').
 
 The encoder reads all letters; then the decoder speaks from the encoder's last state, until each word is over. The
 model comes from PyTorch's family (reset after the matmul), so it runs as fastrnn.GRU; the loop is decode's.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastrnn import extras
 from fastrnn.runtime import info
 
 
@@ -35,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="turn words into phonemes with a real model",
-        description='Turn words into phonemes with the GRU encoder-decoder of g2p-en (pip install "fastrnn[demo]").',
+        description=f"Turn words into phonemes with the GRU encoder-decoder of g2p-en ({extras.cure('demo')}).",
     )
     demo.add_argument("words", nargs="*", metavar="WORD", help="letters only; default: thousands of dictionary words")
     demo.set_defaults(run=_demo)
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         "mnist",
         help="read handwritten digits row by row, the static path against the dynamic one",
         description="Read MNIST's digits row by row with a trained LSTM, on the static path and on the dynamic one, "
-        'beside TensorFlow where it is installed (pip install "fastrnn[mnist]").',
+        f"beside TensorFlow where it is installed ({extras.cure('mnist')}).",
     )
     mnist.add_argument("--plot", type=Path, metavar="FILE", help="draw time and accuracy, for example to mnist.png")
     mnist.add_argument("--batch", type=int, default=128, help="images a batch (%(default)s)")

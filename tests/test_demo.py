@@ -97,7 +97,7 @@ def test_the_models_own_code_leaves_no_stubs_behind(capfd):
 
 def test_a_missing_package_is_named_with_the_cure(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r'g2p_en.*pip install "fastrnn\[demo\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r"g2p-en.*pip install '\.\[demo\]'"):
         demo.G2P()
 
 

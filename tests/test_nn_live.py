@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow", reason='needs TensorFlow: pip install "fastrnn[oracle]"')
+pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install -e '.[oracle]'")
 
 import tensorflow as tf
 from live_tensorflow import TENSORFLOW

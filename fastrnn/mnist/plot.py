@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from .. import extras
 from .experiment import rows_in_words
 
 COLORS = {"static": "#d9660f", "dynamic": "#1764ab"}
@@ -22,12 +23,9 @@ def new_figure() -> Any:
     ModuleNotFoundError
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'the picture needs the package matplotlib: {error}; pip install "fastrnn[mnist]"'
-        ) from error
+    extras.require(["matplotlib"], "the picture", "mnist")
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(11, 4.4), layout="constrained")
 
 
