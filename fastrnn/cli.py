@@ -4,31 +4,77 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fastrnn import extras
 from fastrnn.runtime import info
 
+MESSAGE_LENGTH = 400  # characters of an error message at most
+
+INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell reports the signals: 128 + SIGINT, 128 + SIGPIPE
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, or 2 after a message to stderr."""
-    arguments = _parser().parse_args(argv)
+    """Run a command; return the exit code: 0, 2 after a line on stderr, 130 after Ctrl-C, 141 for a broken pipe."""
     try:
-        results, text = arguments.run(arguments)
+        try:
+            arguments = _parser().parse_args(argv)
+            results, text = arguments.run(arguments)
+            print(json.dumps(results, indent=2) if arguments.json else text)
+        finally:
+            _flush()
+    except BrokenPipeError:
+        return BROKEN_PIPE
     except (ImportError, OSError, ValueError) as error:
-        print(f"fastrnn: {error}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"fastrnn: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
-    print(json.dumps(results, indent=2) if arguments.json else text)
+        return INTERRUPTED
     return 0
 
 
+def _flush() -> None:
+    """Write what is buffered; if that fails, drop it, or Python would try again at exit and print a traceback."""
+    if sys.stdout is None:  # closed by the caller
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise
+
+
+def _one_line(text: str) -> str:
+    """`text` on one line; where it is long its middle is left out, since its end says what was wanted."""
+    line = " ".join(text.split())
+    if len(line) <= MESSAGE_LENGTH:
+        return line
+    half = MESSAGE_LENGTH // 2 - len(" [...] ")
+    return f"{line[:half]} [...] {line[-half:]}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages are short, and which reports what it cannot write."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_one_line(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        file = file or sys.stderr  # as argparse does, which passes over errors here
+        if file is not None:
+            file.write(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fastrnn", description="Trained recurrent networks on CPUs.")
+    parser = _Parser(prog="fastrnn", description="Trained recurrent networks on CPUs.")
     parser.add_argument("--version", action="version", version=info()["version"])
     commands = parser.add_subparsers(dest="command", required=True)
     about = commands.add_parser("info", help="show version, instruction sets, BLAS and threads")
@@ -59,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     bench = commands.add_parser(
         "bench",
         help="measure fastrnn beside other engines",
@@ -129,7 +175,10 @@ def _bench(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _mnist(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from fastrnn.mnist import experiment, plot
 
-    figure = None if arguments.plot is None else plot.new_figure()
+    figure = None
+    if arguments.plot is not None:
+        figure = plot.new_figure()
+        plot.check_place(arguments.plot, "--plot")
     results = experiment.run(arguments.batch, arguments.rounds, arguments.lengths)
     if figure is not None:
         plot.draw(figure, results, arguments.plot)

@@ -247,7 +247,7 @@ def test_a_missing_package_is_named_with_the_cure(package, monkeypatch, capsys):
         (["--batch", "0"], "batch_size is 0, wanted an integer of at least 1"),
         (["--batch", "21"], "batch_size is 21, wanted at most 20, the number of test images"),
         (["--rounds", "-1"], "rounds is -1, wanted an integer of at least 1"),
-        (["--rounds", "1", "--plot", "no/such/folder.png"], "No such file or directory"),
+        (["--rounds", "1", "--plot", "no/such/folder.png"], "--plot no/such/folder.png: there is no directory no/such"),
         (["--rounds", "1", "--batch", "9", "--plot", "mnist.nonsense"], "nonsense"),
     ],
 )

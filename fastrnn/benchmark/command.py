@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import outputs
 from . import engines, environment, plots, report, workloads
 from .run import run
 
@@ -32,11 +33,11 @@ def bench(
     old = None if compare_path is None else report.load(compare_path)
     chosen = workloads.choose(groups or ([row["group"] for row in old["rows"]] if old else []))
     names = engines.choose(engine_names)
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json {json_path}: there is no such directory")
+    if json_path is not None:
+        outputs.check_file(json_path, "--json")
     if plot_directory is not None:
         plots.require_matplotlib()
-        plot_directory.mkdir(parents=True, exist_ok=True)
+        outputs.make_directory(plot_directory, "--plot")
 
     with environment.limited(threads, isa):
         print(report.heading(names, threads, rounds), flush=True)

@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from .. import extras
+from .. import extras, outputs
 from .experiment import rows_in_words
 
 COLORS = {"static": "#d9660f", "dynamic": "#1764ab"}
@@ -27,6 +27,24 @@ def new_figure() -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(11, 4.4), layout="constrained")
+
+
+def check_place(path: Path, option: str) -> None:
+    """Check that matplotlib can write a picture to `path`, which `option` named.
+
+    Raises
+    ------
+    OSError, ValueError
+        The file cannot be written, or its suffix is no format that matplotlib can write here.
+    """
+    from matplotlib.figure import Figure
+
+    outputs.check_file(path, option)
+    known = Figure(figsize=(1, 1)).canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(
+            f"{option} {path}: wanted a name that ends with one of {', '.join(f'.{name}' for name in known)}"
+        )
 
 
 def draw(figure: Any, results: dict[str, Any], path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Places that a command is to write to, checked before its work and not after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def check_file(path: Path, option: str) -> None:
+    """Check that a file can be written; one that is there keeps what it holds.
+
+    Parameters
+    ----------
+    path : the place
+    option : the option that named it, at the beginning of the message
+
+    Raises
+    ------
+    OSError
+        It is a directory, its directory is missing, or it cannot be opened for writing.
+    """
+    folder = path.parent
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{option} {path} is a directory, wanted a file")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{option} {path}: there is no directory {folder}")
+    is_there = os.path.lexists(path)
+    if is_there and os.path.exists(path) and not os.path.isfile(path):
+        return  # a device or a pipe, whose reader would see the end of it if it were opened and closed
+    try:
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise type(error)(f"{option} {path}: {error.strerror}") from None
+    if not is_there:
+        os.remove(path)
+
+
+def make_directory(path: Path, option: str) -> None:
+    """Make a directory and those above it, unless it is there, and check that files can be made in it.
+
+    Raises
+    ------
+    OSError
+        It is a file, or it cannot be made or written to.
+    """
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise NotADirectoryError(f"{option} {path} is a file, wanted a directory")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"{option} {path}: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option} {path}: the directory is not writable")
