@@ -585,3 +585,143 @@ def test_construction_survives_anything(value, weights):
             call()
         except REFUSALS as error:
             assert_names(error, named)
+
+
+# ---- Configurations and functions ------------------------------------------------------------------------------------
+
+
+def policy(name, class_name="DTypePolicy"):
+    """A data type as `get_config` of Keras 3 writes it."""
+    return {"module": "keras", "class_name": class_name, "config": {"name": name}, "registered_name": None}
+
+
+def config_of_keras_3(units=keras_cases.UNITS, **options):
+    """What `keras.layers.LSTM(units).get_config()` gives in Keras 3.15."""
+    initializer = {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
+    config = {"name": "lstm", "trainable": True, "dtype": policy("float32"), "return_sequences": False}
+    config |= dict.fromkeys(("return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask"), False)
+    config |= {"units": units, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
+    config |= dict.fromkeys(("kernel_initializer", "recurrent_initializer", "bias_initializer"), initializer)
+    parts = ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer")
+    config |= dict.fromkeys((*parts, "kernel_constraint", "recurrent_constraint", "bias_constraint", "seed"), None)
+    return config | {"unit_forget_bias": True, "dropout": 0.0, "recurrent_dropout": 0.0} | options
+
+
+#: What `tf_keras.layers.LSTM(5).get_config()` has beside these.
+KERAS_2 = {"time_major": False, "implementation": 2, "dtype": "float32", "batch_input_shape": (None, 7, 3)}
+
+
+@pytest.mark.parametrize("more", [{}, KERAS_2, {"dtype": None}], ids=["keras 3", "keras 2", "no dtype"])
+def test_a_configuration_builds_the_layer(rng, more):
+    weights = keras_cases.random_weights(rng, "lstm")
+    x, states = inputs(rng, "lstm")
+    layer = LSTM(**config_of_keras_3(return_sequences=True, recurrent_dropout=0.5, **more), weights=weights)
+    assert_same_bits(layer(x, states, MASK), LSTM(UNITS, return_sequences=True, weights=weights)(x, states, MASK))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted"),
+    [
+        (policy("float32"), np.float32),
+        (policy("float64"), np.float64),
+        (policy("float64", "FloatDTypePolicy"), np.float64),
+        (type("DTypePolicy", (), {"name": "float64"})(), np.float64),
+        (np.dtype("f8"), np.float64),
+        (None, np.float32),
+    ],
+    ids=["float32", "float64", "Keras 3.0", "an object", "NumPy", "None"],
+)
+def test_data_types_and_policies(dtype, wanted):
+    assert LSTM(3, dtype=dtype).dtype == wanted
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        policy("mixed_float16"),
+        policy("mixed_bfloat16"),
+        policy("float16"),
+        policy(None),
+        {"module": "keras", "class_name": "QuantizedDTypePolicy", "config": {"name": "float32", "mode": "int8"}},
+        {"class_name": "DTypePolicy", "config": "float32"},
+        {},
+        type("DTypePolicy", (), {"name": "mixed_float16"})(),
+        ["float32"],
+    ],
+    ids=lambda dtype: str(dtype)[:60],
+)
+def test_a_policy_that_would_change_the_output_is_refused(dtype):
+    with pytest.raises(TypeError, match=r"dtype is .*wanted float32 or float64"):
+        LSTM(3, dtype=dtype)
+    with pytest.raises(TypeError, match=r"dtype is .*wanted float32 or float64"):
+        Bidirectional(LSTM(3), dtype=dtype)
+
+
+def test_configurations_that_would_change_the_output_are_refused():
+    with pytest.raises(ValueError, match="time_major is True, wanted False"):
+        LSTM(**config_of_keras_3(time_major=True))
+    with pytest.raises(TypeError, match="LSTM has no argument quantization_config"):
+        LSTM(**config_of_keras_3(quantization_config={"mode": "int8"}))
+
+
+@pytest.mark.parametrize("outer", ["float32", "float64", policy("float64"), None], ids=str)
+@pytest.mark.parametrize("inner", ["float32", "float64"])
+@pytest.mark.parametrize("mode", keras_cases.MERGE_MODES)
+def test_dtype_of_bidirectional(rng, mode, inner, outer):
+    """As in Keras: inputs and states are cast to it before the layers run, the outputs before they are merged."""
+    weights = keras_cases.random_weights(rng, "lstm")
+    layer = LSTM(UNITS, return_sequences=True, return_state=True, dtype=inner)
+    both = Bidirectional(layer, mode, weights + weights, dtype=outer)
+    x, states = rng.standard_normal((6, 7, 3)), list(rng.standard_normal((4, 6, UNITS)))
+    to = np.dtype(inner if outer is None else "f8" if isinstance(outer, dict) else outer)
+    forward = LSTM(UNITS, return_sequences=True, return_state=True, dtype=inner, weights=weights)
+    backward = copy.copy(forward)
+    backward.go_backwards = True
+    rounded = x.astype(to), [part.astype(to) for part in states]
+    first, *h = forward(rounded[0], rounded[1][:2])
+    second, *g = backward(rounded[0], rounded[1][2:])
+    first, second = first.astype(to), second[:, ::-1].astype(to)
+    merged = {
+        "concat": lambda: [np.concatenate([first, second], -1)],
+        "sum": lambda: [first + second],
+        "ave": lambda: [(first + second) / 2],
+        "mul": lambda: [first * second],
+        None: lambda: [first, second],
+    }[mode]()
+    assert_same_bits(both(x, states), [*merged, *h, *g])
+
+
+def hard_sigmoid_of_keras_3(x):
+    return np.clip(x / 6 + 0.5, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        (np.tanh, "tanh"),
+        (lambda x: np.maximum(x, 0), "relu"),
+        (lambda x: x, "linear"),
+        (hard_sigmoid_of_keras_3, "hard_sigmoid"),
+        (lambda x: np.clip(0.2 * x + 0.5, 0, 1), Activation.of("hard_sigmoid", 0.2, 0.5)),
+        (lambda x: np.where(x > 0, x, 0.2 * x), "leaky_relu"),
+        (lambda x: np.where(x > 0, x, 0.01 * x), Activation.of("leaky_relu", 0.01)),
+        (lambda x: list(np.tanh(x)), "tanh"),
+    ],
+)
+def test_activations_as_functions(rng, function, wanted):
+    """A function is known by what it computes; its name may be any."""
+    weights, (x, states) = keras_cases.random_weights(rng, "gru"), inputs(rng, "gru")
+    for argument in ("activation", "recurrent_activation"):
+        found, named = (GRU(UNITS, weights=weights, **{argument: value})(x, states) for value in (function, wanted))
+        assert_same_bits(found, named)
+
+
+def test_functions_that_the_engine_does_not_have():
+    def tanh(x):
+        return 2 * np.tanh(x)
+
+    for function in (tanh, lambda x: x[:3], lambda x: "no"):
+        with pytest.raises((TypeError, ValueError), match=r"^recurrent_activation is <function"):
+            GRU(3, recurrent_activation=function)
+    with pytest.raises(TypeError, match=r"^activation is .*failed on a float32 array"):
+        SimpleRNN(3, activation=lambda: 0)

@@ -215,3 +215,51 @@ def test_keras_2_hard_sigmoid(rng):
     layer(x)
     layer.set_weights(keras_cases.random_weights(rng, "lstm"))
     assert_same(fastrnn.keras.LSTM.from_keras(layer)(x, mask=MASKS["holes"]), layer(x, mask=MASKS["holes"]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", keras.DTypePolicy("float64")], ids=str)
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "gru-reset-before", "lstm-activations"])
+def test_a_configuration_builds_the_counterpart(rng, name, dtype):
+    """`layer.get_config()` holds every argument, those of training and the serialised dtype policy among them."""
+    training = {"dropout": 0.5, "seed": 3, "kernel_regularizer": "l2", "bias_constraint": "non_neg"}
+    layer = theirs(rng, name, dtype=dtype, return_sequences=True, return_state=True, **training)
+    mine = FACE[type(layer).__name__](**layer.get_config(), weights=layer.get_weights())
+    x, states = keras_cases.random_inputs(rng, keras_cases.num_states(name))
+    assert_same(mine(x, states), layer(x, initial_state=states))
+
+
+def test_a_mixed_policy_is_refused():
+    with pytest.raises(TypeError, match=r"dtype is .*mixed_float16"):
+        LSTM(**keras.layers.LSTM(3, dtype="mixed_float16").get_config())
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_activations_of_keras_as_functions(rng, activation):
+    """The functions themselves, given here and in a live layer's configuration."""
+    function = getattr(keras.activations, activation)
+    layer = theirs(rng, "gru", activation=function, return_sequences=True)
+    x, _ = keras_cases.random_inputs(rng, 0)
+    weights = layer.get_weights()
+    named = GRU(keras_cases.UNITS, activation, return_sequences=True, weights=weights)(x)
+    np.testing.assert_array_equal(GRU(keras_cases.UNITS, function, return_sequences=True, weights=weights)(x), named)
+    np.testing.assert_array_equal(ours(layer)(x), named)
+    assert_same(named, layer(x), 5e-6)
+
+
+def test_a_function_of_the_callers_in_a_live_layer(rng):
+    layer = theirs(rng, "lstm", activation=lambda x: keras.ops.tanh(x) * 1, return_sequences=True)
+    x, _ = keras_cases.random_inputs(rng, 0)
+    assert_same(ours(layer)(x), layer(x))
+
+
+@pytest.mark.parametrize("outer", [None, "float32", "float64"])
+@pytest.mark.parametrize("inner", ["float32", "float64"])
+@pytest.mark.parametrize("merge_mode", MERGE_MODES)
+def test_dtype_of_bidirectional(rng, merge_mode, inner, outer):
+    forward, backward = (theirs(rng, "lstm", dtype=inner, go_backwards=back, return_state=True) for back in (0, 1))
+    layer = keras.layers.Bidirectional(forward, merge_mode, backward_layer=backward, dtype=outer)
+    layer(np.zeros((6, 2, 3), np.float32))
+    layer.forward_layer.set_weights(forward.get_weights())
+    x, states = rng.standard_normal((6, 7, 3)), list(rng.standard_normal((4, 6, keras_cases.UNITS)))
+    tolerance = 1e-12 if inner == outer == "float64" else TOLERANCE
+    assert_same(Bidirectional.from_keras(layer)(x, states), layer(x, initial_state=states), tolerance)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..functions import recognize
 from ..spec import NUM_GATES, Activation, CellKind, CellSpec, ModelSpec
+
+ActivationLike = str | Activation | Callable[[Any], Any] | None
 
 #: Keras 3's activations that the engine has, with Keras's parameters where those are not ONNX's.
 ACTIVATIONS: dict[str, Activation] = {
@@ -19,6 +22,9 @@ ACTIVATIONS: dict[str, Activation] = {
 
 #: Keras 2's; the slope changed.
 KERAS_2_HARD_SIGMOID = Activation.of("hard_sigmoid", 0.2, 0.5)
+
+#: What is looked for where a function is given: also JAX's and PyTorch's leaky_relu.
+_AS_FUNCTIONS = (*ACTIVATIONS.values(), KERAS_2_HARD_SIGMOID, Activation.of("leaky_relu", 0.01))
 
 #: Where each of our gates (LSTM i f g o, GRU r z n) stands in Keras's order (LSTM i f c o, GRU z r h).
 GATE_ORDER: dict[CellKind, tuple[int, ...]] = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}
@@ -42,20 +48,31 @@ OPTIONS = (
 )
 
 
-def activation_of(value: str | Activation | None, name: str) -> Activation:
-    """An activation by Keras 3's name; None is linear, as there.
+def activation_of(value: ActivationLike, name: str) -> Activation:
+    """An activation by Keras 3's name, or that a function computes; None is linear, as there.
 
     Raises
     ------
+    TypeError
+        A function failed on a float32 array.
     ValueError
         The engine does not have it; the message lists those that it has.
     """
     if isinstance(value, Activation):
         return value
-    key = "linear" if value is None else value
-    if not isinstance(key, str) or key not in ACTIVATIONS:
-        raise ValueError(f"{name} is {value!r}, wanted None, an Activation or one of {', '.join(sorted(ACTIVATIONS))}")
-    return ACTIVATIONS[key]
+    known = None
+    if value is None:
+        known = ACTIVATIONS["linear"]
+    elif isinstance(value, str):
+        known = ACTIVATIONS.get(value)
+    elif callable(value):
+        known = recognize(value, _AS_FUNCTIONS, name)
+    if known is None:
+        raise ValueError(
+            f"{name} is {value!r}, wanted None, an Activation, one of {', '.join(sorted(ACTIVATIONS))}, "
+            "or a function that computes one of them"
+        )
+    return known
 
 
 def spec_from_weights(
@@ -151,6 +168,8 @@ def read_layer(layer: Any) -> tuple[CellKind, dict[str, Any], list[NDArray[Any]]
     is_keras_2 = type(layer).__module__.split(".")[0] in ("tf_keras", "tensorflow")
     for key in ("activation", "recurrent_activation"):
         if key in config:
-            is_old = is_keras_2 and config[key] == "hard_sigmoid"
-            options[key] = KERAS_2_HARD_SIGMOID if is_old else config[key]
+            value = config[key]
+            if isinstance(value, dict):  # a function of the caller's, or a layer: the live one says what it computes
+                value = getattr(layer, key)
+            options[key] = KERAS_2_HARD_SIGMOID if is_keras_2 and value == "hard_sigmoid" else value
     return kinds[0], options, weights

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as engine
-from .recurrent import Recurrent, as_arrays, from_keras, join_states, refuse_unknown, split_states
+from .recurrent import (
+    PolicyLike,
+    Recurrent,
+    as_arrays,
+    cast,
+    check_dtype,
+    from_keras,
+    join_states,
+    refuse_unknown,
+    split_states,
+)
 
 MergeMode = Literal["concat", "sum", "ave", "mul"] | None
 
@@ -30,6 +40,9 @@ class Bidirectional:
     weights : what `set_weights` takes
     backward_layer : of any kind, size and weights, with go_backwards; None for one like `layer`, without weights
         `stateful`, `return_sequences` and `return_state` are as of `layer`.
+    dtype : float32, float64, a policy of Keras or its configuration; None for the layers' own
+        x and the initial states are cast to it before the layers cast them to theirs, and the outputs before they are
+        merged. Final states have the layers' dtype.
     **unused : accepted and without meaning, as of the layers
 
     Raises
@@ -52,6 +65,8 @@ class Bidirectional:
         merge_mode: MergeMode = "concat",
         weights: Sequence[ArrayLike] | None = None,
         backward_layer: Recurrent | None = None,
+        *,
+        dtype: PolicyLike = None,
         **unused: Any,
     ) -> None:
         refuse_unknown(unused, "Bidirectional")
@@ -73,7 +88,7 @@ class Bidirectional:
         if layer.units != backward_layer.units and merge_mode not in ("concat", None):
             found = f"{layer.units} and {backward_layer.units} units"
             raise ValueError(f"merge_mode is {merge_mode!r}, but the layers have {found}: wanted 'concat' or None")
-        self.merge_mode = merge_mode
+        self.merge_mode, self.dtype = merge_mode, None if dtype is None else check_dtype(dtype)
         self.forward_layer, self.backward_layer = copy.copy(layer), copy.copy(backward_layer)
         for part in (self.forward_layer, self.backward_layer):
             part.states = None
@@ -96,7 +111,7 @@ class Bidirectional:
         if None in parts:
             raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras Bidirectional")
         forward, backward = (from_keras(part) for part in parts)
-        return cls(forward, layer.merge_mode, backward_layer=backward)
+        return cls(forward, layer.merge_mode, backward_layer=backward, dtype=getattr(layer, "compute_dtype", None))
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle takes: layers of its own, and not the engine's, which a copy builds when it runs."""
@@ -162,16 +177,22 @@ class Bidirectional:
         TypeError, ValueError
             An argument does not fit; the message says which, what was found and what was wanted.
         """
+        if self.dtype is not None:
+            x = cast(x, "x", self.dtype)
         states = self._split_state(initial_state)
         directions = self._directions()
         if directions is None:
             forward, backward, final = self._run_apart(x, states, mask, training)
-            outputs = self._merge(forward, backward)
+            outputs = self._merge(self._cast(forward), self._cast(backward))
         else:
             both, final = self._run_together(directions, x, states, mask, training)
+            both = self._cast(both)
             outputs = (both,) if self.merge_mode == "concat" else self._merge(*np.split(both, 2, axis=-1))
         results = (*outputs, *final) if self.return_state else outputs
         return results if len(results) > 1 else results[0]
+
+    def _cast(self, output: NDArray[Any]) -> NDArray[Any]:
+        return output if self.dtype is None else cast(output, "output", self.dtype)
 
     def _merge(self, forward: NDArray[Any], backward: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         return (forward, backward) if self.merge_mode is None else (MERGERS[self.merge_mode](forward, backward),)
@@ -225,6 +246,8 @@ class Bidirectional:
         if not isinstance(initial_state, list | tuple) or len(initial_state) != first + second:
             found = f"{len(initial_state)} entries" if isinstance(initial_state, list | tuple) else "no list"
             raise ValueError(f"initial_state has {found}, wanted {first} of layer and {second} of backward_layer")
+        if self.dtype is not None:
+            initial_state = [cast(part, f"initial_state[{i}]", self.dtype) for i, part in enumerate(initial_state)]
         return initial_state[:first], initial_state[first:]
 
 

@@ -22,6 +22,7 @@ WITHOUT_MEANING = frozenset(
 ) | {
     "activity_regularizer",
     "autocast",
+    "batch_input_shape",
     "implementation",
     "input_dim",
     "input_shape",
@@ -34,6 +35,12 @@ WITHOUT_MEANING = frozenset(
 }
 
 
+#: Keras's classes of policies that name one data type for weights and computation alike.
+POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy")
+
+PolicyLike = DTypeLike | Mapping[str, Any] | object
+
+
 class Recurrent:
     """What SimpleRNN, LSTM and GRU share; arguments and meaning are those of Keras 3.
 
@@ -43,8 +50,9 @@ class Recurrent:
     ----------
     units : outputs and hidden units H
     activation : of the candidate and the LSTM's output, by name; None is linear
-        elu, hard_sigmoid (x / 6 + 0.5), leaky_relu (slope 0.2), linear, relu, sigmoid, softplus, softsign, tanh; or a
-        ``fastrnn.spec.Activation``, such as Keras 2's ``Activation.of("hard_sigmoid", 0.2, 0.5)``.
+        elu, hard_sigmoid (x / 6 + 0.5), leaky_relu (slope 0.2), linear, relu, sigmoid, softplus, softsign, tanh; a
+        function that computes one of them, such as ``keras.activations.tanh``; or a ``fastrnn.spec.Activation``, such
+        as Keras 2's ``Activation.of("hard_sigmoid", 0.2, 0.5)``.
     recurrent_activation : of the gates; LSTM and GRU
     use_bias : whether `weights` end with a bias
     reset_after : GRU; True resets after the matmul and has two biases, False before it
@@ -56,10 +64,13 @@ class Recurrent:
     weights : what `set_weights` takes
     dropout, recurrent_dropout : nothing is dropped at inference; ``training=True`` is refused where it would drop
     dtype : float32 or float64, of weights, states and results; inputs are cast to it, as Keras casts
+        Also a policy of Keras of one of these, or its configuration; None is float32.
+    time_major : refused if it is True: Keras 2's option for other axes, which its configurations contain
     **unused
         Accepted and without meaning here: ``unroll``, ``implementation`` and ``use_cudnn`` (how to run elsewhere),
-        ``name``, ``seed``, ``trainable``, ``autocast``, ``input_shape``, ``input_dim`` (the weights say it),
-        ``unit_forget_bias`` (the stored bias has it), initializers, regularizers and constraints.
+        ``name``, ``seed``, ``trainable``, ``autocast``, ``input_shape``, ``batch_input_shape``, ``input_dim`` (the
+        weights say it), ``unit_forget_bias`` (the stored bias has it), initializers, regularizers and constraints. So
+        ``LSTM(**layer.get_config(), weights=layer.get_weights())`` takes over a layer of Keras.
 
     Raises
     ------
@@ -74,7 +85,7 @@ class Recurrent:
     def __init__(
         self,
         units: int,
-        activation: str | Activation | None,
+        activation: importer.ActivationLike,
         use_bias: bool,
         *,
         return_sequences: bool = False,
@@ -85,7 +96,8 @@ class Recurrent:
         weights: Sequence[ArrayLike] | None = None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        dtype: DTypeLike = np.float32,
+        dtype: PolicyLike = None,
+        time_major: bool = False,
         **unused: Any,
     ) -> None:
         refuse_unknown(unused, type(self).__name__)
@@ -99,7 +111,9 @@ class Recurrent:
             if not isinstance(rate, int | float | np.number):
                 raise TypeError(f"{name} is {rate!r}, wanted a number")
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype)
+        if time_major:
+            raise ValueError("time_major is True, wanted False: x is (B, T, I)")
         self.states: list[NDArray[Any]] | None = None
         self._weights: list[NDArray[Any]] = []
         self._engine: engine.Layer | None = None
@@ -273,7 +287,7 @@ class SimpleRNN(Recurrent):
     kind = "rnn"
 
     def __init__(
-        self, units: int, activation: str | Activation | None = "tanh", use_bias: bool = True, **options: Any
+        self, units: int, activation: importer.ActivationLike = "tanh", use_bias: bool = True, **options: Any
     ) -> None:
         super().__init__(units, activation, use_bias, **options)
 
@@ -295,8 +309,8 @@ class LSTM(Recurrent):
     def __init__(
         self,
         units: int,
-        activation: str | Activation | None = "tanh",
-        recurrent_activation: str | Activation | None = "sigmoid",
+        activation: importer.ActivationLike = "tanh",
+        recurrent_activation: importer.ActivationLike = "sigmoid",
         use_bias: bool = True,
         **options: Any,
     ) -> None:
@@ -320,8 +334,8 @@ class GRU(Recurrent):
     def __init__(
         self,
         units: int,
-        activation: str | Activation | None = "tanh",
-        recurrent_activation: str | Activation | None = "sigmoid",
+        activation: importer.ActivationLike = "tanh",
+        recurrent_activation: importer.ActivationLike = "sigmoid",
         use_bias: bool = True,
         *,
         reset_after: bool = True,
@@ -396,10 +410,25 @@ def cast(value: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         return array.astype(dtype, copy=False)
 
 
-def _check_dtype(dtype: Any) -> np.dtype[Any]:
+def check_dtype(dtype: PolicyLike) -> np.dtype[Any]:
+    """The NumPy dtype of what Keras's layers take as ``dtype=``; None is float32.
+
+    Raises
+    ------
+    TypeError
+        It is neither float32 nor float64 nor a policy of one of these.
+    """
+    name: Any = dtype
+    if isinstance(dtype, Mapping):  # as get_config() writes a policy
+        config = dtype.get("config") if dtype.get("class_name") in POLICIES else None
+        name = config.get("name") if isinstance(config, Mapping) else None
+    elif type(dtype).__name__ in POLICIES:
+        name = getattr(dtype, "name", None)
+    elif dtype is None:
+        name = "float32"
     try:
-        chosen = np.dtype(dtype) if isinstance(dtype, str | type | np.dtype) else None
-    except (TypeError, ValueError):  # Keras's policies, such as mixed_float16
+        chosen = np.dtype(name) if isinstance(name, str | type | np.dtype) else None
+    except (TypeError, ValueError):  # other policies, such as mixed_float16
         chosen = None
     if chosen not in (np.float32, np.float64):
         raise TypeError(f"dtype is {dtype!r}, wanted float32 or float64")
