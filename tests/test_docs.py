@@ -45,3 +45,43 @@ def test_the_version_has_one_source():
     header = re.search(r'#define FASTRNN_VERSION "(.+)"', (ROOT / "include/fastrnn.h").read_text())
     assert fastrnn.__version__ == header[1]
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+
+
+def rules():
+    """docs/rules.md as a mapping of a rule's number to its text."""
+    text = (ROOT / "docs/rules.md").read_text()
+    entries = re.findall(r"^(\d+)\. (\*\*.*?)(?=^\d+\. |^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    numbers = [int(number) for number, _ in entries]
+    assert numbers == list(range(1, len(numbers) + 1))
+    return dict(zip(numbers, (entry for _, entry in entries), strict=True))
+
+
+def names_of_tests(path):
+    return re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+
+
+def test_every_rule_that_a_test_cites_is_in_the_document_and_the_reverse():
+    cited = {
+        int(number)
+        for path in ROOT.glob("tests/test_*.py")
+        for number in re.findall(r"def test_rule_(\d+)_", path.read_text())
+    }
+    entries = rules()
+    without_test = {number for number, entry in entries.items() if entry.rstrip().endswith("No test.")}
+    assert cited == entries.keys() - without_test
+    for number, entry in entries.items():
+        named = [name for _, name in re.findall(r"`(?:(test_\w+)\.py::)?(test_\w+)`", entry)]
+        assert bool(named) != (number in without_test), number
+        assert all(name.startswith(f"test_rule_{number:02}_") for name in named if name.startswith("test_rule_"))
+
+
+def test_tests_that_the_rules_name_exist():
+    for number, entry in rules().items():
+        for file, name in re.findall(r"`(?:(test_\w+)\.py::)?(test_\w+)`", entry):
+            assert name in names_of_tests(ROOT / "tests" / f"{file or 'test_rules'}.py"), (number, name)
+
+
+def test_every_rule_of_the_file_of_rules_is_named():
+    text = (ROOT / "docs/rules.md").read_text()
+    for name in names_of_tests(ROOT / "tests" / "test_rules.py"):
+        assert f"`{name}`" in text or not name.startswith("test_rule_"), name
