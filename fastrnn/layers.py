@@ -45,9 +45,11 @@ class Layer:
     backend : {"auto", "fused", "blas"}
         "fused": products and gates together on prepacked weights; float32. "blas": products through
         SciPy's BLAS. "auto": fused for float32 wherever there is a vector kernel, or where an
-        instruction set is named.
+        instruction set is named. With "fused" the bits are the same on any number of threads, with
+        "blas" as long as BLAS keeps its number of threads (``OPENBLAS_NUM_THREADS``, threadpoolctl).
     dtype : float32, float64 or None
-        What to compute in; None takes the weights'. float64 runs through BLAS.
+        What to compute in; None takes the weights'. float64 runs through BLAS: its bits are the same
+        as long as BLAS keeps its number of threads.
     isa : str or None
         The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the
         environment, else the best.

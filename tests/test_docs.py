@@ -33,6 +33,31 @@ def test_readme_examples():
     np.testing.assert_array_equal(names["first"], names["lstm"](names["x"])[0][:1, 0])
 
 
+def test_the_keras_example_stands_alone():
+    """It builds its own inputs and imports what it uses, whatever was run before."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (block,) = [block for block in blocks if "fastrnn.keras" in block]
+    names = {}
+    exec(block, names)
+    assert names["output"].shape == (2, 4, 3)
+
+
+def test_every_picture_has_a_caption():
+    """The line below a picture says what its axes and marks mean."""
+    pictures = re.findall(
+        r"^!\[[^]]+\]\((docs/pictures/\w+\.png)\)\n\n\*(.+?)\*\n\n", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    assert {ROOT / path for path, _ in pictures} == set((ROOT / "docs/pictures").glob("*.png"))
+    assert all("axis" in caption for _, caption in pictures)
+
+
+def test_links_between_documents_exist():
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench/README.md", *(ROOT / "docs").glob("*.md")]
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), (document.name, target)
+
+
 def test_tensorflow_examples():
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tensorflow.md").read_text(), re.S)
     names = {}

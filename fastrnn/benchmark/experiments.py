@@ -83,7 +83,7 @@ def build_time(
 
     fixed = LAYERS[workload.cell].from_state_dict(weights)
     ways: dict[str, Callable[[int], Callable[[], object]]] = {
-        "fastrnn, the plan of the unrolled alone": lambda T: partial(fixed.unroll, T),
+        "fastrnn unrolled, the plan alone": lambda T: partial(fixed.unroll, T),
         "fastrnn dynamic": partial(layer_then, unrolled=False),
         "fastrnn unrolled": partial(layer_then, unrolled=True),
     }

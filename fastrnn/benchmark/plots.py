@@ -52,7 +52,7 @@ def ratio(results: Results, title: str) -> Any:
     """Bars: the best peer's time over fastrnn's, a workload each."""
     rows = [row for row in results["rows"] if row["ratio"] is not None][::-1]
     colors = _colors(row["group"] for row in results["rows"])
-    figure, axis = _figure(f"best peer's time / fastrnn's\n{title}", 9, 1.6 + 0.26 * len(rows))
+    figure, axis = _figure(f"times as fast as the fastest other engine\n{title}", 9, 1.6 + 0.26 * len(rows))
     for at, row in enumerate(rows):
         axis.barh(at, row["ratio"] - 1, left=1, height=0.7, color=colors[row["group"]])
         beside = max(row["ratio"], 1)
@@ -69,7 +69,7 @@ def ratio(results: Results, title: str) -> Any:
     axis.set_xlim(min(0.8, *(0.9 * row["ratio"] for row in rows)), 2.2 * max(1, *(row["ratio"] for row in rows)))
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel("times as fast as the best peer, which is named (log scale; 1: the same)")
+    axis.set_xlabel("time of the fastest other engine, which is named, over fastrnn's (right of 1: fastrnn is faster)")
     _plain_numbers(axis.xaxis)
     axis.grid(axis="y", visible=False)
     return figure
@@ -77,7 +77,7 @@ def ratio(results: Results, title: str) -> Any:
 
 def roofline(results: Results, title: str) -> Any:
     """Points: GFLOP/s against flops a byte of weights; lines: what the probe found possible."""
-    figure, axis = _figure(f"roofline\n{title}", 9, 6)
+    figure, axis = _figure(f"GFLOP/s of each workload, and the limits of the machine\n{title}", 9, 6)
     rows, peak = results["rows"], results["probe"]["flops"] / 1e9
     for group, color in _colors(row["group"] for row in rows).items():
         own = [row for row in rows if row["group"] == group]
@@ -87,9 +87,16 @@ def roofline(results: Results, title: str) -> Any:
     for level, style in zip(results["probe"]["levels"], LEVEL_STYLES, strict=False):
         bandwidth = level["bandwidth"] / 1e9
         roof = np.minimum(peak, bandwidth * span)
-        axis.plot(span, roof, style, color="#444444", linewidth=1.2, label=f"{level['name']}, {bandwidth:.0f} GB/s")
+        axis.plot(
+            span,
+            roof,
+            style,
+            color="#444444",
+            linewidth=1.2,
+            label=f"limit, weights in {level['name']} ({bandwidth:.0f} GB/s)",
+        )
     axis.annotate(f"{peak:.0f} GFLOP/s", (span[-1], peak), (0, 4), textcoords="offset points", ha="right")
-    axis.set(xscale="log", yscale="log", xlabel="flops a byte of weights that has to be read", ylabel="GFLOP/s")
+    axis.set(xscale="log", yscale="log", xlabel="flops per byte of weights that has to be read", ylabel="GFLOP/s")
     _plain_numbers(axis.xaxis, axis.yaxis)
     axis.legend(frameon=False, fontsize=9)
     return figure
@@ -97,13 +104,18 @@ def roofline(results: Results, title: str) -> Any:
 
 def latency(times: Mapping[str, Mapping[int, StepTimes]], title: str) -> Any:
     """Lines: the median of single steps against H, an engine each; bands up to the 99th percentile."""
-    figure, axis = _figure(f"one step of an LSTM stream, I = H, one row\n{title}", 9, 6)
+    figure, axis = _figure(f"one step of an LSTM stream of one row\n{title}", 9, 6)
     for engine, color in _colors(times).items():
         sizes = list(times[engine])
         p50, p99 = zip(*times[engine].values(), strict=True)
         axis.fill_between(sizes, p50, p99, color=color, alpha=0.15, linewidth=0)
         axis.plot(sizes, p50, "o-", color=color, linewidth=2.5 if engine == "fastrnn" else 1.3, label=engine)
-    axis.set(xscale="log", yscale="log", xlabel="H", ylabel="microseconds: median, band up to p99")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="units H, and as many inputs",
+        ylabel="microseconds: median, band up to the 99th percentile",
+    )
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.minorticks_off()
     _plain_numbers(axis.yaxis)
@@ -113,13 +125,13 @@ def latency(times: Mapping[str, Mapping[int, StepTimes]], title: str) -> Any:
 
 def lengths(times: Mapping[str, Mapping[str, float]], title: str) -> Any:
     """Bars: milliseconds of the dynamic, the padded and the unrolled way, for each distribution of lengths."""
-    figure, axis = _figure(f"three ways through a batch: {title}", 9, 5)
+    figure, axis = _figure(f"rows that drop out (dynamic), padded rows, a fixed length (unrolled)\n{title}", 9, 5)
     kinds, places = list(times), np.arange(len(times))
     for index, (way, color) in enumerate(_colors(times[kinds[0]]).items()):
         bars = axis.bar(places + 0.27 * (index - 1), [times[kind][way] for kind in kinds], 0.25, color=color, label=way)
         axis.bar_label(bars, fmt="%.3g", fontsize=8)
     axis.set_xticks(places, [LENGTH_LABELS[kind] for kind in kinds])
-    axis.set_ylabel("milliseconds")
+    axis.set(xlabel="distribution of the lengths", ylabel="milliseconds")
     axis.grid(axis="x", visible=False)
     axis.margins(y=0.2)
     axis.legend(frameon=False, ncols=3, loc="upper right")
@@ -131,7 +143,7 @@ def build(times: Mapping[str, Mapping[int, float]], title: str) -> Any:
     figure, axis = _figure(f"from weights to the first answer of T steps, LSTM of 32 units\n{title}", 9, 5)
     for way, color in _colors(times).items():
         axis.plot([*times[way]], [*times[way].values()], "o-", color=color, label=way)
-    axis.set(xscale="log", yscale="log", xlabel="T", ylabel="milliseconds")
+    axis.set(xscale="log", yscale="log", xlabel="steps T", ylabel="milliseconds")
     steps = [*next(iter(times.values()))]
     axis.set_xticks(steps, [str(T) for T in steps])
     axis.minorticks_off()

@@ -75,8 +75,10 @@ def draw(figure: Any, results: dict[str, Any], path: Path) -> None:
         }
         time.plot(range(len(milliseconds) + 1), [0, *milliseconds], **style)
         accuracy.plot(milliseconds, percent, marker="o", markersize=3, **style)
-    time.set(title="time against batches", xlabel=f"batches of {results['batch_size']} images", ylabel="milliseconds")
-    accuracy.set(title="accuracy against time", xlabel="milliseconds", ylabel="right so far, %")
+    time.set(
+        title="time against batches", xlabel=f"batches of {results['batch_size']} images", ylabel="milliseconds so far"
+    )
+    accuracy.set(title="accuracy against time", xlabel="milliseconds so far", ylabel="images read correctly so far, %")
     time.set_ylim(bottom=0)
     accuracy.set_xlim(left=0)
     accuracy.set_ylim(min(LEAST_PERCENT, *percent), 100)
