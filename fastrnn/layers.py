@@ -129,6 +129,7 @@ class Layer:
         mapping: Mapping[str, Any],
         prefix: str = "",
         *,
+        nonlinearity: pytorch.Nonlinearity | None = None,
         batch_first: bool = True,
         backend: Backend = "auto",
         dtype: DTypeLike | None = None,
@@ -139,6 +140,7 @@ class Layer:
         ----------
         mapping : names to arrays or tensors of PyTorch's shapes
         prefix : only names that start with it count, and it is cut off them
+        nonlinearity : "tanh" or "relu" of an RNN, which needs it: a state dict cannot tell; None for the others
         batch_first : whether x and y are (B, T, .) or (T, B, .)
 
         Raises
@@ -146,7 +148,9 @@ class Layer:
         TypeError, ValueError
             Weights are missing, surplus or misshapen; the message lists all of them.
         """
-        spec = pytorch.spec_from_state_dict(cls.kind, mapping, prefix, batch_first=batch_first)
+        spec = pytorch.spec_from_state_dict(
+            cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
+        )
         return cls(spec, backend=backend, dtype=dtype)
 
     @property
@@ -425,26 +429,18 @@ class GRU(Layer):
 
 
 class RNN(Layer):
-    """Elman's network (1990), shapes and meaning as ``torch.nn.RNN``."""
+    """Elman's network (1990), shapes and meaning as ``torch.nn.RNN``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> weights = {"weight_ih_l0": -np.eye(2, dtype="f4"), "weight_hh_l0": np.eye(2, dtype="f4")}
+    >>> y, h = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu")(np.ones((1, 3, 2), np.float32))
+    >>> float(y.max())
+    0.0
+    """
 
     kind = "rnn"
-
-    @classmethod
-    def from_state_dict(
-        cls,
-        mapping: Mapping[str, Any],
-        prefix: str = "",
-        *,
-        nonlinearity: str = "tanh",
-        batch_first: bool = True,
-        backend: Backend = "auto",
-        dtype: DTypeLike | None = None,
-    ) -> Self:
-        """As :meth:`Layer.from_state_dict`; nonlinearity ("tanh" or "relu") is what names cannot say."""
-        spec = pytorch.spec_from_state_dict(
-            cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
-        )
-        return cls(spec, backend=backend, dtype=dtype)
 
 
 #: The layers by the kind of their cells.

@@ -173,7 +173,7 @@ def test_no_weights_at_all():
 
 def test_a_far_layer_costs_nothing():
     with pytest.raises(ValueError, match=r"_l999999 is given, but there are only 1"):
-        spec_from_state_dict("rnn", {"weight_hh_l999999": np.ones((2, 2), np.float32)})
+        spec_from_state_dict("rnn", {"weight_hh_l999999": np.ones((2, 2), np.float32)}, nonlinearity="tanh")
 
 
 def test_weights_of_another_kind_are_refused():
@@ -190,6 +190,24 @@ def test_modules_of_another_kind_are_refused():
         fastrnn.GRU.from_torch(torch.nn.LSTM(3, 4))
 
 
-def test_unknown_nonlinearity_is_refused():
-    with pytest.raises(ValueError, match="nonlinearity is 'gelu'"):
-        fastrnn.RNN.from_state_dict(weights("rnn"), nonlinearity="gelu")
+def test_a_state_dict_of_an_rnn_needs_the_nonlinearity(rng):
+    """The weights of a ReLU network and of a tanh network look alike: none is the default."""
+    for module in (torch.nn.RNN(3, 4, nonlinearity="relu"), torch.nn.RNNCell(3, 4, nonlinearity="relu")):
+        with pytest.raises(TypeError, match=r"nonlinearity is missing, wanted 'tanh' or 'relu'.*state dict"):
+            fastrnn.RNN.from_state_dict(module.state_dict())
+    x = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    found = {name: fastrnn.RNN.from_state_dict(weights("rnn"), nonlinearity=name)(x)[0] for name in ("tanh", "relu")}
+    assert found["relu"].min() == 0 and found["tanh"].min() < -0.1
+
+
+@pytest.mark.parametrize("bad", ["gelu", "Tanh", 1, ["tanh"]])
+def test_unknown_nonlinearity_is_refused(bad):
+    with pytest.raises(ValueError, match=r"nonlinearity is .*wanted 'tanh' or 'relu'"):
+        fastrnn.RNN.from_state_dict(weights("rnn"), nonlinearity=bad)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_only_an_rnn_has_a_nonlinearity(kind, nonlinearity):
+    with pytest.raises(ValueError, match=f"nonlinearity is '{nonlinearity}', but only an RNN"):
+        cases.LAYERS[kind].from_state_dict(weights(kind), nonlinearity=nonlinearity)

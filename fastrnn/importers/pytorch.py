@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NAME = re.compile(rf"({'|'.join(PARTS)})_l(0|[1-9][0-9]{{0,5}})(_reverse)?")
 KINDS: dict[str, CellKind] = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 NONLINEARITIES = ("tanh", "relu")
+
+Nonlinearity = Literal["tanh", "relu"]
 
 Key = tuple[str, int, int]  # part, layer, direction
 
@@ -39,7 +41,7 @@ def spec_from_module(module: Any) -> ModelSpec:
     spec = spec_from_state_dict(
         kinds[0],
         module.state_dict(),
-        nonlinearity=getattr(module, "nonlinearity", "tanh"),
+        nonlinearity=getattr(module, "nonlinearity", None) if kinds[0] == "rnn" else None,
         batch_first=bool(getattr(module, "batch_first", False)),
     )
     for size in ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size"):
@@ -54,7 +56,7 @@ def spec_from_state_dict(
     mapping: Mapping[str, Any],
     prefix: str = "",
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: Nonlinearity | None = None,
     batch_first: bool = True,
 ) -> ModelSpec:
     """Describe a recurrent network from weights with PyTorch's names and shapes.
@@ -71,7 +73,7 @@ def spec_from_state_dict(
     prefix : str
         Only names that begin with it are looked at, such as ``"encoder."``.
     nonlinearity : "tanh" or "relu"
-        Of an RNN; a state dict does not say.
+        Of an RNN, which needs it: a state dict cannot tell. None for an LSTM and a GRU.
     batch_first : bool
         Whether x will be (B, T, I) rather than (T, B, I).
 
@@ -84,10 +86,12 @@ def spec_from_state_dict(
     """
     if kind not in NUM_GATES:
         raise ValueError(f"kind is {kind!r}, wanted one of {', '.join(NUM_GATES)}")
-    if nonlinearity not in NONLINEARITIES:
-        raise ValueError(f"nonlinearity is {nonlinearity!r}, wanted one of {', '.join(NONLINEARITIES)}")
-    if kind != "rnn" and nonlinearity != "tanh":
-        raise ValueError(f"nonlinearity is {nonlinearity!r}, but only an RNN has a choice")
+    if kind != "rnn" and nonlinearity is not None:
+        raise ValueError(f"nonlinearity is {nonlinearity!r}, but only an RNN has a choice: wanted None")
+    if kind == "rnn" and nonlinearity is None:
+        raise TypeError("nonlinearity is missing, wanted 'tanh' or 'relu': a state dict cannot tell")
+    if kind == "rnn" and nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity is {nonlinearity!r}, wanted 'tanh' or 'relu'")
 
     arrays, faults = _read(kind, mapping, prefix)
     num_layers = 1 + max((layer for _, layer, _ in arrays), default=0)
@@ -108,7 +112,7 @@ def spec_from_state_dict(
     if faults:
         raise ValueError("; ".join(faults))
 
-    activations = (Activation.of(nonlinearity),) if kind == "rnn" else ()
+    activations = (Activation.of(nonlinearity),) if nonlinearity is not None else ()
     cells = []
     for layer in range(num_layers):
         for direction in range(num_directions):
