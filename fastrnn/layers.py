@@ -113,15 +113,26 @@ class Layer:
         raise AttributeError(f"{name} cannot be deleted: a layer is immutable")
 
     @classmethod
-    def from_torch(cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None) -> Self:
-        """Take over a PyTorch module of the same name, with its ``batch_first``.
+    def from_torch(
+        cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+    ) -> Self:
+        """Take over a PyTorch module of the same name, with its ``batch_first``, or a cell, such as ``nn.LSTMCell``.
+
+        Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. A cell makes a
+        layer of its own, with ``batch_first``. backend, dtype, isa: as of the class.
 
         Raises
         ------
-        TypeError
-            The module is of another kind.
+        TypeError, ValueError
+            The module is of another kind, or its weights have no data or do not fit.
+
+        Examples
+        --------
+        >>> import torch, fastrnn  # doctest: +SKIP
+        >>> fastrnn.LSTM.from_torch(torch.nn.LSTM(3, 4, batch_first=True)).hidden_size  # doctest: +SKIP
+        4
         """
-        return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype)
+        return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype, isa=isa)
 
     @classmethod
     def from_state_dict(
@@ -133,25 +144,29 @@ class Layer:
         batch_first: bool = True,
         backend: Backend = "auto",
         dtype: DTypeLike | None = None,
+        isa: str | None = None,
     ) -> Self:
-        """Build from arrays under PyTorch's names, such as ``weight_ih_l0_reverse``.
+        """Build from arrays under PyTorch's names, such as ``weight_ih_l0_reverse``, or a cell's ``weight_ih``.
 
         Parameters
         ----------
         mapping : names to arrays or tensors of PyTorch's shapes
-        prefix : only names that start with it count, and it is cut off them
+            float32 or float64; float16 and bfloat16 are widened to float32, exactly. Tensors may be on any device.
+        prefix : only names that start with it count, and it is cut off them; its last dot may be left out
         nonlinearity : "tanh" or "relu" of an RNN, which needs it: a state dict cannot tell; None for the others
         batch_first : whether x and y are (B, T, .) or (T, B, .)
+        backend, dtype, isa : as of the class
 
         Raises
         ------
         TypeError, ValueError
-            Weights are missing, surplus or misshapen; the message lists all of them.
+            Weights are missing, surplus or misshapen; the message lists all of them. No weights are under the
+            prefix; the message lists the prefixes that have some.
         """
         spec = pytorch.spec_from_state_dict(
             cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
         )
-        return cls(spec, backend=backend, dtype=dtype)
+        return cls(spec, backend=backend, dtype=dtype, isa=isa)
 
     @property
     def nbytes(self) -> int:
