@@ -70,8 +70,13 @@ class Layer:
         if spec.kind != self.kind:
             raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
         spec.validate()
-        self.input_size, self.hidden_size, self.proj_size = spec.input_size, spec.hidden_size, spec.proj_size
-        self.num_layers, self.bidirectional, self.batch_first = spec.num_layers, spec.bidirectional, spec.batch_first
+        self.input_size, self.hidden_size, self.proj_size = (
+            int(spec.input_size),
+            int(spec.hidden_size),
+            int(spec.proj_size),
+        )
+        self.num_layers = int(spec.num_layers)
+        self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
         self.dtype = _choose_dtype(spec, dtype)
         self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
         self.backend = _choose_backend(backend, self.dtype, self.isa)
@@ -91,11 +96,11 @@ class Layer:
         self._model = _core.Model(
             spec.kind,
             self.dtype,
-            spec.input_size,
-            spec.hidden_size,
-            spec.proj_size,
-            spec.num_layers,
-            spec.bidirectional,
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.num_layers,
+            self.bidirectional,
             cells,
             self.isa,
             self.backend == "blas",
@@ -125,12 +130,6 @@ class Layer:
         ------
         TypeError, ValueError
             The module is of another kind, or its weights have no data or do not fit.
-
-        Examples
-        --------
-        >>> import torch, fastrnn  # doctest: +SKIP
-        >>> fastrnn.LSTM.from_torch(torch.nn.LSTM(3, 4, batch_first=True)).hidden_size  # doctest: +SKIP
-        4
         """
         return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype, isa=isa)
 
