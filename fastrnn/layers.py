@@ -77,6 +77,7 @@ class Layer:
         )
         self.num_layers = int(spec.num_layers)
         self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
+        self.reverse = bool(spec.reverse)
         self.dtype = _choose_dtype(spec, dtype)
         self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
         self.backend = _choose_backend(backend, self.dtype, self.isa)
@@ -101,6 +102,7 @@ class Layer:
             self.proj_size,
             self.num_layers,
             self.bidirectional,
+            self.reverse,
             cells,
             self.isa,
             self.backend == "blas",
@@ -184,7 +186,7 @@ class Layer:
     def __repr__(self) -> str:
         options = "".join(
             f", {name}={getattr(self, name)!r}"
-            for name in ("num_layers", "bidirectional", "proj_size", "batch_first", "backend", "isa")
+            for name in ("num_layers", "bidirectional", "reverse", "proj_size", "batch_first", "backend", "isa")
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype})"
 
@@ -252,11 +254,15 @@ class Layer:
         Raises
         ------
         ValueError
-            The layer is bidirectional: the reverse direction starts at an end that a stream does not have.
+            The layer has the reverse direction, which starts at an end that a stream does not have.
         """
         if self.bidirectional:
             raise ValueError(
                 "the layer is bidirectional, wanted one direction: a stream has no last step to start from"
+            )
+        if self.reverse:
+            raise ValueError(
+                "the layer runs in reverse, wanted the forward direction: a stream has no last step to start from"
             )
         return open_stream(self, self._model, as_integer(batch_size, "batch_size", 0))
 
@@ -322,7 +328,7 @@ class Layer:
             order = schedule(counts)
             rows, steps = packed_steps(mask, order)
             y[rows, steps] = self._run_steps(x[rows, steps], order, states)
-        fill_masked(y, mask, past_end, self.num_directions)
+        fill_masked(y, mask, past_end, (False, True) if self.bidirectional else (self.reverse,))
 
     @staticmethod
     def _order(lengths: NDArray[np.int64]) -> tuple[Any, ...]:

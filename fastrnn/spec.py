@@ -129,6 +129,7 @@ class CellSpec:
 class ModelSpec:
     """Layers x directions of one kind of cell; `cells` runs l0, l0 reverse, l1, l1 reverse, ...
 
+    With `reverse` the one direction is the reverse one: in every layer each row runs from its own last step.
     Build it, then call :meth:`validate`, which names everything that does not fit.
     """
 
@@ -140,6 +141,7 @@ class ModelSpec:
     bidirectional: bool = False
     proj_size: int = 0
     batch_first: bool = True
+    reverse: bool = False
 
     @property
     def num_directions(self) -> int:
@@ -168,6 +170,8 @@ class ModelSpec:
         self._check_options(types, faults)
         if types:
             raise TypeError("; ".join(types + faults))
+        if self.reverse and self.bidirectional:
+            faults.append("reverse is True, but the model is bidirectional: wanted one of the two")
         if self.proj_size and self.kind != "lstm":
             faults.append(f"proj_size is {self.proj_size}, but only an LSTM has a projection")
         if len(self.cells) != self.num_layers * self.num_directions:
@@ -194,7 +198,7 @@ class ModelSpec:
             faults.append(f"kind is {self.kind!r}, wanted one of {', '.join(NUM_GATES)}")
         for size, least in (("input_size", 0), ("hidden_size", 1), ("num_layers", 1), ("proj_size", 0)):
             check(as_integer, getattr(self, size), size, least)
-        for option in ("bidirectional", "batch_first"):
+        for option in ("bidirectional", "batch_first", "reverse"):
             check(as_boolean, getattr(self, option), option)
         if not isinstance(self.cells, Sequence) or isinstance(self.cells, str):
             types.append(f"cells is {type(self.cells).__name__}, wanted a list of CellSpec")
