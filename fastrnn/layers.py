@@ -70,12 +70,8 @@ class Layer:
         if spec.kind != self.kind:
             raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
         spec.validate()
-        self.input_size, self.hidden_size, self.proj_size = (
-            int(spec.input_size),
-            int(spec.hidden_size),
-            int(spec.proj_size),
-        )
-        self.num_layers = int(spec.num_layers)
+        self.input_size, self.hidden_size = int(spec.input_size), int(spec.hidden_size)
+        self.proj_size, self.num_layers = int(spec.proj_size), int(spec.num_layers)
         self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
         self.reverse = bool(spec.reverse)
         self.dtype = _choose_dtype(spec, dtype)
