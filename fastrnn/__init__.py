@@ -17,12 +17,16 @@ from . import runtime, thread_limits
 from .layers import GRU, LSTM, RNN, State, Unrolled
 from .packed import Packed, pack, unpack
 from .runtime import get_num_threads, info, set_num_threads
+from .spec import Activation, CellSpec, ModelSpec
 from .streams import Stream
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
+    "CellSpec",
+    "ModelSpec",
     "Packed",
     "State",
     "Stream",

@@ -36,6 +36,7 @@ class Model:
         proj_size: int,
         num_layers: int,
         bidirectional: bool,
+        reverse: bool,
         cells: list[Any],
         isa: str | None,
         use_blas: bool,

@@ -52,7 +52,7 @@ cdef extern from "fastrnn.h" nogil:
         fastrnn_kind kind
         fastrnn_dtype dtype
         int64_t input_size, hidden_size, proj_size, num_layers
-        int bidirectional
+        int bidirectional, reverse
     ctypedef struct fastrnn_cell:
         const void *weight_ih
         const void *weight_hh
@@ -329,7 +329,7 @@ cdef class Model:
     cdef list spare  # workspaces of earlier calls
 
     def __cinit__(self, kind, dtype, int64_t input_size, int64_t hidden_size, int64_t proj_size, int64_t num_layers,
-                  bint bidirectional, list cells, isa, bint use_blas):
+                  bint bidirectional, bint reverse, list cells, isa, bint use_blas):
         cdef fastrnn_config config
         cdef fastrnn_cell *prepared
         cdef fastrnn_cell *cell
@@ -346,7 +346,7 @@ cdef class Model:
         config.kind = KINDS[kind]
         config.dtype = FASTRNN_FLOAT32 if self.dtype == np.float32 else FASTRNN_FLOAT64
         config.input_size, config.hidden_size, config.proj_size = input_size, hidden_size, proj_size
-        config.num_layers, config.bidirectional = num_layers, bidirectional
+        config.num_layers, config.bidirectional, config.reverse = num_layers, bidirectional, reverse
         if use_blas:
             load_blas()
         prepared = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))

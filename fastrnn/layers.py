@@ -72,8 +72,10 @@ class Layer:
         if spec.kind != self.kind:
             raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
         spec.validate()
-        self.input_size, self.hidden_size, self.proj_size = spec.input_size, spec.hidden_size, spec.proj_size
-        self.num_layers, self.bidirectional, self.batch_first = spec.num_layers, spec.bidirectional, spec.batch_first
+        self.input_size, self.hidden_size = int(spec.input_size), int(spec.hidden_size)
+        self.proj_size, self.num_layers = int(spec.proj_size), int(spec.num_layers)
+        self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
+        self.reverse = bool(spec.reverse)
         self.dtype = _choose_dtype(spec, dtype)
         self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
         self.backend = _choose_backend(backend, self.dtype, self.isa)
@@ -93,11 +95,12 @@ class Layer:
         self._model = _core.Model(
             spec.kind,
             self.dtype,
-            spec.input_size,
-            spec.hidden_size,
-            spec.proj_size,
-            spec.num_layers,
-            spec.bidirectional,
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.num_layers,
+            self.bidirectional,
+            self.reverse,
             cells,
             self.isa,
             self.backend == "blas",
@@ -115,15 +118,20 @@ class Layer:
         raise AttributeError(f"{name} cannot be deleted: a layer is immutable")
 
     @classmethod
-    def from_torch(cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None) -> Self:
-        """Take over a PyTorch module of the same name, with its ``batch_first``.
+    def from_torch(
+        cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+    ) -> Self:
+        """Take over a PyTorch module of the same name, with its ``batch_first``, or a cell, such as ``nn.LSTMCell``.
+
+        Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. A cell makes a
+        layer of its own, with ``batch_first``. backend, dtype, isa: as of the class.
 
         Raises
         ------
-        TypeError
-            The module is of another kind.
+        TypeError, ValueError
+            The module is of another kind, or its weights have no data or do not fit.
         """
-        return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype)
+        return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype, isa=isa)
 
     @classmethod
     def from_state_dict(
@@ -131,25 +139,33 @@ class Layer:
         mapping: Mapping[str, Any],
         prefix: str = "",
         *,
+        nonlinearity: pytorch.Nonlinearity | None = None,
         batch_first: bool = True,
         backend: Backend = "auto",
         dtype: DTypeLike | None = None,
+        isa: str | None = None,
     ) -> Self:
-        """Build from arrays under PyTorch's names, such as ``weight_ih_l0_reverse``.
+        """Build from arrays under PyTorch's names, such as ``weight_ih_l0_reverse``, or a cell's ``weight_ih``.
 
         Parameters
         ----------
         mapping : names to arrays or tensors of PyTorch's shapes
-        prefix : only names that start with it count, and it is cut off them
+            float32 or float64; float16 and bfloat16 are widened to float32, exactly. Tensors may be on any device.
+        prefix : only names that start with it count, and it is cut off them; its last dot may be left out
+        nonlinearity : "tanh" or "relu" of an RNN, which needs it: a state dict cannot tell; None for the others
         batch_first : whether x and y are (B, T, .) or (T, B, .)
+        backend, dtype, isa : as of the class
 
         Raises
         ------
         TypeError, ValueError
-            Weights are missing, surplus or misshapen; the message lists all of them.
+            Weights are missing, surplus or misshapen; the message lists all of them. No weights are under the
+            prefix; the message lists the prefixes that have some.
         """
-        spec = pytorch.spec_from_state_dict(cls.kind, mapping, prefix, batch_first=batch_first)
-        return cls(spec, backend=backend, dtype=dtype)
+        spec = pytorch.spec_from_state_dict(
+            cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
+        )
+        return cls(spec, backend=backend, dtype=dtype, isa=isa)
 
     @property
     def nbytes(self) -> int:
@@ -168,7 +184,7 @@ class Layer:
     def __repr__(self) -> str:
         options = "".join(
             f", {name}={getattr(self, name)!r}"
-            for name in ("num_layers", "bidirectional", "proj_size", "batch_first", "backend", "isa")
+            for name in ("num_layers", "bidirectional", "reverse", "proj_size", "batch_first", "backend", "isa")
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype})"
 
@@ -236,11 +252,15 @@ class Layer:
         Raises
         ------
         ValueError
-            The layer is bidirectional: the reverse direction starts at an end that a stream does not have.
+            The layer has the reverse direction, which starts at an end that a stream does not have.
         """
         if self.bidirectional:
             raise ValueError(
                 "the layer is bidirectional, wanted one direction: a stream has no last step to start from"
+            )
+        if self.reverse:
+            raise ValueError(
+                "the layer runs in reverse, wanted the forward direction: a stream has no last step to start from"
             )
         return open_stream(self, self._model, as_integer(batch_size, "batch_size", 0))
 
@@ -306,7 +326,7 @@ class Layer:
             order = schedule(counts)
             rows, steps = packed_steps(mask, order)
             y[rows, steps] = self._run_steps(x[rows, steps], order, states)
-        fill_masked(y, mask, past_end, self.num_directions)
+        fill_masked(y, mask, past_end, (False, True) if self.bidirectional else (self.reverse,))
 
     @staticmethod
     def _order(lengths: NDArray[np.int64]) -> tuple[Any, ...]:
@@ -427,26 +447,18 @@ class GRU(Layer):
 
 
 class RNN(Layer):
-    """Elman's network (1990), shapes and meaning as ``torch.nn.RNN``."""
+    """Elman's network (1990), shapes and meaning as ``torch.nn.RNN``.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrnn
+    >>> weights = {"weight_ih_l0": -np.eye(2, dtype="f4"), "weight_hh_l0": np.eye(2, dtype="f4")}
+    >>> y, h = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu")(np.ones((1, 3, 2), np.float32))
+    >>> float(y.max())
+    0.0
+    """
 
     kind = "rnn"
-
-    @classmethod
-    def from_state_dict(
-        cls,
-        mapping: Mapping[str, Any],
-        prefix: str = "",
-        *,
-        nonlinearity: str = "tanh",
-        batch_first: bool = True,
-        backend: Backend = "auto",
-        dtype: DTypeLike | None = None,
-    ) -> Self:
-        """As :meth:`Layer.from_state_dict`; nonlinearity ("tanh" or "relu") is what names cannot say."""
-        spec = pytorch.spec_from_state_dict(
-            cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
-        )
-        return cls(spec, backend=backend, dtype=dtype)
 
 
 #: The layers by the kind of their cells.

@@ -6,6 +6,7 @@ the steps that count are packed, run, and spread out again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -62,19 +63,22 @@ def packed_steps(mask: NDArray[np.bool_], order: Schedule) -> tuple[NDArray[np.i
 
 
 def fill_masked(
-    y: NDArray[Any], mask: NDArray[np.bool_], past_end: Literal["zero", "carry"], num_directions: int
+    y: NDArray[Any], mask: NDArray[np.bool_], past_end: Literal["zero", "carry"], reverse: Sequence[bool]
 ) -> None:
-    """Write y (B, T, D*P) where mask is False: zeros, or what the direction put out before, zeros if nothing."""
+    """Write y (B, T, D*P) where mask is False: zeros, or what the direction put out before, zeros if nothing.
+
+    reverse : whether each of the D directions is the reverse one
+    """
     rows, steps = np.nonzero(~mask)
     if past_end == "zero":
         y[rows, steps] = 0
         return
-    T, P = mask.shape[1], y.shape[2] // num_directions
+    T, P = mask.shape[1], y.shape[2] // len(reverse)
     numbers = np.arange(T)
     before = np.maximum.accumulate(np.where(mask, numbers, -1), axis=1)[rows, steps]
     after = np.minimum.accumulate(np.where(mask, numbers, T)[:, ::-1], axis=1)[:, ::-1][rows, steps]
-    sources = ((before, before >= 0), (after, after < T))
-    for direction, (source, exists) in enumerate(sources[:num_directions]):
+    for direction, backwards in enumerate(reverse):
+        source, exists = (after, after < T) if backwards else (before, before >= 0)
         half = slice(direction * P, (direction + 1) * P)
         y[rows, steps, half] = 0
         y[rows[exists], steps[exists], half] = y[rows[exists], source[exists], half]

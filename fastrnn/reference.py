@@ -66,11 +66,12 @@ def run(
     for layer in range(spec.num_layers):
         y = np.zeros((B, T, D * P))
         for direction in range(D):
+            reverse = spec.reverse or direction == 1
             index = layer * D + direction
             half = slice(direction * P, (direction + 1) * P)
             for row, length in enumerate(lengths):
                 before = np.zeros(P)
-                for t in range(T) if direction == 0 else reversed(range(T)):
+                for t in reversed(range(T)) if reverse else range(T):
                     if counted[row, t]:
                         h[index, row], c[index, row] = step(
                             spec.kind, spec.cells[index], x[row, t], h[index, row], c[index, row]

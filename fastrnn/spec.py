@@ -6,12 +6,14 @@ LSTM ``i f g o``, GRU ``r z n``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .arguments import as_boolean, as_integer, as_real
 
 CellKind = Literal["lstm", "gru", "rnn"]
 
@@ -24,8 +26,9 @@ DEFAULT_ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "rnn": ("tanh",),
 }
 
-#: name -> (default alpha, default beta); ONNX's defaults where ONNX has the function.
-ACTIVATIONS: dict[str, tuple[float, float]] = {
+#: name -> (default alpha, default beta); ONNX's defaults where ONNX has the function, None where it has none.
+#: ONNX's names are these without underscores, such as HardSigmoid.
+ACTIVATIONS: dict[str, tuple[float | None, float | None]] = {
     "sigmoid": (0.0, 0.0),
     "tanh": (0.0, 0.0),
     "relu": (0.0, 0.0),
@@ -36,14 +39,22 @@ ACTIVATIONS: dict[str, tuple[float, float]] = {
     "softsign": (0.0, 0.0),  # x / (1 + |x|)
     "softplus": (0.0, 0.0),  # log(1 + exp(x))
     "affine": (1.0, 0.0),  # alpha x + beta
-    "scaled_tanh": (1.0, 1.0),  # alpha tanh(beta x)
+    "scaled_tanh": (None, None),  # alpha tanh(beta x)
     "thresholded_relu": (1.0, 0.0),  # x if x > alpha else 0
 }
+
+SPELLINGS = {spelling: name for name in ACTIVATIONS for spelling in (name, name.replace("_", ""))}
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation function by name, with its two parameters (ONNX's alpha and beta)."""
+    """An activation function by name, with its two parameters (ONNX's alpha and beta).
+
+    Examples
+    --------
+    >>> Activation.of("HardSigmoid")
+    Activation(name='hard_sigmoid', alpha=0.2, beta=0.5)
+    """
 
     name: str
     alpha: float
@@ -51,12 +62,25 @@ class Activation:
 
     @classmethod
     def of(cls, name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
-        """Look `name` up (any case) and fill in the default parameters."""
-        key = name.lower()
-        if key not in ACTIVATIONS:
-            raise ValueError(f"activation is {name!r}, wanted one of {', '.join(sorted(ACTIVATIONS))}")
-        a, b = ACTIVATIONS[key]
-        return cls(key, a if alpha is None else float(alpha), b if beta is None else float(beta))
+        """Look `name` up, ours or ONNX's in any case, and fill in ONNX's default parameters.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The name is unknown, or a parameter that has no default is missing or no number.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"activation is {name!r}, wanted a str")
+        key = SPELLINGS.get(name.lower())
+        if key is None:
+            raise ValueError(f"activation is {name!r}, wanted one of {', '.join(sorted(ACTIVATIONS))}, or ONNX's name")
+        default_alpha, default_beta = ACTIVATIONS[key]
+        a, b = default_alpha if alpha is None else alpha, default_beta if beta is None else beta
+        if a is None or b is None:
+            missing = "alpha and beta" if a is b else "alpha" if a is None else "beta"
+            verb = "are" if a is b else "is"
+            raise ValueError(f"{missing} of {name} {verb} missing, wanted a number: ONNX has no default")
+        return cls(key, as_real(a, "alpha"), as_real(b, "beta"))
 
 
 @dataclass(frozen=True)
@@ -105,6 +129,7 @@ class CellSpec:
 class ModelSpec:
     """Layers x directions of one kind of cell; `cells` runs l0, l0 reverse, l1, l1 reverse, ...
 
+    With `reverse` the one direction is the reverse one: in every layer each row runs from its own last step.
     Build it, then call :meth:`validate`, which names everything that does not fit.
     """
 
@@ -116,6 +141,7 @@ class ModelSpec:
     bidirectional: bool = False
     proj_size: int = 0
     batch_first: bool = True
+    reverse: bool = False
 
     @property
     def num_directions(self) -> int:
@@ -139,10 +165,13 @@ class ModelSpec:
         ValueError, TypeError
             One message that lists every fault found.
         """
+        types: list[str] = []
         faults: list[str] = []
-        for size, least in (("input_size", 0), ("hidden_size", 1), ("num_layers", 1), ("proj_size", 0)):
-            if getattr(self, size) < least:
-                faults.append(f"{size} is {getattr(self, size)}, wanted at least {least}")
+        self._check_options(types, faults)
+        if types:
+            raise TypeError("; ".join(types + faults))
+        if self.reverse and self.bidirectional:
+            faults.append("reverse is True, but the model is bidirectional: wanted one of the two")
         if self.proj_size and self.kind != "lstm":
             faults.append(f"proj_size is {self.proj_size}, but only an LSTM has a projection")
         if len(self.cells) != self.num_layers * self.num_directions:
@@ -153,6 +182,46 @@ class ModelSpec:
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def _check_options(self, types: list[str], faults: list[str]) -> None:
+        """Add a fault for each option and cell of another type, and for each option out of range."""
+
+        def check(take: Callable[..., Any], *arguments: Any) -> None:
+            try:
+                take(*arguments)
+            except TypeError as error:
+                types.append(str(error))
+            except ValueError as error:
+                faults.append(str(error))
+
+        if not isinstance(self.kind, str) or self.kind not in NUM_GATES:
+            faults.append(f"kind is {self.kind!r}, wanted one of {', '.join(NUM_GATES)}")
+        for size, least in (("input_size", 0), ("hidden_size", 1), ("num_layers", 1), ("proj_size", 0)):
+            check(as_integer, getattr(self, size), size, least)
+        for option in ("bidirectional", "batch_first", "reverse"):
+            check(as_boolean, getattr(self, option), option)
+        if not isinstance(self.cells, Sequence) or isinstance(self.cells, str):
+            types.append(f"cells is {type(self.cells).__name__}, wanted a list of CellSpec")
+            return
+        for index, cell in enumerate(self.cells):
+            if not isinstance(cell, CellSpec):
+                types.append(f"cells[{index}] is {type(cell).__name__}, wanted a CellSpec")
+                continue
+            for option in ("coupled", "linear_before_reset"):
+                check(as_boolean, getattr(cell, option), self.name(index, option))
+            for clip in ("cell_clip", "gate_clip", "proj_clip"):
+                if getattr(cell, clip) is not None:
+                    check(as_real, getattr(cell, clip), self.name(index, clip))
+            name = self.name(index, "activations")
+            if not isinstance(cell.activations, (list, tuple)):
+                types.append(f"{name} is {cell.activations!r}, wanted a tuple of Activation")
+                continue
+            for activation in cell.activations:
+                if not isinstance(activation, Activation):
+                    types.append(f"{name} has {activation!r}, wanted an Activation")
+                    continue
+                check(as_real, activation.alpha, f"{name}: alpha of {activation.name}")
+                check(as_real, activation.beta, f"{name}: beta of {activation.name}")
 
     def _cell_faults(self, index: int, cell: CellSpec) -> list[str]:
         rows, P = NUM_GATES[self.kind] * self.hidden_size, self.output_size

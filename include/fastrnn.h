@@ -74,6 +74,7 @@ typedef struct fastrnn_config {
     int64_t proj_size;   /* 0: none; else P, LSTM only */
     int64_t num_layers;  /* L >= 1 */
     int bidirectional;   /* D = 2 if set, else 1 */
+    int reverse;         /* each row runs from its own last step, in every layer; not with bidirectional */
 } fastrnn_config;
 
 /* One layer in one direction. Pointers may dangle after fastrnn_model_create. */
@@ -179,7 +180,7 @@ FASTRNN_API fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn
                                        const fastrnn_boundary *boundary, void *workspace);
 
 /* A live stream keeps its state between calls in memory of the caller's, aligned to 64 bytes: every
- * row takes every step. Unidirectional models only. The memory may be copied as bytes: a snapshot.
+ * row takes every step. Models of the forward direction only. The memory may be copied as bytes: a snapshot.
  * Its workspace is that of a batch. */
 FASTRNN_API fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows, size_t *size);
 FASTRNN_API fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, void *stream,

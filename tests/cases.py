@@ -14,6 +14,9 @@ from fastrnn.spec import ACTIVATIONS, DEFAULT_ACTIVATIONS, NUM_GATES, Activation
 #: Ties, ones, zeros, full length, in no order.
 LENGTHS = (3, 0, 7, 1, 3, 7, 0, 1, 5)
 
+#: A first pair of parameters for each activation: its defaults, or ones.
+PARAMETERS = {name: tuple(1.0 if part is None else part for part in parts) for name, parts in ACTIVATIONS.items()}
+
 
 def random_spec(
     rng: np.random.Generator,

@@ -62,7 +62,7 @@ def test_zero_is_exact(isa, name):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_nan_stays_nan(isa, name):
     x = np.array([0.5, np.nan, -0.5], np.float32)
-    y = _core.activate(isa, name, x, *ACTIVATIONS[name])
+    y = _core.activate(isa, name, x, *cases.PARAMETERS[name])
     np.testing.assert_array_equal(np.isnan(y), [False, True, False])
 
 
@@ -71,7 +71,7 @@ def test_nan_stays_nan(isa, name):
 def test_other_activations(isa, name, parameters):
     """Within a part in 10^6 of the result, or of what the result is the difference of."""
     x = np.concatenate([floats(0x00800000, 0x5F000000, 65521), [0]]).astype(np.float32)
-    alpha, beta = parameters or ACTIVATIONS[name]
+    alpha, beta = parameters or cases.PARAMETERS[name]
     alpha, beta = float(np.float32(alpha)), float(np.float32(beta))
     y = _core.activate(isa, name, x, alpha, beta)
     wanted = right(name, x, alpha, beta)

@@ -83,7 +83,7 @@ def test_each_activation_on_each_gate(rng, kind, name, engine):
     spec = cases.random_spec(rng, kind, 3, 17)
     batch = cases.random_batch(rng, spec, (3, 0, 5, 1, 3))
     for gate in range(len(defaults)):
-        for parameters in ((), (0.3, 0.7)):
+        for parameters in (cases.PARAMETERS[name], (0.3, 0.7)):
             activations = (*defaults[:gate], Activation.of(name, *parameters), *defaults[gate + 1 :])
             check(replace(spec, cells=[replace(spec.cells[0], activations=activations)]), batch, engine)
 

@@ -146,7 +146,8 @@ def test_immutable():
 
 @pytest.mark.parametrize(("name", "value"), [("lengths", [1, 2]), ("out", np.zeros((2, 2, 3), np.float32))])
 def test_packed_and_lists_bring_their_own(name, value):
-    layer = fastrnn.RNN.from_state_dict({"weight_ih_l0": np.eye(3, dtype="f4"), "weight_hh_l0": np.eye(3, dtype="f4")})
+    weights = {"weight_ih_l0": np.eye(3, dtype="f4"), "weight_hh_l0": np.eye(3, dtype="f4")}
+    layer = fastrnn.RNN.from_state_dict(weights, nonlinearity="tanh")
     x = np.zeros((2, 2, 3), np.float32)
     for form in (pack(x, [1, 2]), [x[0], x[1]]):
         with pytest.raises(TypeError, match=f"{name} is given"):

@@ -3,6 +3,7 @@
 import cases
 import numpy as np
 import pytest
+from bits import assert_same_bits
 
 import fastrnn
 from fastrnn.importers.pytorch import spec_from_module, spec_from_state_dict
@@ -161,19 +162,170 @@ def test_wrong_types_are_refused(bad):
         spec_from_state_dict("lstm", weights() | {"weight_ih_l0": bad})
 
 
-def test_bfloat16_is_refused():
-    with pytest.raises(TypeError, match=r"weight_ih_l0 is torch.bfloat16"):
-        spec_from_state_dict("lstm", weights() | {"weight_ih_l0": torch.ones(16, 3, dtype=torch.bfloat16)})
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.int8, torch.bool])
+def test_other_types_of_tensors_are_refused(dtype):
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(TypeError, match=rf"weight_ih_l0 is (torch\.)?{name}, wanted a float32 or float64 array"):
+        spec_from_state_dict("lstm", weights() | {"weight_ih_l0": torch.ones(16, 3).to(dtype)})
+
+
+#: Every number that a bfloat16 holds: the upper half of a float32.
+PATTERNS = np.arange(1 << 16, dtype=np.uint32).reshape(256, 256) << 16
+PATTERNS[np.isnan(PATTERNS.view(np.float32))] = 0
+
+
+def bfloat16_of_torch():
+    return torch.from_numpy(PATTERNS.view(np.float32)).to(torch.bfloat16).requires_grad_()
+
+
+def bfloat16_of_ml_dtypes():
+    return PATTERNS.view(np.float32).astype(pytest.importorskip("ml_dtypes").bfloat16)
+
+
+@pytest.mark.parametrize("make", [bfloat16_of_torch, bfloat16_of_ml_dtypes])
+def test_bfloat16_is_widened_exactly(make):
+    spec = spec_from_state_dict("rnn", {"weight_ih_l0": make(), "weight_hh_l0": make()}, nonlinearity="tanh")
+    for found in (spec.cells[0].weight_ih, spec.cells[0].weight_hh):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found.view(np.uint32), PATTERNS)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", cases.LAYERS)
+def test_half_modules_become_float32_layers(rng, kind, dtype):
+    half = live_torch.module(kind, 5, 7, 2, batch_first=True, dtype=dtype)
+    wide = live_torch.module(kind, 5, 7, 2, batch_first=True)
+    wide.load_state_dict(half.state_dict())
+    x = rng.standard_normal((2, 4, 5)).astype(np.float32)
+    layer = cases.LAYERS[kind].from_torch(half)
+    assert layer.dtype == np.float32
+    assert_same_bits(call(layer, x)[0], call(cases.LAYERS[kind].from_torch(wide), x)[0])
+
+
+def test_tensors_without_data_are_refused():
+    with torch.device("meta"):
+        module = torch.nn.LSTM(3, 4)
+    with pytest.raises(TypeError, match=r"bias_hh_l0 is a tensor without data, on the meta device"):
+        fastrnn.LSTM.from_torch(module)
+
+
+@pytest.mark.parametrize("bad", ["m.pt", b"m.pt", None, [np.ones(3)], 3, {1, 2}, torch.nn.LSTM(3, 4)])
+def test_no_mapping_is_refused(bad):
+    with pytest.raises(TypeError, match=rf"mapping is {type(bad).__name__}\b.*wanted a mapping of names to arrays"):
+        fastrnn.LSTM.from_state_dict(bad)
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"rnn.", ["rnn."]])
+def test_no_prefix_is_refused(bad):
+    with pytest.raises(TypeError, match=r"prefix is .*, wanted a str"):
+        fastrnn.LSTM.from_state_dict(weights(), bad)
+
+
+def under(prefix, kind="lstm"):
+    return {prefix + name: array for name, array in weights(kind).items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "prefix", "hint"),
+    [
+        (("rnn.",), "", "prefix is '', did you mean prefix='rnn.'?"),
+        (("rnn.",), "lstm.", "lstm.weight_ih_l0 is missing: prefix is 'lstm.', did you mean prefix='rnn.'?"),
+        (("rnn.",), "rn", "did you mean prefix='rnn.'?"),
+        (("a.enc.", "a.dec."), "a", "did you mean one of prefix='a.enc.', prefix='a.dec.'?"),
+        (("",), "enc.", "did you mean prefix=''?"),
+        ([f"{i}." for i in range(99)], "", "did you mean one of prefix='0.', prefix='1.', "),
+    ],
+)
+def test_a_prefix_is_suggested(names, prefix, hint):
+    model = {"head.weight": np.ones(3)}
+    for name in names:
+        model |= under(name)
+    with pytest.raises(ValueError) as caught:
+        fastrnn.LSTM.from_state_dict(model, prefix)
+    assert hint in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_prefix_may_stand_without_its_dot():
+    model = under("encoder.rnn.") | under("encoder.rnn2.", "gru") | {"encoder.rnn.norm": np.ones(3)}
+    for prefix in ("encoder.rnn", "encoder.rnn."):
+        with pytest.raises(ValueError) as caught:
+            fastrnn.LSTM.from_state_dict(model, prefix)
+        assert str(caught.value) == "encoder.rnn.norm is surplus, wanted names such as encoder.rnn.weight_ih_l0"
+    del model["encoder.rnn.norm"]
+    spec = spec_from_state_dict("lstm", model, "encoder.rnn")
+    np.testing.assert_array_equal(spec.cells[1].weight_ih, weights()["weight_ih_l1"])
+
+
+def test_a_prefix_that_stands_literally_comes_first():
+    assert spec_from_state_dict("lstm", under("rnn_"), "rnn_").num_layers == 2
+    both = under("rnn") | under("rnn.", "gru")
+    with pytest.raises(ValueError, match=r"rnn\.weight_ih_l0 is surplus"):
+        spec_from_state_dict("lstm", both, "rnn")
+    assert spec_from_state_dict("gru", both, "rnn.").num_layers == 2
 
 
 def test_no_weights_at_all():
-    with pytest.raises(ValueError, match=r"enc\.weight_ih_l0 is missing"):
-        spec_from_state_dict("gru", weights("gru"), "enc.")
+    with pytest.raises(ValueError, match=r"enc\.weight_ih_l0 is missing, wanted shape"):
+        spec_from_state_dict("gru", {"head.weight": np.ones(3)}, "enc.")
+
+
+CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "lstm-proj"])
+def test_cells_equal_torch(rng, name, bias):
+    """A cell becomes a layer of its kind, from the module and from its state dict."""
+    kind, options = KINDS[name]
+    torch.manual_seed(3)
+    cell = CELLS[kind](5, 7, bias=bias, **options)
+    x = rng.standard_normal((3, 6, 5)).astype(np.float32)
+    states = [rng.standard_normal((3, 7)).astype(np.float32) for _ in range(1 + (kind == "lstm"))]
+    with torch.no_grad():
+        last, steps = tuple(map(torch.from_numpy, states)), []
+        for step in torch.from_numpy(x.swapaxes(0, 1).copy()):
+            last = cell(step, last if kind == "lstm" else last[0])
+            last = last if kind == "lstm" else (last,)
+            steps.append(last[0].numpy())
+    layers = (
+        cases.LAYERS[kind].from_torch(cell),
+        cases.LAYERS[kind].from_state_dict(cell.state_dict(), **options),
+        cases.LAYERS[kind].from_state_dict(
+            {f"cells.0.{k}": v for k, v in cell.state_dict().items()}, "cells.0", **options
+        ),
+    )
+    for layer in layers:
+        assert layer.batch_first and layer.num_layers == 1
+        given = tuple(part[None] for part in states)
+        found = call(layer, x, given if kind == "lstm" else given[0])
+        wanted = (np.stack(steps, 1), last[0].numpy()[None], last[1].numpy()[None] if kind == "lstm" else None)
+        cases.assert_close(found, wanted, TOLERANCE)
+
+
+def test_names_of_cells_and_layers_do_not_mix():
+    arrays = weights() | {"weight_ih": np.ones((16, 3), np.float32)}
+    with pytest.raises(ValueError, match=r"^weight_ih is surplus, wanted names such as weight_ih_l0$"):
+        fastrnn.LSTM.from_state_dict(arrays)
+    cell = {name: array.numpy() for name, array in torch.nn.LSTMCell(3, 4).state_dict().items()}
+    with pytest.raises(ValueError, match=r"^weight_hr is surplus, wanted names such as weight_ih$"):
+        fastrnn.LSTM.from_state_dict(cell | {"weight_hr": np.ones((2, 4), np.float32)})
+    with pytest.raises(ValueError, match=r"; weight_hh is missing, wanted shape \(4 \* hidden_size, hidden_size\)"):
+        fastrnn.LSTM.from_state_dict({"weight_ih": cell["weight_ih"]})
+
+
+@pytest.mark.parametrize("isa", fastrnn.info()["isas"])
+def test_the_instruction_set_by_argument(isa):
+    module = torch.nn.LSTM(3, 4)
+    assert fastrnn.LSTM.from_torch(module, backend="fused", isa=isa).isa == isa
+    assert fastrnn.LSTM.from_state_dict(module.state_dict(), backend="fused", isa=isa).isa == isa
+    for make, source in ((fastrnn.LSTM.from_torch, module), (fastrnn.LSTM.from_state_dict, module.state_dict())):
+        with pytest.raises(ValueError, match="isa is 'sse9'"):
+            make(source, isa="sse9")
 
 
 def test_a_far_layer_costs_nothing():
     with pytest.raises(ValueError, match=r"_l999999 is given, but there are only 1"):
-        spec_from_state_dict("rnn", {"weight_hh_l999999": np.ones((2, 2), np.float32)})
+        spec_from_state_dict("rnn", {"weight_hh_l999999": np.ones((2, 2), np.float32)}, nonlinearity="tanh")
 
 
 def test_weights_of_another_kind_are_refused():
@@ -182,14 +334,32 @@ def test_weights_of_another_kind_are_refused():
 
 
 def test_modules_of_another_kind_are_refused():
-    with pytest.raises(TypeError, match="LSTMCell"):
-        spec_from_module(torch.nn.LSTMCell(3, 4))
+    with pytest.raises(ValueError, match="lstm"):
+        fastrnn.GRU.from_torch(torch.nn.LSTMCell(3, 4))
     with pytest.raises(TypeError, match="Linear"):
         fastrnn.LSTM.from_torch(torch.nn.Linear(3, 4))
     with pytest.raises((TypeError, ValueError), match="lstm"):
         fastrnn.GRU.from_torch(torch.nn.LSTM(3, 4))
 
 
-def test_unknown_nonlinearity_is_refused():
-    with pytest.raises(ValueError, match="nonlinearity is 'gelu'"):
-        fastrnn.RNN.from_state_dict(weights("rnn"), nonlinearity="gelu")
+def test_a_state_dict_of_an_rnn_needs_the_nonlinearity(rng):
+    """The weights of a ReLU network and of a tanh network look alike: none is the default."""
+    for module in (torch.nn.RNN(3, 4, nonlinearity="relu"), torch.nn.RNNCell(3, 4, nonlinearity="relu")):
+        with pytest.raises(TypeError, match=r"nonlinearity is missing, wanted 'tanh' or 'relu'.*state dict"):
+            fastrnn.RNN.from_state_dict(module.state_dict())
+    x = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    found = {name: fastrnn.RNN.from_state_dict(weights("rnn"), nonlinearity=name)(x)[0] for name in ("tanh", "relu")}
+    assert found["relu"].min() == 0 and found["tanh"].min() < -0.1
+
+
+@pytest.mark.parametrize("bad", ["gelu", "Tanh", 1, ["tanh"]])
+def test_unknown_nonlinearity_is_refused(bad):
+    with pytest.raises(ValueError, match=r"nonlinearity is .*wanted 'tanh' or 'relu'"):
+        fastrnn.RNN.from_state_dict(weights("rnn"), nonlinearity=bad)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_only_an_rnn_has_a_nonlinearity(kind, nonlinearity):
+    with pytest.raises(ValueError, match=f"nonlinearity is '{nonlinearity}', but only an RNN"):
+        cases.LAYERS[kind].from_state_dict(weights(kind), nonlinearity=nonlinearity)

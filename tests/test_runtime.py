@@ -73,7 +73,8 @@ def test_bad_isa_by_argument(rng, bad):
 
 
 def test_isa_by_environment(isa):
-    code = f"import fastrnn; print(json.dumps([fastrnn.info()['isa'], fastrnn.RNN.from_state_dict({WEIGHTS}).isa]))"
+    layer = f"fastrnn.RNN.from_state_dict({WEIGHTS}, nonlinearity='tanh')"
+    code = f"import fastrnn; print(json.dumps([fastrnn.info()['isa'], {layer}.isa]))"
     assert answer(code, FASTRNN_ISA=isa) == [isa, isa]
 
 
@@ -81,7 +82,8 @@ def test_argument_goes_before_environment():
     best = _core.available_isas()[0]
     code = (
         "import fastrnn; from fastrnn.importers.pytorch import spec_from_state_dict as spec\n"
-        f"print(json.dumps(fastrnn.RNN(spec('rnn', {WEIGHTS}), backend='fused', isa={best!r}).isa))"
+        f"layer = fastrnn.RNN(spec('rnn', {WEIGHTS}, nonlinearity='tanh'), backend='fused', isa={best!r})\n"
+        "print(json.dumps(layer.isa))"
     )
     assert answer(code, FASTRNN_ISA="scalar") == best
 
@@ -93,7 +95,7 @@ def test_empty_environment_chooses():
 
 def test_bad_isa_by_environment():
     """The import works; what needs the setting names it, its value and the choice."""
-    for call in ("fastrnn.info()", f"fastrnn.RNN.from_state_dict({WEIGHTS})"):
+    for call in ("fastrnn.info()", f"fastrnn.RNN.from_state_dict({WEIGHTS}, nonlinearity='tanh')"):
         result = run_python(f"import fastrnn; {call}", FASTRNN_ISA="sse9")
         assert result.returncode == 1
         last = result.stderr.strip().splitlines()[-1]
@@ -109,12 +111,12 @@ def test_scipy_is_imported_only_when_blas_is_asked_for():
     code = f"""
 import fastrnn
 weights = {WEIGHTS}
-fused = fastrnn.RNN.from_state_dict(weights, backend='fused')
+fused = fastrnn.RNN.from_state_dict(weights, nonlinearity='tanh', backend='fused')
 x = np.ones((2, 3, 3), np.float32)
 y, _ = fused(x)
 fused.stream().step(x[:1, 0])
 before = 'scipy' in sys.modules
-blas = fastrnn.RNN.from_state_dict(weights, backend='blas')
+blas = fastrnn.RNN.from_state_dict(weights, nonlinearity='tanh', backend='blas')
 after = 'scipy' in sys.modules
 print(json.dumps([before, after, bool(np.allclose(y, blas(x)[0], atol=1e-6))]))
 """

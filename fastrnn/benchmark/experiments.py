@@ -73,7 +73,7 @@ def build_time(
     weights = draw_weights(workload)
 
     def layer_then(T: int, unrolled: bool) -> Callable[[], object]:
-        layer = LAYERS[workload.cell].from_state_dict(weights)
+        layer = LAYERS[workload.cell].from_state_dict(weights, nonlinearity=workload.nonlinearity)
         x = draw_input(workload._replace(steps=T))
         return partial(layer.unroll(T) if unrolled else layer, x)
 
@@ -81,7 +81,7 @@ def build_time(
         longer = workload._replace(steps=T)
         return ENGINES[engine].build(longer, draw_input(longer), draw_lengths(longer), 1)
 
-    fixed = LAYERS[workload.cell].from_state_dict(weights)
+    fixed = LAYERS[workload.cell].from_state_dict(weights, nonlinearity=workload.nonlinearity)
     ways: dict[str, Callable[[int], Callable[[], object]]] = {
         "fastrnn unrolled, the plan alone": lambda T: partial(fixed.unroll, T),
         "fastrnn dynamic": partial(layer_then, unrolled=False),

@@ -46,7 +46,8 @@ def tensorflow_call(
             before += v1.nest.flatten(state) if workload.is_stream else []
             after += v1.nest.flatten(last) if workload.is_stream else []
             cells += own
-        spec = spec_from_state_dict(LAYERS[workload.cell].kind, draw_weights(workload))
+        weights, kind = draw_weights(workload), LAYERS[workload.cell].kind
+        spec = spec_from_state_dict(kind, weights, nonlinearity=workload.nonlinearity)
         variables = [variables_from_cell(spec.kind, cell) for cell in spec.cells]
         session = open_session(v1, cells, variables, num_threads)
         fed = [inputs, *([sizes] if workload.is_ragged else []), *before]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,11 @@ class Workload(NamedTuple):
     def is_ragged(self) -> bool:
         """Whether rows may differ in length."""
         return self.lengths not in ("full", "stream")
+
+    @property
+    def nonlinearity(self) -> Literal["tanh"] | None:
+        """An RNN's, as ``from_state_dict`` takes it."""
+        return "tanh" if self.cell == "rnn" else None
 
     def input_sizes(self) -> list[int]:
         """The width of each layer's input."""
@@ -167,4 +172,4 @@ def draw_input(workload: Workload) -> NDArray[np.float32]:
 
 def build_layer(workload: Workload) -> Layer:
     """The workload's fastrnn layer."""
-    return LAYERS[workload.cell].from_state_dict(draw_weights(workload))
+    return LAYERS[workload.cell].from_state_dict(draw_weights(workload), nonlinearity=workload.nonlinearity)

@@ -31,7 +31,8 @@ static bool config_is_valid(const fastrnn_config *config, const fastrnn_cell *ce
     const bool lstm = config->kind == FASTRNN_LSTM;
     if (!fr_in_range(config->kind, FASTRNN_LSTM, FASTRNN_RNN) || !fr_in_range(config->dtype, FASTRNN_FLOAT32, FASTRNN_FLOAT64) ||
         !fr_in_range(config->input_size, 0, FR_MOST_UNITS) || !fr_in_range(config->hidden_size, 1, FR_MOST_UNITS) ||
-        !fr_in_range(config->proj_size, 0, lstm ? FR_MOST_UNITS : 0) || !fr_in_range(config->num_layers, 1, FR_MOST_LAYERS))
+        !fr_in_range(config->proj_size, 0, lstm ? FR_MOST_UNITS : 0) || !fr_in_range(config->num_layers, 1, FR_MOST_LAYERS) ||
+        (config->bidirectional && config->reverse))
         return false;
     const int64_t num_cells = config->num_layers * (config->bidirectional ? 2 : 1);
     for (int64_t i = 0; i < num_cells; i++) {
@@ -108,7 +109,7 @@ fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_
         return FASTRNN_ERROR_MEMORY;
     }
     *made = (fastrnn_model){.backend = backend, .num_layers = config->num_layers, .num_directions = D,
-                            .num_cells = num_cells, .input_size = config->input_size, .output_size = P,
+                            .num_cells = num_cells, .reverse = config->reverse != 0, .input_size = config->input_size, .output_size = P,
                             .nbytes = nbytes, .weights = weights};
     if (blas) {
         made->blas = *blas;

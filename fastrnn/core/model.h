@@ -14,6 +14,7 @@ struct fastrnn_model {
     fr_backend backend;
     fastrnn_blas blas; /* what backend.blas points to */
     int64_t num_layers, num_directions, num_cells;
+    bool reverse; /* the one direction is */
     int64_t input_size, output_size; /* I and P */
     fr_widths widest;
     int64_t block_rows; /* of steps that are projected, or gathered, ahead of the recurrence */

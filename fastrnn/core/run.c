@@ -71,7 +71,7 @@ static void enter_cell(fr_part *part, int64_t layer, int64_t direction)
     part->last_layer = layer == model->num_layers - 1;
     sequence->out = part->last_layer ? run->batch->y : between_view(run, layer);
     sequence->out_offset = direction * model->output_size;
-    sequence->reverse = direction == 1;
+    sequence->reverse = direction == 1 || model->reverse;
 }
 
 static int64_t cell_index(const fr_part *part) { return part->sequence.cell - part->run->model->cells; }

@@ -16,9 +16,11 @@ static size_t h_bytes(const fastrnn_model *model, const fr_cell *cell)
     return (size_t)cell->h_stride * model->backend.kernels->element_size;
 }
 
+static bool streams(const fastrnn_model *model) { return model && model->num_directions == 1 && !model->reverse; }
+
 bool fr_stream_is_valid(const fastrnn_model *model, const void *stream)
 {
-    return model && model->num_directions == 1 && stream && (uintptr_t)stream % FR_ALIGNMENT == 0;
+    return streams(model) && stream && (uintptr_t)stream % FR_ALIGNMENT == 0;
 }
 
 fr_arena fr_stream_layers(const void *stream)
@@ -46,7 +48,7 @@ void fr_stream_advance(void *stream, int64_t num_steps)
 
 fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows, size_t *size)
 {
-    if (!model || !size || model->num_directions != 1 || num_rows < 0)
+    if (!streams(model) || !size || num_rows < 0)
         return FASTRNN_ERROR_ARGUMENT;
     *size = 0;
     fr_add_bytes(size, 1, sizeof(fr_stream_header));

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,34 +13,47 @@ from numpy.typing import NDArray
 from ..spec import NUM_GATES, Activation, CellKind, CellSpec, ModelSpec
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-NAME = re.compile(rf"({'|'.join(PARTS)})_l(0|[1-9][0-9]{{0,5}})(_reverse)?")
-KINDS: dict[str, CellKind] = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
+NAME = re.compile(rf"({'|'.join(PARTS)})(?:_l(0|[1-9][0-9]{{0,5}})(_reverse)?)?")  # a cell's has no layer
+PREFIXED_NAME = re.compile(rf"(.*?){NAME.pattern}", re.DOTALL)
+MOST_SUGGESTED = 8
+KINDS: dict[str, CellKind] = {
+    "LSTM": "lstm",
+    "GRU": "gru",
+    "RNN": "rnn",
+    "LSTMCell": "lstm",
+    "GRUCell": "gru",
+    "RNNCell": "rnn",
+}
 NONLINEARITIES = ("tanh", "relu")
+
+Nonlinearity = Literal["tanh", "relu"]
 
 Key = tuple[str, int, int]  # part, layer, direction
 
 
 def spec_from_module(module: Any) -> ModelSpec:
-    """Describe a live ``torch.nn.LSTM``, ``GRU`` or ``RNN`` (or a subclass of one).
+    """Describe a live ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell`` or ``RNNCell`` (or a subclass).
 
     Parameters
     ----------
     module : torch.nn.Module
-        Its weights are copied; `batch_first` and `nonlinearity` are taken over. Dropout is left out, as in ``eval()``.
+        Its weights are copied, from any device; `batch_first` and `nonlinearity` are taken over. Dropout is left out,
+        as in ``eval()``. A cell makes a model of one layer, with `batch_first` set.
 
     Raises
     ------
     TypeError, ValueError
         It is another kind of module, or its weights do not fit.
     """
-    kinds = [KINDS[base.__name__] for base in type(module).__mro__ if base.__name__ in KINDS]
-    if not kinds or not callable(getattr(module, "state_dict", None)):
-        raise TypeError(f"module is {type(module).__name__}, wanted a torch.nn.LSTM, GRU or RNN")
+    names = [base.__name__ for base in type(module).__mro__ if base.__name__ in KINDS]
+    if not names or not callable(getattr(module, "state_dict", None)):
+        raise TypeError(f"module is {type(module).__name__}, wanted a torch.nn.LSTM, GRU or RNN, or a cell of these")
+    kind, is_cell = KINDS[names[0]], names[0].endswith("Cell")
     spec = spec_from_state_dict(
-        kinds[0],
+        kind,
         module.state_dict(),
-        nonlinearity=getattr(module, "nonlinearity", "tanh"),
-        batch_first=bool(getattr(module, "batch_first", False)),
+        nonlinearity=getattr(module, "nonlinearity", None) if kind == "rnn" else None,
+        batch_first=is_cell or bool(getattr(module, "batch_first", False)),
     )
     for size in ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size"):
         declared = getattr(module, size, getattr(spec, size))
@@ -54,7 +67,7 @@ def spec_from_state_dict(
     mapping: Mapping[str, Any],
     prefix: str = "",
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: Nonlinearity | None = None,
     batch_first: bool = True,
 ) -> ModelSpec:
     """Describe a recurrent network from weights with PyTorch's names and shapes.
@@ -67,29 +80,42 @@ def spec_from_state_dict(
     mapping : name -> array or tensor
         ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, P), ``bias_ih_l0`` and ``bias_hh_l0`` (G*H,),
         ``weight_hr_l0`` (P, H); then ``_l1`` and so on, with ``_reverse`` at the end for the second direction.
-        All float32 or all float64; float16 is widened to float32. Everything is copied.
+        Or a cell's: ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh``.
+        All float32 or all float64; float16 and bfloat16 (of PyTorch or ml_dtypes) are widened to float32, exactly.
+        Everything is copied, tensors on other devices to the CPU first.
     prefix : str
-        Only names that begin with it are looked at, such as ``"encoder."``.
+        Only names that begin with it are looked at, such as ``"encoder."``. Where nothing stands under it as it is, a
+        dot is put behind it.
     nonlinearity : "tanh" or "relu"
-        Of an RNN; a state dict does not say.
+        Of an RNN, which needs it: a state dict cannot tell. None for an LSTM and a GRU.
     batch_first : bool
         Whether x will be (B, T, I) rather than (T, B, I).
 
     Raises
     ------
     ValueError
-        Weights are missing, surplus, of mixed types or of the wrong shape; one message lists them all.
+        Weights are missing, surplus, of mixed types or of the wrong shape; one message lists them all. There are none
+        under the prefix, but under others, which the message lists.
     TypeError
-        Weights are not floating-point arrays; one message lists them all.
+        Weights are not floating-point arrays, or tensors without data; one message lists them all. An argument is of
+        another type.
     """
     if kind not in NUM_GATES:
         raise ValueError(f"kind is {kind!r}, wanted one of {', '.join(NUM_GATES)}")
-    if nonlinearity not in NONLINEARITIES:
-        raise ValueError(f"nonlinearity is {nonlinearity!r}, wanted one of {', '.join(NONLINEARITIES)}")
-    if kind != "rnn" and nonlinearity != "tanh":
-        raise ValueError(f"nonlinearity is {nonlinearity!r}, but only an RNN has a choice")
+    if kind != "rnn" and nonlinearity is not None:
+        raise ValueError(f"nonlinearity is {nonlinearity!r}, but only an RNN has a choice: wanted None")
+    if kind == "rnn" and nonlinearity is None:
+        raise TypeError("nonlinearity is missing, wanted 'tanh' or 'relu': a state dict cannot tell")
+    if kind == "rnn" and nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity is {nonlinearity!r}, wanted 'tanh' or 'relu'")
 
-    arrays, faults = _read(kind, mapping, prefix)
+    if not callable(getattr(mapping, "keys", None)) or not hasattr(mapping, "__getitem__"):
+        found = type(mapping).__name__ + (f" {mapping!r}" if isinstance(mapping, str) else "")
+        raise TypeError(f"mapping is {found}, wanted a mapping of names to arrays, as module.state_dict() gives")
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix is {prefix!r}, wanted a str")
+    prefix, is_cell = _find(mapping, prefix)
+    arrays, faults = _read(kind, mapping, prefix, is_cell)
     num_layers = 1 + max((layer for _, layer, _ in arrays), default=0)
     if num_layers > max(len(arrays), 1):  # one far name must not make a huge list of missing ones
         raise ValueError(f"{prefix}*_l{num_layers - 1} is given, but there are only {len(arrays)} weights in all")
@@ -98,17 +124,17 @@ def spec_from_state_dict(
     wanted = _wanted(NUM_GATES[kind], num_layers, num_directions, arrays, *sizes)
     for key, shape in wanted.items():
         if key not in arrays:
-            faults.append(f"{_name(key, prefix)} is missing, wanted shape {_text(shape)}")
+            faults.append(f"{_name(key, prefix, is_cell)} is missing, wanted shape {_text(shape)}")
         elif arrays[key].shape != shape:
-            faults.append(f"{_name(key, prefix)} has shape {arrays[key].shape}, wanted {_text(shape)}")
+            faults.append(f"{_name(key, prefix, is_cell)} has shape {arrays[key].shape}, wanted {_text(shape)}")
     dtypes = Counter(str(array.dtype) for array in arrays.values())
     for key, array in arrays.items():
         if array.dtype != (usual := dtypes.most_common(1)[0][0]):
-            faults.append(f"{_name(key, prefix)} is {array.dtype}, wanted {usual} like the others")
+            faults.append(f"{_name(key, prefix, is_cell)} is {array.dtype}, wanted {usual} like the others")
     if faults:
         raise ValueError("; ".join(faults))
 
-    activations = (Activation.of(nonlinearity),) if kind == "rnn" else ()
+    activations = (Activation.of(nonlinearity),) if nonlinearity is not None else ()
     cells = []
     for layer in range(num_layers):
         for direction in range(num_directions):
@@ -121,7 +147,23 @@ def spec_from_state_dict(
     return spec.validate()
 
 
-def _read(kind: str, mapping: Mapping[str, Any], prefix: str) -> tuple[dict[Key, NDArray[Any]], list[str]]:
+def _find(mapping: Mapping[str, Any], prefix: str) -> tuple[str, bool]:
+    """The prefix, or the one with a dot behind it, under which weights are, and whether they are a cell's."""
+    names = [name for name in mapping.keys() if isinstance(name, str)]  # noqa: SIM118 - as in _read
+    matches = [match for name in names if (match := PREFIXED_NAME.fullmatch(name))]
+    prefixes = dict.fromkeys(match[1] for match in matches)
+    found = prefix if prefix in prefixes or not prefix or f"{prefix}." not in prefixes else f"{prefix}."
+    if prefixes and found not in prefixes:
+        several = "one of " if len(prefixes) > 1 else ""
+        some = ", ".join(f"prefix={name!r}" for name in list(prefixes)[:MOST_SUGGESTED])
+        more = f" or one of {len(prefixes) - MOST_SUGGESTED} more" if len(prefixes) > MOST_SUGGESTED else ""
+        raise ValueError(f"{prefix}weight_ih_l0 is missing: prefix is {prefix!r}, did you mean {several}{some}{more}?")
+    return found, bool(prefixes) and all(match[3] is None for match in matches if match[1] == found)
+
+
+def _read(
+    kind: str, mapping: Mapping[str, Any], prefix: str, is_cell: bool
+) -> tuple[dict[Key, NDArray[Any]], list[str]]:
     """Copy the weights under `prefix`; return them and a fault for each name that is surplus."""
     arrays: dict[Key, NDArray[Any]] = {}
     surplus: list[str] = []
@@ -133,13 +175,14 @@ def _read(kind: str, mapping: Mapping[str, Any], prefix: str) -> tuple[dict[Key,
         if not name.startswith(prefix):
             continue
         match = NAME.fullmatch(name.removeprefix(prefix))
-        if match is None:
-            surplus.append(f"{name} is surplus, wanted names such as {prefix}weight_ih_l0")
+        if match is None or (match[2] is None) != is_cell or (is_cell and match[1] == "weight_hr"):
+            example = _name(("weight_ih", 0, 0), prefix, is_cell)
+            surplus.append(f"{name} is surplus, wanted names such as {example}")
         elif match[1] == "weight_hr" and kind != "lstm":
             surplus.append(f"{name} is surplus, only an LSTM has a projection")
         else:
             try:
-                arrays[match[1], int(match[2]), int(bool(match[3]))] = _copy(mapping[name])
+                arrays[match[1], int(match[2] or 0), int(bool(match[3]))] = _copy(mapping[name])
             except TypeError as error:
                 wrong.append(f"{name} is {error}, wanted a float32 or float64 array")
     if wrong:
@@ -151,13 +194,18 @@ def _copy(value: Any) -> NDArray[Any]:
     """Copy an array or a tensor as float32 or float64; TypeError carries only what was found."""
     if callable(getattr(value, "detach", None)):
         found = str(getattr(value, "dtype", type(value).__name__))
+        if getattr(value, "is_meta", False):
+            raise TypeError("a tensor without data, on the meta device")
         try:
-            value = value.detach().cpu().numpy()
+            value = value.detach().cpu()
+            value = (value.float() if found == "torch.bfloat16" else value).numpy()
         except (TypeError, RuntimeError):  # types that NumPy lacks, sparse or quantized tensors
             raise TypeError(found) from None
     if not hasattr(value, "__array__"):
         raise TypeError(type(value).__name__)
     array = np.asarray(value)
+    if array.dtype.name == "bfloat16":  # of ml_dtypes
+        array = array.astype(np.float32)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(str(array.dtype))
     return np.array(array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
@@ -204,9 +252,9 @@ def _wanted(
     return wanted
 
 
-def _name(key: Key, prefix: str) -> str:
+def _name(key: Key, prefix: str, is_cell: bool) -> str:
     part, layer, direction = key
-    return f"{prefix}{part}_l{layer}" + ("_reverse" if direction else "")
+    return f"{prefix}{part}" + ("" if is_cell else f"_l{layer}" + ("_reverse" if direction else ""))
 
 
 def _text(shape: tuple[int | str, ...]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import layers as engine
-from ..arguments import as_array, as_integer, as_numbers
+from ..arguments import as_array, as_boolean, as_integer, as_numbers
 from ..importers import keras as importer
 from ..spec import Activation, CellKind, ModelSpec
 
@@ -103,10 +103,12 @@ class Recurrent:
         refuse_unknown(unused, type(self).__name__)
         self.units = as_integer(units, "units", 1)
         self.activation = importer.activation_of(activation, "activation")
-        self.use_bias = bool(use_bias)
-        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
-        self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
-        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.use_bias = as_boolean(use_bias, "use_bias")
+        self.return_sequences = as_boolean(return_sequences, "return_sequences")
+        self.return_state = as_boolean(return_state, "return_state")
+        self.go_backwards = as_boolean(go_backwards, "go_backwards")
+        self.stateful = as_boolean(stateful, "stateful")
+        self.zero_output_for_mask = as_boolean(zero_output_for_mask, "zero_output_for_mask")
         for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if not isinstance(rate, int | float | np.number):
                 raise TypeError(f"{name} is {rate!r}, wanted a number")
@@ -342,7 +344,7 @@ class GRU(Recurrent):
         **options: Any,
     ) -> None:
         self.recurrent_activation = importer.activation_of(recurrent_activation, "recurrent_activation")
-        self.reset_after = bool(reset_after)
+        self.reset_after = as_boolean(reset_after, "reset_after")
         super().__init__(units, activation, use_bias, **options)
 
 

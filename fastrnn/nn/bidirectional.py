@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..arguments import as_boolean
 from .cells import runner_of, wanted_of
 from .checks import check_cell, check_inputs, check_sequence_length
 from .dynamic import start_state, swap_axes
@@ -49,7 +50,9 @@ def bidirectional_dynamic_rnn(
     check_cell(cell_fw, "cell_fw")
     check_cell(cell_bw, "cell_bw")
     for cell in (cell_fw, cell_bw):
-        arrays = check_inputs(inputs, "inputs", "TB" if time_major else "BT", *wanted_of(cell))
+        arrays = check_inputs(
+            inputs, "inputs", "TB" if as_boolean(time_major, "time_major") else "BT", *wanted_of(cell)
+        )
     if time_major:
         arrays = swap_axes(arrays)
     lengths = check_sequence_length(sequence_length, *flatten(arrays)[0].shape[:2])

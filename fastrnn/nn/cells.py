@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..arguments import as_integer
+from ..arguments import as_boolean, as_integer
 from ..importers.tensorflow import spec_from_variables
 from ..layers import LAYERS, Layer
 from ..spec import ModelSpec
@@ -334,13 +334,13 @@ class LSTMCell(EngineCell):
             as_integer(num_units, "num_units", 1),
             activation=known_activation(activation),
             num_proj=None if num_proj is None else as_integer(num_proj, "num_proj", 1),
-            use_peepholes=bool(use_peepholes),
+            use_peepholes=as_boolean(use_peepholes, "use_peepholes"),
             cell_clip=None if cell_clip is None else as_number(cell_clip, "cell_clip"),
             proj_clip=None if proj_clip is None else as_number(proj_clip, "proj_clip"),
             forget_bias=as_number(forget_bias, "forget_bias"),
         )
         super().__init__(spec, dtype)
-        self._state_is_tuple = bool(state_is_tuple)
+        self._state_is_tuple = as_boolean(state_is_tuple, "state_is_tuple")
 
     @property
     def state_size(self) -> Structure:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import as_array, as_integer
+from ..arguments import as_array, as_integer, as_real
 from ..schedule import check_lengths
 from .structure import Structure, axes_of, map_structure, pack, shape_of, walk
 
@@ -100,10 +100,7 @@ def check_like(like: Structure, structure: Structure, name: str) -> Structure:
 
 def as_number(value: Any, name: str) -> float:
     """A finite float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, wanted a number") from None
+    number = as_real(value, name)
     if not np.isfinite(number):
         raise ValueError(f"{name} is {value!r}, wanted a finite number")
     return number

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from ..arguments import as_boolean
 from .cells import runner_of, wanted_of
 from .checks import check_cell, check_dtype, check_inputs, check_sequence_length, check_state
 from .structure import Structure, flatten, map_structure, zeros
@@ -57,7 +58,7 @@ def dynamic_rnn(
            [1., 0., 0.]])
     """
     check_cell(cell, "cell")
-    arrays = check_inputs(inputs, "inputs", "TB" if time_major else "BT", *wanted_of(cell))
+    arrays = check_inputs(inputs, "inputs", "TB" if as_boolean(time_major, "time_major") else "BT", *wanted_of(cell))
     if time_major:
         arrays = swap_axes(arrays)
     lengths = check_sequence_length(sequence_length, *flatten(arrays)[0].shape[:2])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import as_array
+from ..arguments import as_array, as_boolean
 from .cells import EngineCell, Lengths, Runner, SequenceCell, Stack, as_sequence_cell, runner_of
 from .checks import as_number, check_cell
 from .devices import pinned, processor_of
@@ -36,12 +36,12 @@ class MultiRNNCell(SequenceCell):
             raise TypeError(f"cells is {type(cells).__name__}, wanted a list of cells")
         if not cells:
             raise ValueError("cells is empty, wanted at least one cell")
+        self._state_is_tuple = as_boolean(state_is_tuple, "state_is_tuple")
         for i, cell in enumerate(cells):
             check_cell(cell, f"cells[{i}]")
-            if not state_is_tuple and is_nested(cell.state_size):
+            if not self._state_is_tuple and is_nested(cell.state_size):
                 raise ValueError(f"cells[{i}] has the state_size {cell.state_size}, wanted an integer")
         self.cells = tuple(cells)
-        self._state_is_tuple = bool(state_is_tuple)
         sequence_cells = [as_sequence_cell(cell) for cell in self.cells]
         for i in range(1, len(cells)):
             _check_feeds(cells[i - 1], sequence_cells[i - 1], sequence_cells[i], i)

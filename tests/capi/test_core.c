@@ -59,6 +59,8 @@ typedef struct net {
     fastrnn_cell cells[MOST_CELLS];
 } net;
 
+static bool streams(const net *n) { return n->D == 1 && !n->config.reverse; }
+
 static int64_t input_width(const net *n, int64_t cell) { return cell < n->D ? n->config.input_size : n->D * n->P; }
 
 static net net_make(fastrnn_config config, fastrnn_cell options, bool bias, bool peephole)
@@ -209,7 +211,7 @@ static void naive_run(problem *p)
             double *out = block((size_t)(p->T * width) * sizeof(double));
             for (int64_t d = 0; d < n->D; d++)
                 for (int64_t step = 0; step < p->lengths[row]; step++) {
-                    const int64_t time = d ? p->lengths[row] - 1 - step : step, index = (cell + d) * p->B + row;
+                    const int64_t time = d || n->config.reverse ? p->lengths[row] - 1 - step : step, index = (cell + d) * p->B + row;
                     naive_step(n, cell + d, in + time * input_width(n, cell), p->hn + index * P, p->cn + index * H);
                     memcpy(out + time * width + d * P, p->hn + index * P, (size_t)P * sizeof(double));
                 }
@@ -524,7 +526,7 @@ static void check_problem(const fastrnn_model *model, const problem *p, layout a
         outcome alone = execute(model, p, row, 1, RUN, (layout)((at + row) % NUM_LAYOUTS));
         check(same_bits(p, &all, &alone, row, 1), "a row alone has the bits it has in the batch");
         outcome_free(&alone);
-        if (p->net->D == 2)
+        if (!streams(p->net))
             continue;
         outcome streamed = execute(model, p, row, 1, STREAM, one_row);
         check(same_bits(p, &all, &streamed, row, 1), "a stream of chunks has the bits of a run");
@@ -536,7 +538,7 @@ static void check_problem(const fastrnn_model *model, const problem *p, layout a
     outcome unrolled = execute(model, p, 0, ties, UNROLLED, at);
     check(same_bits(p, &all, &unrolled, 0, ties), "unrolled has the bits of packed");
     outcome_free(&unrolled);
-    if (p->net->D == 1) {
+    if (streams(p->net)) {
         outcome streamed = execute(model, p, 0, ties, STREAM, one_row);
         check(same_bits(p, &all, &streamed, 0, ties), "a stream of rows has the bits of a run");
         outcome_free(&streamed);
@@ -579,15 +581,16 @@ static void test_sizes(const char *isa, fastrnn_kind kind, sweep s)
         for (int j = 0; j < s.num_batches; j++) {
             const int64_t H = s.sizes[i], I = s.sizes[(i + j + 3) % s.num_sizes], B = s.batches[j];
             const int64_t P = kind == FASTRNN_LSTM && turn % 3 == 2 ? s.sizes[(i + 2 * j + 1) % s.num_sizes] : 0;
-            const int64_t L = 1 + turn / 2 % 2, D = 1 + turn % 2;
-            net n = net_make(config_of(kind, I, H, P, L, (int)D), standard_cell(kind), turn % 5 != 4, false);
+            const int64_t L = 1 + turn / 2 % 2;
+            const int directions = turn % 2 ? 2 : turn / 4 % 2 ? -1 : 1;
+            net n = net_make(config_of(kind, I, H, P, L, directions), standard_cell(kind), turn % 5 != 4, false);
             if (kind == FASTRNN_RNN && turn % 2)
                 for (int64_t cell = 0; cell < n.num_cells; cell++)
                     n.cells[cell].activations[0].name = FASTRNN_RELU;
             problem p = problem_make(&n, B, 5 + turn % 2, turn % 4 != 1);
             const layout at = (layout)(turn % NUM_LAYOUTS);
             in_context("%s %s I %d H %d P %d L %d D %d B %d %s", isa, kind_names[kind], (int)I, (int)H, (int)P, (int)L,
-                       (int)D, (int)B, layout_names[at]);
+                       directions, (int)B, layout_names[at]);
             fastrnn_model *model = model_make(&n, isa, NULL);
             check_problem(model, &p, at);
             fastrnn_model_destroy(model);
@@ -613,7 +616,7 @@ static void test_long(const char *isa)
                     fastrnn_model *model = model_make(&n, isa, NULL);
                     outcome all = execute(model, &p, 0, p.B, RUN, (layout)at);
                     check_near(&p, &all);
-                    const way how = n.D == 1 && at < OFFSETS ? STREAM : RUN;
+                    const way how = streams(&n) && at < OFFSETS ? STREAM : RUN;
                     outcome alone = execute(model, &p, p.B / 2, 1, how, (layout)at);
                     check(same_bits(&p, &all, &alone, p.B / 2, 1), "a row alone has the bits it has in the batch");
                     outcome unrolled = execute(model, &p, 0, 1, UNROLLED, (layout)at);
@@ -839,6 +842,14 @@ static void test_wrong_models(void)
     gru.kind = FASTRNN_GRU;
     gru.proj_size = 1;
     expect(create(gru, cell, NULL), FASTRNN_ERROR_ARGUMENT, "a projected GRU");
+    fastrnn_config reverse = config_of(FASTRNN_LSTM, 2, 2, 0, 1, -1);
+    expect(fastrnn_model_create(&reverse, &cell, NULL, NULL, &model), FASTRNN_OK, "a reverse model");
+    size_t size = 0;
+    expect(fastrnn_stream_size(model, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: the reverse direction");
+    fastrnn_model_destroy(model);
+    model = NULL;
+    reverse.bidirectional = 1;
+    expect(create(reverse, cell, NULL), FASTRNN_ERROR_ARGUMENT, "bidirectional and reverse");
     fastrnn_config float64 = good;
     float64.dtype = FASTRNN_FLOAT64;
     expect(create(float64, cell, NULL), FASTRNN_ERROR_BLAS, "float64 without BLAS");

@@ -100,10 +100,11 @@ static inline fastrnn_cell standard_cell(fastrnn_kind kind)
     return cell;
 }
 
+/* directions: 1, 2, or -1 for the reverse one alone */
 static inline fastrnn_config config_of(fastrnn_kind kind, int64_t I, int64_t H, int64_t P, int64_t L, int directions)
 {
     return (fastrnn_config){.kind = kind, .input_size = I, .hidden_size = H, .proj_size = P, .num_layers = L,
-                            .bidirectional = directions == 2};
+                            .bidirectional = directions == 2, .reverse = directions == -1};
 }
 
 static inline void expect(fastrnn_status found, fastrnn_status wanted, const char *what)
