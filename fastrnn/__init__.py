@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from . import runtime, thread_limits
 from ._core import __version__
 from .layers import GRU, LSTM, RNN, State, Unrolled
-from .packed import Packed, pack, unpack
+from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
 from .runtime import get_num_threads, info, set_num_threads
 from .streams import Stream
 
@@ -22,8 +22,11 @@ __all__ = [
     "get_num_threads",
     "info",
     "pack",
+    "pack_sequence",
+    "pad_sequence",
     "set_num_threads",
     "unpack",
+    "unpack_sequence",
 ]
 
 #: Subpackages that are imported when they are first asked for.
