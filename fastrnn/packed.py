@@ -117,6 +117,12 @@ def as_packed(value: Any, name: str) -> Packed:
     return Packed(as_array(value.data, f"{name}.data"), *value[1:])
 
 
+def with_torch_data(like: Any, data: NDArray[Any]) -> Any:
+    """PyTorch's PackedSequence of other data, in the order of `like`."""
+    tensor = sys.modules["torch"].from_numpy(data)
+    return type(like)(tensor, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+
+
 def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True, enforce_sorted: bool = False) -> Packed:
     """Pack padded sequences, as PyTorch's ``pack_padded_sequence``, whose defaults are False and True.
 

@@ -101,9 +101,9 @@ def test_padding_fits_every_type(rng, dtype, padding_value):
     ],
 )
 def test_padding_that_does_not_fit(dtype, bad):
-    with pytest.raises(ValueError, match="padding_value is .*wanted a number that fits"):
+    with pytest.raises(ValueError, match=r"padding_value is .*wanted a number that fits"):
         unpack(pack(np.zeros((2, 4, 3), dtype), [1, 3]), padding_value=bad)
-    with pytest.raises(ValueError, match="padding_value is .*wanted a number that fits"):
+    with pytest.raises(ValueError, match=r"padding_value is .*wanted a number that fits"):
         pad_sequence([np.zeros(2, dtype), np.zeros(1, dtype)], padding_value=bad)
 
 
@@ -134,7 +134,7 @@ def test_sequences_round_trip(rng, lengths):
         (lambda: pack_sequence([]), ValueError, "sequences is empty"),
         (lambda: pad_sequence([np.zeros((2, 3)), np.zeros((2, 4))]), ValueError, r"sequences\[1\] has shape \(2, 4\)"),
         (lambda: pad_sequence([np.zeros(2), np.float64(0)]), ValueError, r"sequences\[1\] has shape \(\)"),
-        (lambda: pad_sequence([np.zeros(2), np.zeros(2, "f4")]), TypeError, r"sequences\[1\] is float32, wanted float64"),
+        (lambda: pad_sequence([np.zeros(2), np.zeros(2, "f4")]), TypeError, r"sequences\[1\] is float32"),
         (lambda: pad_sequence([np.zeros(2)], padding_side="top"), ValueError, "padding_side is 'top'"),
         (lambda: pad_sequence([np.zeros(2)], padding_side=None), ValueError, "padding_side is None"),
         (lambda: pack_sequence([np.zeros(1), np.zeros(2)]), ValueError, r"sequences\[1\] has 2 steps after 1"),
