@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -12,7 +12,7 @@ from . import _core, runtime
 from .arguments import Casting, as_array, as_floats, as_integer, check_casting
 from .importers import pytorch
 from .masks import check_mask, fill_masked, is_right_padded, packed_steps
-from .packed import Packed, as_packed, is_torch_packed, with_torch_data
+from .packed import Packed, PackedLike, as_packed, is_torch_packed, with_torch_data
 from .schedule import Schedule, are_full, check_lengths, schedule
 from .spec import CellKind, ModelSpec, activations_of
 from .streams import Stream, open_stream
@@ -32,8 +32,29 @@ class State(NamedTuple):
 
 StateLike = ArrayLike | State | tuple[ArrayLike, ArrayLike] | None
 
+if TYPE_CHECKING:
+    import typing_extensions
 
-class Layer:
+    #: What a layer returns as its state. By default Any, so that annotations may say Layer (typing's from Python 3.13).
+    StateT = typing_extensions.TypeVar("StateT", default=Any)
+else:
+    StateT = TypeVar("StateT")
+
+
+class SequenceLike(Protocol):
+    """Arrays and tensors, to type checkers."""
+
+    @property
+    def shape(self) -> Any: ...
+    def __array__(self) -> NDArray[Any]: ...
+
+
+PackedT = TypeVar("PackedT", bound=PackedLike)
+SequenceT = TypeVar("SequenceT", bound=SequenceLike)
+NestedRows = Sequence[Sequence[Sequence[float]]]
+
+
+class Layer(Generic[StateT]):
     """What LSTM, GRU and RNN share. L layers, D directions, I inputs, H hidden units, P outputs.
 
     Weights are copied at construction and never change, so a layer may be shared by threads.
@@ -170,9 +191,41 @@ class Layer:
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype})"
 
+    @overload
+    def __call__(
+        self, x: PackedT, state: StateLike = None, *, past_end: PastEnd = "zero", casting: Casting = "safe"
+    ) -> tuple[PackedT, StateT]: ...
+    @overload
+    def __call__(
+        self, x: list[SequenceT], state: StateLike = None, *, past_end: PastEnd = "zero", casting: Casting = "safe"
+    ) -> tuple[list[NDArray[Any]], StateT]: ...
+    @overload  # which of the two it is, the numbers' rows decide
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        x: NestedRows,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
+    ) -> tuple[NDArray[Any] | list[NDArray[Any]], StateT]: ...
+    @overload
     def __call__(
         self,
-        x: ArrayLike | Sequence[NDArray[Any]] | Packed,
+        x: ArrayLike,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
+    ) -> tuple[NDArray[Any], StateT]: ...
+    def __call__(
+        self,
+        x: Any,
         state: StateLike = None,
         *,
         lengths: ArrayLike | None = None,
@@ -241,7 +294,7 @@ class Layer:
             return self._run_packed(x, state, casting)
         return self._run_list(x, state, casting) if is_list else self._run_torch(x, state, casting)
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Stream[StateT]:
         """Open a live stream of batch_size rows, its state zero.
 
         Raises
@@ -255,7 +308,7 @@ class Layer:
             )
         return open_stream(self, self._model, as_integer(batch_size, "batch_size", 0))
 
-    def unroll(self, num_steps: int) -> Unrolled:
+    def unroll(self, num_steps: int) -> Unrolled[StateT]:
         """Lay out the fixed-length path for exactly num_steps steps, for comparison with the packed one."""
         steps = as_integer(num_steps, "num_steps", 0)
         if steps > MOST_UNROLLED:
@@ -420,7 +473,7 @@ class Layer:
         return np.ascontiguousarray(array)
 
 
-class LSTM(Layer):
+class LSTM(Layer[State]):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), shapes and meaning as ``torch.nn.LSTM``.
 
     Examples
@@ -435,13 +488,13 @@ class LSTM(Layer):
     kind = "lstm"
 
 
-class GRU(Layer):
+class GRU(Layer[NDArray[Any]]):
     """Gated recurrent unit (Cho et al. 2014), shapes and meaning as ``torch.nn.GRU``: reset after the matmul."""
 
     kind = "gru"
 
 
-class RNN(Layer):
+class RNN(Layer[NDArray[Any]]):
     """Elman's network (1990), shapes and meaning as ``torch.nn.RNN``."""
 
     kind = "rnn"
@@ -468,16 +521,16 @@ class RNN(Layer):
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (LSTM, GRU, RNN)}
 
 
-class Unrolled:
+class Unrolled(Generic[StateT]):
     """The fixed-length path: every row runs all T steps. Made by ``layer.unroll(T)``."""
 
-    def __init__(self, layer: Layer, model: _core.Model, num_steps: int) -> None:
+    def __init__(self, layer: Layer[StateT], model: _core.Model, num_steps: int) -> None:
         self._layer, self._plan = layer, _core.Unrolled(model, num_steps)
         self.num_steps = num_steps
 
     def __call__(
         self, x: ArrayLike, state: StateLike = None, *, out: NDArray[Any] | None = None, casting: Casting = "safe"
-    ) -> tuple[Any, Any]:
+    ) -> tuple[NDArray[Any], StateT]:
         """Run sequences of exactly T steps; arguments and results as the layer's.
 
         Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,6 +85,19 @@ class Packed:
         return self.schedule.lengths[self.unsorted_indices]
 
 
+class PackedLike(Protocol):
+    """Packed and PyTorch's PackedSequence, to type checkers."""
+
+    @property
+    def data(self) -> Any: ...
+    @property
+    def batch_sizes(self) -> Any: ...
+    @property
+    def sorted_indices(self) -> Any: ...
+    @property
+    def unsorted_indices(self) -> Any: ...
+
+
 _INDICES = ("sorted_indices", "unsorted_indices")
 
 
@@ -158,7 +171,7 @@ def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True, enforce_sor
 
 
 def unpack(
-    packed: Packed, batch_first: bool = True, padding_value: float = 0.0, total_length: int | None = None
+    packed: PackedLike, batch_first: bool = True, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Unpack to padded sequences and their lengths, as PyTorch's ``pad_packed_sequence``, whose batch_first is False.
 
@@ -186,17 +199,17 @@ def unpack(
     array([[0, 0, 0],
            [3, 4, 5]])
     """
-    packed = as_packed(packed, "packed")
-    order = packed.schedule
-    longest = len(packed.batch_sizes)
+    given = as_packed(packed, "packed")
+    order = given.schedule
+    longest = len(given.batch_sizes)
     T = longest if total_length is None else as_integer(total_length, "total_length", 0)
     if longest > T:
         raise ValueError(f"total_length is {T}, but the longest sequence has {longest} steps")
-    padding = _check_padding(padding_value, packed.data.dtype)
-    x = np.full((len(order.lengths), T, *packed.data.shape[1:]), padding, packed.data.dtype)
+    padding = _check_padding(padding_value, given.data.dtype)
+    x = np.full((len(order.lengths), T, *given.data.shape[1:]), padding, given.data.dtype)
     steps, rows = positions(order)
-    x[rows, steps] = packed.data
-    return (x if batch_first else x.swapaxes(0, 1)), packed.lengths
+    x[rows, steps] = given.data
+    return (x if batch_first else x.swapaxes(0, 1)), given.lengths
 
 
 def pad_sequence(
@@ -270,7 +283,7 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = True) -
     return Packed(data, order.batch_sizes, order.sorted_indices, order.unsorted_indices)
 
 
-def unpack_sequence(packed_sequences: Packed) -> list[NDArray[Any]]:
+def unpack_sequence(packed_sequences: PackedLike) -> list[NDArray[Any]]:
     """The sequences (T_i, ...) in the order that was packed, as PyTorch's ``unpack_sequence``.
 
     Parameters
