@@ -73,6 +73,10 @@ class Packed:
         for name, value in zip(("data", "batch_sizes", *_INDICES), (steps, sizes, order, inverse), strict=True):
             object.__setattr__(self, name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made, and checked, as the first was."""
+        return Packed, (self.data, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
+
     @property
     def schedule(self) -> Schedule:
         """The order that the data is in."""

@@ -1,5 +1,7 @@
 """Packing and unpacking, and what a Packed must be."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -271,3 +273,29 @@ def test_the_order_cannot_be_changed_afterwards():
             getattr(packed, name)[0] = 1
         with pytest.raises(ValueError):
             getattr(packed, name).setflags(write=True)
+
+
+def test_a_packed_has_a_mask_of_its_own():
+    weights = {"weight_ih_l0": np.eye(3, dtype="f4"), "weight_hh_l0": np.eye(3, dtype="f4")}
+    layer = fastrnn.RNN.from_state_dict(weights, nonlinearity="tanh")
+    x = np.zeros((2, 2, 3), np.float32)
+    for form, name in ((pack(x, [1, 2]), "Packed"), ([x[0], x[1]], "list")):
+        with pytest.raises(TypeError, match=f"mask is given, but x is a {name}: wanted None"):
+            layer(form, mask=np.ones((2, 2), bool))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda packed: pickle.loads(pickle.dumps(packed))])
+def test_copies_cannot_be_changed_either(rng, copied):
+    packed = pack(rng.standard_normal((4, 5, 3)), [3, 0, 5, 3])
+    other = copied(packed)
+    for name in ("data", "batch_sizes", "sorted_indices", "unsorted_indices"):
+        assert_same_bits(getattr(other, name), getattr(packed, name))
+    for name in ("batch_sizes", "sorted_indices", "unsorted_indices"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(other, name)[0] = 1 << 40
+
+
+def test_a_forged_pickle_is_refused():
+    forged = pickle.dumps(Packed(**GOOD)).replace(np.int64(2).tobytes(), np.int64(1 << 40).tobytes(), 1)
+    with pytest.raises(ValueError, match="sorted_indices"):
+        pickle.loads(forged)

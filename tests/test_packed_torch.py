@@ -195,7 +195,8 @@ def test_layer_takes_torchs(rng, spec, lengths, enforce_sorted):
 
 
 def test_layer_refuses_torchs_by_name():
-    layer = fastrnn.RNN.from_state_dict({"weight_ih_l0": np.eye(2, dtype="f4"), "weight_hh_l0": np.eye(2, dtype="f4")})
+    weights = {"weight_ih_l0": np.eye(2, dtype="f4"), "weight_hh_l0": np.eye(2, dtype="f4")}
+    layer = fastrnn.RNN.from_state_dict(weights, nonlinearity="tanh")
     x = torch_rnn.pack_sequence([TA, TB])
     for name, value in (("lengths", [5, 3]), ("mask", np.ones((2, 5), bool)), ("out", np.zeros((2, 5, 2), "f4"))):
         with pytest.raises(TypeError, match=f"{name} is given, but x is a PackedSequence: wanted None"):
@@ -222,7 +223,7 @@ def test_torch_is_not_imported():
     code = (
         "import sys, numpy as np, fastrnn\n"
         "w = {'weight_ih_l0': np.eye(2, dtype='f4'), 'weight_hh_l0': np.eye(2, dtype='f4')}\n"
-        "fastrnn.RNN.from_state_dict(w)(tuple(np.zeros((1, 3, 2), 'f4')))\n"
+        "fastrnn.RNN.from_state_dict(w, nonlinearity='tanh')(tuple(np.zeros((1, 3, 2), 'f4')))\n"
         "fastrnn.unpack(fastrnn.pack_sequence([np.ones(2)]))\n"
         "assert 'torch' not in sys.modules"
     )
