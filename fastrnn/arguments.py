@@ -40,6 +40,19 @@ def as_numbers(value: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def as_boolean(value: Any, name: str) -> bool:
+    """`value` as a bool; no integer and no string counts as one.
+
+    Raises
+    ------
+    TypeError
+        It is neither Python's nor NumPy's True or False.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, wanted True or False")
+    return bool(value)
+
+
 def check_casting(casting: Any) -> Casting:
     """`casting` if it is one of NumPy's words.
 

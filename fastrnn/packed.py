@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import as_array, as_integer
+from .arguments import as_array, as_boolean, as_integer
 from .schedule import Schedule, check_lengths, positions, schedule
 
 
@@ -164,10 +164,10 @@ def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True, enforce_sor
     array = as_array(x, "x")
     if array.ndim < 2:
         raise ValueError(f"x has shape {array.shape}, wanted two dimensions or more")
-    if not batch_first:
+    if not as_boolean(batch_first, "batch_first"):
         array = array.swapaxes(0, 1)
     checked = check_lengths(lengths, array.shape[0], array.shape[1])
-    if enforce_sorted:
+    if as_boolean(enforce_sorted, "enforce_sorted"):
         _check_sorted(checked, "lengths[{}] is {} after {}")
     order = schedule(checked)
     steps, rows = positions(order)
@@ -213,7 +213,7 @@ def unpack(
     x = np.full((len(order.lengths), T, *given.data.shape[1:]), padding, given.data.dtype)
     steps, rows = positions(order)
     x[rows, steps] = given.data
-    return (x if batch_first else x.swapaxes(0, 1)), given.lengths
+    return (x if as_boolean(batch_first, "batch_first") else x.swapaxes(0, 1)), given.lengths
 
 
 def pad_sequence(
@@ -255,7 +255,7 @@ def pad_sequence(
     for row, array in zip(x, arrays, strict=True):
         start = T - len(array) if padding_side == "left" else 0
         row[start : start + len(array)] = array
-    return x if batch_first else x.swapaxes(0, 1)
+    return x if as_boolean(batch_first, "batch_first") else x.swapaxes(0, 1)
 
 
 def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = True) -> Packed:
@@ -279,7 +279,7 @@ def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = True) -
     """
     arrays = _check_sequences(sequences)
     lengths = np.array([len(array) for array in arrays], np.int64)
-    if enforce_sorted:
+    if as_boolean(enforce_sorted, "enforce_sorted"):
         _check_sorted(lengths, "sequences[{}] has {} steps after {}")
     order = schedule(lengths)
     steps, rows = positions(order)
@@ -313,9 +313,11 @@ def unpack_sequence(packed_sequences: PackedLike) -> list[NDArray[Any]]:
 
 def _check_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
     """Their arrays: one at least, with axes to count steps along, equal but for their number."""
-    if not isinstance(sequences, Iterable):
-        raise TypeError(f"sequences is {type(sequences).__name__}, wanted an iterable of arrays")
-    arrays = [as_array(sequence, f"sequences[{i}]") for i, sequence in enumerate(sequences)]
+    try:
+        given = list(sequences)
+    except TypeError as error:
+        raise TypeError(f"sequences is {type(sequences).__name__}, wanted an iterable of arrays: {error}") from error
+    arrays = [as_array(sequence, f"sequences[{i}]") for i, sequence in enumerate(given)]
     if not arrays:
         raise ValueError("sequences is empty, wanted at least one: an array's other axes and type are not known")
     trailing = "".join(f", {size}" for size in arrays[0].shape[1:])

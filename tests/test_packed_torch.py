@@ -16,6 +16,7 @@ import fastrnn
 from fastrnn import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
 
 torch = pytest.importorskip("torch")
+import live_torch  # noqa: E402
 from torch.nn.utils import rnn as torch_rnn  # noqa: E402
 
 #: No zeros: PyTorch refuses them.
@@ -192,6 +193,33 @@ def test_layer_takes_torchs(rng, spec, lengths, enforce_sorted):
         assert_same_bits(last, wanted_last)
     y.data.zero_()  # memory of its own, and writeable
     assert_same_bits(torch_rnn.pad_packed_sequence(layer(x, state)[0], True)[0].numpy(), wanted)
+
+
+@pytest.mark.parametrize("enforce_sorted", [True, False])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layer_agrees_with_torchs(rng, kind, enforce_sorted):
+    """The same PackedSequence through PyTorch's module, bidirectional and stacked, from a state unlike zero."""
+    theirs = live_torch.module(kind, 3, 5, 2, bidirectional=True)
+    layer = LAYERS[kind].from_torch(theirs)
+    lengths = (ORDERED if enforce_sorted else LENGTHS)["ties-and-ones"]
+    x = torch_rnn.pack_sequence(tensors(rng.standard_normal((n, 3)).astype("f4") for n in lengths), enforce_sorted)
+    parts = tensors(rng.uniform(-1, 1, (4, len(lengths), 5)).astype("f4") for _ in range(2))
+    state = tuple(parts) if kind == "lstm" else parts[0]
+    with torch.no_grad():
+        wanted, wanted_last = theirs(x, state)
+    y, last = layer(x, state)
+    np.testing.assert_allclose(y.data.numpy(), wanted.data.numpy(), rtol=0, atol=2e-6)
+    for found, part in zip(*((last, wanted_last) if kind == "lstm" else ([last], [wanted_last])), strict=True):
+        np.testing.assert_allclose(found, part.numpy(), rtol=0, atol=2e-6)
+
+
+def test_rows_that_torch_has_none_of(rng):
+    """PyTorch refuses sequences of no steps; here they are rows like others."""
+    arrays = draw(rng, [2, 0, 3, 0])
+    with pytest.raises(RuntimeError, match="greater than 0"):
+        torch_rnn.pack_sequence(tensors(arrays), enforce_sorted=False)
+    packed = pack_sequence(arrays, enforce_sorted=False)
+    assert packed.lengths.tolist() == [2, 0, 3, 0] and packed.batch_sizes.tolist() == [2, 2, 1]
 
 
 def test_layer_refuses_torchs_by_name():
