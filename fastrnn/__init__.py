@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
 
 from . import runtime, thread_limits
 from .layers import GRU, LSTM, RNN, State, Unrolled
-from .packed import Packed, pack, unpack
+from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
 from .runtime import get_num_threads, info, set_num_threads
 from .spec import Activation, CellSpec, ModelSpec
 from .streams import Stream
@@ -35,8 +35,11 @@ __all__ = [
     "get_num_threads",
     "info",
     "pack",
+    "pack_sequence",
+    "pad_sequence",
     "set_num_threads",
     "unpack",
+    "unpack_sequence",
 ]
 
 #: Subpackages that are imported when they are first asked for.

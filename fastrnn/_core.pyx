@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from .arguments import as_array
+from .arguments import as_floats, check_casting
 
 cnp.import_array()
 
@@ -457,6 +457,9 @@ cdef class Unrolled:
         fastrnn_unrolled_destroy(self.plan)
 
 
+cdef object SAFE = "safe"
+
+
 cdef class Stream:
     """The state of a live batch between calls."""
     cdef Model model
@@ -571,12 +574,13 @@ cdef class Stream:
             self.busy = False
         return 0
 
-    def step(self, x):
+    def step(self, x, *, casting="safe"):
         """One step of every row.
 
         Parameters
         ----------
-        x : (B, I) array of the layer's dtype
+        x : (B, I) array
+        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
 
         Returns
         -------
@@ -585,14 +589,12 @@ cdef class Stream:
         Raises
         ------
         TypeError, ValueError
-            x has another dtype or shape; the stream's state is unchanged.
+            x has another shape or a dtype that must not be converted; the stream's state is unchanged.
         """
         cdef cnp.npy_intp shape[2]
-        if not cnp.PyArray_Check(x):
-            x = as_array(x, "x")
+        if not cnp.PyArray_Check(x) or cnp.PyArray_TYPE(<cnp.ndarray>x) != self.model.type_number or casting is not SAFE:
+            x = as_floats(x, "x", self.model.dtype, check_casting(casting))
         cdef cnp.ndarray array = <cnp.ndarray>x
-        if cnp.PyArray_TYPE(array) != self.model.type_number:
-            raise TypeError(f"x is {x.dtype}, wanted {self.model.dtype}")
         if (cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 0) != self.batch_size
                 or cnp.PyArray_DIM(array, 1) != self.model.input_size):
             raise ValueError(f"x has shape {x.shape}, wanted {(self.batch_size, self.model.input_size)}")
@@ -603,12 +605,13 @@ cdef class Stream:
         self.advance(array, y, 1, False)
         return y
 
-    def run(self, x):
+    def run(self, x, *, casting="safe"):
         """Several steps of every row: the same bits as one step at a time.
 
         Parameters
         ----------
-        x : (B, T, I) array of the layer's dtype
+        x : (B, T, I) array
+        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
 
         Returns
         -------
@@ -617,11 +620,9 @@ cdef class Stream:
         Raises
         ------
         TypeError, ValueError
-            x has another dtype or shape; the stream's state is unchanged.
+            x has another shape or a dtype that must not be converted; the stream's state is unchanged.
         """
-        x = as_array(x, "x")
-        if x.dtype.newbyteorder("=") != self.model.dtype:
-            raise TypeError(f"x is {x.dtype}, wanted {self.model.dtype}")
+        x = as_floats(x, "x", self.model.dtype, check_casting(casting))
         if x.ndim != 3 or x.shape[0] != self.batch_size or x.shape[2] != self.model.input_size:
             raise ValueError(f"x has shape {x.shape}, wanted ({self.batch_size}, T, {self.model.input_size})")
         x = np.require(x, self.model.dtype, ["C", "A"])

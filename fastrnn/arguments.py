@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
+CASTINGS: tuple[Casting, ...] = get_args(Casting)  # each allows what those before it allow
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
@@ -65,6 +68,65 @@ def as_real(value: Any, name: str) -> float:
     except (TypeError, ValueError, RuntimeError):
         pass
     raise TypeError(f"{name} is {value!r}, wanted a number")
+
+
+def check_casting(casting: Any) -> Casting:
+    """`casting` if it is one of NumPy's words.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if not isinstance(casting, str) or casting not in CASTINGS:
+        raise ValueError(f"casting is {casting!r}, wanted 'no', 'equiv', 'safe', 'same_kind' or 'unsafe'")
+    return casting
+
+
+def can_cast(found: np.dtype[Any], dtype: np.dtype[Any], casting: Casting) -> bool:
+    """Whether numbers of type `found` may become float32 or float64: NumPy's rules, and what follows.
+
+    Nothing but real numbers is ever converted. 64-bit integers into float64, which NumPy counts as safe, may
+    lose bits: they need "same_kind".
+    """
+    loses = found.kind in "iu" and found.itemsize >= dtype.itemsize
+    return found.kind in "fiub" and np.can_cast(found, dtype, casting) and not (loses and casting == "safe")
+
+
+def as_floats(value: Any, name: str, dtype: np.dtype[Any], casting: Casting = "safe") -> NDArray[Any]:
+    """`value` as an aligned array of `dtype`, float32 or float64: itself where it is one.
+
+    A nest of Python's own numbers has no type, and becomes `dtype`; everything else needs that `casting` allows it.
+
+    Raises
+    ------
+    TypeError
+        NumPy cannot make an array of it, or may not convert it.
+    ValueError
+        A Python number is too large.
+    """
+    array = as_array(value, name)
+    if array.dtype == dtype:
+        return array if array.flags.aligned else array.copy()
+    if array.dtype.kind in "fiub" and _is_nest_of_numbers(value):
+        with np.errstate(over="ignore"):
+            floats = array.astype(dtype)
+        if (np.isinf(floats) & np.isfinite(array)).any():
+            raise ValueError(f"{name} holds numbers beyond {dtype}, wanted numbers within")
+        return floats
+    if can_cast(array.dtype, dtype, casting):
+        return array.astype(dtype)
+    if array.dtype.kind == "O" and array.ndim == 0:
+        raise TypeError(f"{name} is {type(value).__name__}, wanted an array of {dtype}")
+    advice = [f'; casting="{word}" converts it' for word in CASTINGS if can_cast(array.dtype, dtype, word)]
+    raise TypeError(f"{name} is {array.dtype}, wanted {dtype}{''.join(advice[:1])}")
+
+
+def _is_nest_of_numbers(value: Any) -> bool:
+    """Whether lists and tuples hold nothing but int, float and bool: NumPy's scalars have types of their own."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_nest_of_numbers, value))
+    return type(value) in (int, float, bool)
 
 
 def as_integer(value: Any, name: str, least: int) -> int:

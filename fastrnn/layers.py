@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, runtime
-from .arguments import as_array, as_integer
+from .arguments import Casting, as_array, as_floats, as_integer, check_casting
 from .importers import pytorch
 from .masks import check_mask, fill_masked, is_right_padded, packed_steps
-from .packed import Packed
+from .packed import Packed, PackedLike, as_packed, is_torch_packed, with_torch_data
 from .schedule import Schedule, are_full, check_lengths, schedule
 from .spec import CellKind, ModelSpec, activations_of
 from .streams import Stream, open_stream
@@ -32,8 +32,29 @@ class State(NamedTuple):
 
 StateLike = ArrayLike | State | tuple[ArrayLike, ArrayLike] | None
 
+if TYPE_CHECKING:
+    import typing_extensions
 
-class Layer:
+    #: What a layer returns as its state. By default Any, so that annotations may say Layer (typing's from Python 3.13).
+    StateT = typing_extensions.TypeVar("StateT", default=Any)
+else:
+    StateT = TypeVar("StateT")
+
+
+class SequenceLike(Protocol):
+    """Arrays and tensors, to type checkers."""
+
+    @property
+    def shape(self) -> Any: ...
+    def __array__(self) -> NDArray[Any]: ...
+
+
+PackedT = TypeVar("PackedT", bound=PackedLike)
+SequenceT = TypeVar("SequenceT", bound=SequenceLike)
+NestedRows = Sequence[Sequence[Sequence[float]]]
+
+
+class Layer(Generic[StateT]):
     """What LSTM, GRU and RNN share. L layers, D directions, I inputs, H hidden units, P outputs.
 
     Weights are copied at construction and never change, so a layer may be shared by threads.
@@ -188,22 +209,57 @@ class Layer:
         )
         return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype})"
 
+    @overload
     def __call__(
+        self, x: PackedT, state: StateLike = None, *, past_end: PastEnd = "zero", casting: Casting = "safe"
+    ) -> tuple[PackedT, StateT]: ...
+    @overload
+    def __call__(
+        self, x: list[SequenceT], state: StateLike = None, *, past_end: PastEnd = "zero", casting: Casting = "safe"
+    ) -> tuple[list[NDArray[Any]], StateT]: ...
+    @overload  # which of the two it is, the numbers' rows decide
+    def __call__(  # type: ignore[overload-overlap]
         self,
-        x: ArrayLike | Sequence[NDArray[Any]] | Packed,
+        x: NestedRows,
         state: StateLike = None,
         *,
         lengths: ArrayLike | None = None,
         mask: ArrayLike | None = None,
         past_end: PastEnd = "zero",
         out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
+    ) -> tuple[NDArray[Any] | list[NDArray[Any]], StateT]: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
+    ) -> tuple[NDArray[Any], StateT]: ...
+    def __call__(
+        self,
+        x: Any,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
     ) -> tuple[Any, Any]:
         """Run sequences.
 
         Parameters
         ----------
         x : (B, T, I) array, (T, B, I) if not batch_first; (T, I) for one sequence; a list of (T_i, I); Packed
-            Of the layer's dtype. Any strides (a last axis that is not adjacent costs a copy); padding changes nothing.
+            Any strides (a last axis that is not adjacent costs a copy); padding changes nothing. PyTorch's
+            PackedSequence is taken as Packed is. A nest of Python's numbers is the array that it spells out, or,
+            where its rows are of unequal length, a list of sequences.
         state : initial state, None for zeros
             h (L*D, B, P), and for an LSTM the pair (h, c) with c (L*D, B, H); without B for one sequence.
         lengths : (B,) integers from 0 to T, in any order; None: all T. Array input only.
@@ -217,11 +273,17 @@ class Layer:
             which is zeros where there is none.
         out : array to write y into
             C-contiguous, of y's shape and dtype, overlapping neither x nor state. Array input only.
+        casting : {"no", "equiv", "safe", "same_kind", "unsafe"}
+            Which conversions of x and state to the layer's dtype are allowed, in NumPy's words. By default those
+            that lose nothing: float16, bool and integers of up to 16 bits into float32, those of up to 32 bits
+            and float32 into float64. "same_kind": of all real numbers, rounded, such as float64 into float32.
+            Python's own numbers have no dtype and take the layer's.
 
         Returns
         -------
-        y : what x is: (B, T, D*P), (T, D*P), list or Packed
+        y : what x is: (B, T, D*P), (T, D*P), list, Packed or PackedSequence (of a tensor with memory of its own)
         state : h after each row's last step, or State(h, c); a row of length zero keeps its initial state
+            NumPy arrays, whatever x is.
 
         Raises
         ------
@@ -239,14 +301,18 @@ class Layer:
         """
         if not isinstance(past_end, str) or past_end not in ("zero", "carry"):
             raise ValueError(f"past_end is {past_end!r}, wanted 'zero' or 'carry'")
-        if isinstance(x, Packed) or (isinstance(x, list) and not _is_nested_numbers(x)):
-            for name, value in (("lengths", lengths), ("mask", mask), ("out", out)):
-                if value is not None:
-                    raise TypeError(f"{name} is given, but x is a {type(x).__name__}: wanted None")
-            return self._run_packed(x, state) if isinstance(x, Packed) else self._run_list(x, state)
-        return self._run_array(x, state, lengths, mask, past_end, out)
+        check_casting(casting)
+        is_list = isinstance(x, list) and _is_list_of_sequences(x)
+        if not (is_list or isinstance(x, Packed) or (isinstance(x, tuple) and is_torch_packed(x))):
+            return self._run_array(x, state, lengths, mask, past_end, out, casting)
+        for name, value in (("lengths", lengths), ("mask", mask), ("out", out)):
+            if value is not None:
+                raise TypeError(f"{name} is given, but x is a {type(x).__name__}: wanted None")
+        if isinstance(x, Packed):
+            return self._run_packed(x, state, casting)
+        return self._run_list(x, state, casting) if is_list else self._run_torch(x, state, casting)
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Stream[StateT]:
         """Open a live stream of batch_size rows, its state zero.
 
         Raises
@@ -264,7 +330,7 @@ class Layer:
             )
         return open_stream(self, self._model, as_integer(batch_size, "batch_size", 0))
 
-    def unroll(self, num_steps: int) -> Unrolled:
+    def unroll(self, num_steps: int) -> Unrolled[StateT]:
         """Lay out the fixed-length path for exactly num_steps steps, for comparison with the packed one."""
         steps = as_integer(num_steps, "num_steps", 0)
         if steps > MOST_UNROLLED:
@@ -281,9 +347,10 @@ class Layer:
         mask: ArrayLike | None,
         past_end: PastEnd,
         out: NDArray[Any] | None,
+        casting: Casting,
         plan: _core.Unrolled | None = None,
     ) -> tuple[Any, Any]:
-        array = self._check_vectors(x, "x")
+        array = as_floats(x, "x", self.dtype, casting)
         if array.ndim not in (2, 3):
             raise ValueError(f"x has shape {array.shape}, wanted (B, T, I), or (T, I) for one sequence")
         self._check_width(array, "x")
@@ -293,7 +360,7 @@ class Layer:
         B, T = rows_first.shape[:2]
         y = self._new_output(out, array, (*array.shape[:-1], self.output_size))
         y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
-        h0, c0 = self._check_state(state, B, unbatched)
+        h0, c0 = self._check_state(state, B, unbatched, casting)
         for part in (h0, c0):
             if out is not None and part is not None and np.may_share_memory(out, part):
                 raise ValueError("out overlaps state, wanted memory of its own")
@@ -335,32 +402,38 @@ class Layer:
         identity = bool((lengths[1:] <= lengths[:-1]).all())
         return order.lengths, order.batch_sizes, None if identity else order.sorted_indices, None
 
-    def _run_list(self, x: Sequence[Any], state: StateLike) -> tuple[list[NDArray[Any]], Any]:
+    def _run_list(self, x: Any, state: StateLike, casting: Casting) -> tuple[list[NDArray[Any]], Any]:
         rows = []
         for i, sequence in enumerate(x):
-            array = self._check_vectors(sequence, f"x[{i}]")
+            array = as_floats(sequence, f"x[{i}]", self.dtype, casting)
             if array.ndim != 2:
                 raise ValueError(f"x[{i}] has shape {array.shape}, wanted (T, {self.input_size})")
             self._check_width(array, f"x[{i}]")
             rows.append(np.ascontiguousarray(array))
-        h0, c0 = self._check_state(state, len(rows), unbatched=False)
+        h0, c0 = self._check_state(state, len(rows), False, casting)
         hn, cn = self._new_state(len(rows))
         y = [np.empty((len(row), self.output_size), self.dtype) for row in rows]
         order = schedule(np.array([len(row) for row in rows], np.int64))
         self._model.run(rows, y, (order.lengths, order.batch_sizes, order.sorted_indices, None), h0, c0, hn, cn)
         return y, self._join_state(hn, cn)
 
-    def _run_packed(self, x: Packed, state: StateLike) -> tuple[Packed, Any]:
-        data = np.ascontiguousarray(self._check_vectors(x.data, "x.data"))
+    def _run_packed(self, x: Packed, state: StateLike, casting: Casting) -> tuple[Packed, Any]:
+        data = np.ascontiguousarray(as_floats(x.data, "x.data", self.dtype, casting))
+        if data.ndim != 2:
+            raise ValueError(f"x.data has shape {data.shape}, wanted (sum of lengths, {self.input_size})")
         self._check_width(data, "x.data")
         order = x.schedule
         if len(data) != order.batch_sizes.sum():
             raise ValueError(f"x.data has {len(data)} steps, but x.batch_sizes adds up to {order.batch_sizes.sum()}")
         B = len(order.lengths)
-        h0, c0 = self._check_state(state, B, unbatched=False)
+        h0, c0 = self._check_state(state, B, False, casting)
         hn, cn = self._new_state(B)
         y = self._run_steps(data, order, (h0, c0, hn, cn))
         return Packed(y, x.batch_sizes, x.sorted_indices, x.unsorted_indices), self._join_state(hn, cn)
+
+    def _run_torch(self, x: Any, state: StateLike, casting: Casting) -> tuple[Any, Any]:
+        y, last = self._run_packed(as_packed(x, "x"), state, casting)
+        return with_torch_data(x, y.data), last
 
     def _run_steps(self, data: NDArray[Any], order: Schedule, states: tuple[Any, ...]) -> NDArray[Any]:
         """Run packed steps (N, I) to packed outputs (N, D*P); states are h0, c0, hn, cn."""
@@ -368,12 +441,6 @@ class Layer:
         offsets = np.cumsum(order.batch_sizes) - order.batch_sizes
         self._model.run(data, y, (order.lengths, order.batch_sizes, order.sorted_indices, offsets), *states)
         return y
-
-    def _check_vectors(self, x: Any, name: str) -> NDArray[Any]:
-        array = as_array(x, name)
-        if array.dtype.newbyteorder("=") != self.dtype:
-            raise TypeError(f"{name} is {array.dtype}, wanted {self.dtype}")
-        return array if array.dtype.isnative and array.flags.aligned else array.astype(self.dtype)
 
     def _check_width(self, array: NDArray[Any], name: str) -> None:
         if array.shape[-1] != self.input_size:
@@ -404,20 +471,23 @@ class Layer:
         return h if c is None else State(h, c)
 
     def _check_state(
-        self, state: StateLike, B: int, unbatched: bool
+        self, state: StateLike, B: int, unbatched: bool, casting: Casting = "safe"
     ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
         if state is None:
             return None, None
         if self.kind != "lstm":
-            return self._check_state_part(state, "state", self.proj_size or self.hidden_size, B, unbatched), None
+            width = self.proj_size or self.hidden_size
+            return self._check_state_part(state, "state", width, B, unbatched, casting), None
         if not isinstance(state, (tuple, list)) or len(state) != 2:
             found = f"{len(state)} entries" if isinstance(state, (tuple, list)) else type(state).__name__
             raise TypeError(f"state is {found}, wanted the pair (h, c)")
-        h = self._check_state_part(state[0], "state h", self.proj_size or self.hidden_size, B, unbatched)
-        return h, self._check_state_part(state[1], "state c", self.hidden_size, B, unbatched)
+        h = self._check_state_part(state[0], "state h", self.proj_size or self.hidden_size, B, unbatched, casting)
+        return h, self._check_state_part(state[1], "state c", self.hidden_size, B, unbatched, casting)
 
-    def _check_state_part(self, part: Any, name: str, width: int, B: int, unbatched: bool) -> NDArray[Any]:
-        array = self._check_vectors(part, name)
+    def _check_state_part(
+        self, part: Any, name: str, width: int, B: int, unbatched: bool, casting: Casting
+    ) -> NDArray[Any]:
+        array = as_floats(part, name, self.dtype, casting)
         count = self.num_layers * self.num_directions
         shape = (count, width) if unbatched else (count, B, width)
         if array.shape != shape:
@@ -425,7 +495,7 @@ class Layer:
         return np.ascontiguousarray(array)
 
 
-class LSTM(Layer):
+class LSTM(Layer[State]):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), shapes and meaning as ``torch.nn.LSTM``.
 
     Examples
@@ -440,13 +510,13 @@ class LSTM(Layer):
     kind = "lstm"
 
 
-class GRU(Layer):
+class GRU(Layer[NDArray[Any]]):
     """Gated recurrent unit (Cho et al. 2014), shapes and meaning as ``torch.nn.GRU``: reset after the matmul."""
 
     kind = "gru"
 
 
-class RNN(Layer):
+class RNN(Layer[NDArray[Any]]):
     """Elman's network (1990), shapes and meaning as ``torch.nn.RNN``.
 
     Examples
@@ -465,14 +535,16 @@ class RNN(Layer):
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (LSTM, GRU, RNN)}
 
 
-class Unrolled:
+class Unrolled(Generic[StateT]):
     """The fixed-length path: every row runs all T steps. Made by ``layer.unroll(T)``."""
 
-    def __init__(self, layer: Layer, model: _core.Model, num_steps: int) -> None:
+    def __init__(self, layer: Layer[StateT], model: _core.Model, num_steps: int) -> None:
         self._layer, self._plan = layer, _core.Unrolled(model, num_steps)
         self.num_steps = num_steps
 
-    def __call__(self, x: ArrayLike, state: StateLike = None, *, out: NDArray[Any] | None = None) -> tuple[Any, Any]:
+    def __call__(
+        self, x: ArrayLike, state: StateLike = None, *, out: NDArray[Any] | None = None, casting: Casting = "safe"
+    ) -> tuple[NDArray[Any], StateT]:
         """Run sequences of exactly T steps; arguments and results as the layer's.
 
         Raises
@@ -484,7 +556,7 @@ class Unrolled:
         axis = 1 if len(shape) == 3 and self._layer.batch_first else 0
         if len(shape) in (2, 3) and shape[axis] != self.num_steps:
             raise ValueError(f"x has {shape[axis]} steps, but the layer was unrolled for {self.num_steps}")
-        return self._layer._run_array(x, state, None, None, "zero", out, self._plan)
+        return self._layer._run_array(x, state, None, None, "zero", out, check_casting(casting), self._plan)
 
 
 def _choose_dtype(spec: ModelSpec, dtype: DTypeLike | None) -> np.dtype[Any]:
@@ -505,9 +577,11 @@ def _choose_backend(backend: Backend, dtype: np.dtype[Any], isa: str | None) -> 
     return "fused" if dtype == np.float32 and has_vectors else "blas"
 
 
-def _is_nested_numbers(x: list[Any]) -> bool:
-    """Whether a list is an array spelt out in Python numbers, and not a list of sequences."""
-    return bool(x) and not hasattr(x[0], "__array__") and not hasattr(x[0], "shape")
+def _is_list_of_sequences(x: list[Any]) -> bool:
+    """Whether a list holds sequences, and does not spell out an array in Python's numbers."""
+    if not x or any(hasattr(row, "__array__") or hasattr(row, "shape") for row in x):
+        return True
+    return len({len(row) for row in x if isinstance(row, list | tuple)}) > 1
 
 
 def _vectors_adjacent(x: NDArray[Any]) -> NDArray[Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import _core
 
 if TYPE_CHECKING:
-    from .layers import Layer, StateLike
+    from .layers import Layer, StateLike, StateT
+else:
+    StateT = TypeVar("StateT")
 
 
-class Stream(_core.Stream):
+class Stream(_core.Stream, Generic[StateT]):
     """The state of a live batch, carried from call to call. Made by ``layer.stream(batch_size)``.
 
     A stream has one owner; the layer behind it may serve any number of streams. ``step`` and ``run``
@@ -25,14 +27,15 @@ class Stream(_core.Stream):
     (1, 1)
     """
 
-    _layer: Layer
+    _layer: Layer[StateT]
 
     @property
-    def state(self) -> Any:
+    def state(self) -> StateT:
         """The state as the layer returns it: h (L, B, P), and for an LSTM State(h, c)."""
         h, c = self._layer._new_state(self.batch_size)
         self.get_state(h, c)
-        return self._layer._join_state(h, c)
+        state: StateT = self._layer._join_state(h, c)
+        return state
 
     @state.setter
     def state(self, state: StateLike) -> None:
@@ -43,8 +46,8 @@ class Stream(_core.Stream):
         self.set_state(None, None)
 
 
-def open_stream(layer: Layer, model: _core.Model, batch_size: int) -> Stream:
+def open_stream(layer: Layer[StateT], model: _core.Model, batch_size: int) -> Stream[StateT]:
     """A stream of zeros over the layer's model."""
-    stream = Stream(model, batch_size)
+    stream: Stream[StateT] = Stream(model, batch_size)
     stream._layer = layer
     return stream

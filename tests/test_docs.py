@@ -66,6 +66,15 @@ def test_tensorflow_examples():
     assert not names["outputs"][1].any() and not names["bw"][2, 4:].any()
 
 
+def test_packed_examples():
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/packed.md").read_text(), re.S):
+        exec(block, names)
+    np.testing.assert_array_equal(names["same"].data, np.ones((8, 2), np.float32))
+    assert names["padded"].shape == (3, 5, 4) and names["lengths"].tolist() == [5, 3, 1]
+    assert names["y"].shape == (1, 2, 4) and [len(row) for row in names["rows"]] == [2, 1]
+
+
 def test_the_version_has_one_source():
     header = re.search(r'#define FASTRNN_VERSION "(.+)"', (ROOT / "include/fastrnn.h").read_text())
     assert fastrnn.__version__ == header[1]

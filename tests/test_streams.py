@@ -141,7 +141,7 @@ def test_bad_input_leaves_the_state_unchanged(rng, layer, spec):
         with pytest.raises(error, match="x "):
             stream.step(bad)
     for bad, error in (
-        (x.astype(np.float16), TypeError),
+        (x.astype(np.float64), TypeError),
         (x[:1], ValueError),
         (x[..., :2], ValueError),
         (x[:, 0], ValueError),
