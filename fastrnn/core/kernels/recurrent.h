@@ -25,13 +25,13 @@ FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const 
 #define FR_INPUT(row) v_broadcast(in + (row) * in_stride + i)
 #define FR_WEIGHT(n) v_load(panels + (n) / gates * panel + (i * gates + (n) % gates) * FR_V)
         vf held[FR_TILE_ROWS];
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int n = 0; n < num_held; n++)
             held[n] = hold_inputs ? FR_INPUT(n) : FR_WEIGHT(n);
-#pragma GCC unroll 24
+        FR_UNROLL
         for (int m = 0; m < num_passing; m++) {
             const vf passing = hold_inputs ? FR_WEIGHT(m) : FR_INPUT(m);
-#pragma GCC unroll 8
+            FR_UNROLL
             for (int n = 0; n < num_held; n++) {
                 const int row = hold_inputs ? n : m, weight = hold_inputs ? m : n;
                 const int slot = weight % gates == gates - 1 ? last : weight % gates;
@@ -49,22 +49,22 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
     vf acc[FR_TILE_VECTORS];
     real *out = (real *)a->out + row0 * a->out_row_stride + block0 * a->out_block_stride;
     const real *bias = a->bias ? (const real *)a->bias + block0 * a->out_block_stride : NULL;
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
+            FR_UNROLL
             for (int j = 0; j < gates; j++) {
                 int64_t at = b * a->out_block_stride + j * a->out_gate_stride;
                 acc[(row * nb + b) * gates + j] = v_load(bias ? bias + at : out + row * a->out_row_stride + at);
             }
     accumulate(acc, rows, nb, gates, gates, gates - 1, (const real *)a->in + row0 * a->in_stride, a->in_stride,
                (const real *)a->panels + block0 * a->k * gates * FR_V, a->k);
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
+            FR_UNROLL
             for (int j = 0; j < gates; j++)
                 v_store(out + row * a->out_row_stride + b * a->out_block_stride + j * a->out_gate_stride,
                         acc[(row * nb + b) * gates + j]);
@@ -80,11 +80,11 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     const real *bias = (const real *)a->bias + block0 * slot_block;
     const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * slot_block;
     const int64_t pre_stride = a->x ? 0 : a->pre_stride;
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
+            FR_UNROLL
             for (int j = 0; j < slots; j++)
                 acc[(row * nb + b) * slots + j] =
                     v_load(b * slot_block + j * FR_V + (j < gates ? pre + row * pre_stride : bias));
@@ -93,9 +93,9 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
                    (const real *)a->weight_ih + block0 * a->input_size * gates * FR_V, a->input_size);
     accumulate(acc, rows, nb, gates, slots, slots - 1, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride,
                (const real *)a->weight_hh + block0 * a->h_size * gates * FR_V, a->h_size);
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++) {
             const vf *g = &acc[(row * nb + b) * slots];
             const int64_t unit = (block0 + b) * FR_V;
