@@ -6,6 +6,10 @@
 #include "kernels.h"
 #include "vmath.h"
 
+/* Which of two NaNs an operation passes on depends on the order of its operands, which compilers choose for each tile
+ * anew. What a step writes has one NaN, so that a row's bits do not show its tile. */
+FR_INLINE void store_state(real *to, vf value) { v_store(to, v_one_nan(value)); }
+
 FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation_name standard)
 {
     if (!options)
@@ -62,8 +66,8 @@ static void lstm_pointwise(const fr_pointwise_args *a)
             for (int j = 0; j < 4; j++)
                 gates[j] = v_load(g + j * a->gate_stride);
             vf h = lstm_cell(gates, &new_c, a->options, peephole, a->peephole_stride);
-            v_store(c, new_c);
-            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, h);
+            store_state(c, new_c);
+            store_state((real *)a->h_out + row * a->h_out_stride + block * FR_V, h);
         }
 }
 
@@ -90,7 +94,7 @@ static void gru_pointwise(const fr_pointwise_args *a)
             const real *h = (const real *)a->h_old + row * a->h_old_stride + block * FR_V;
             vf new_h = gru_cell(v_load(g), v_load(g + a->gate_stride), v_load(g + 2 * a->gate_stride),
                                 v_load(g + 3 * a->gate_stride), v_load(h), a->options);
-            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, new_h);
+            store_state((real *)a->h_out + row * a->h_out_stride + block * FR_V, new_h);
         }
 }
 
@@ -99,7 +103,7 @@ static void rnn_pointwise(const fr_pointwise_args *a)
     for (int64_t row = 0; row < a->rows; row++)
         for (int64_t block = 0; block < a->blocks; block++) {
             const real *g = (const real *)a->gates + row * a->row_stride + block * a->block_stride;
-            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, gate(v_load(g), a->options, 0, FASTRNN_TANH));
+            store_state((real *)a->h_out + row * a->h_out_stride + block * FR_V, gate(v_load(g), a->options, 0, FASTRNN_TANH));
         }
 }
 

@@ -118,13 +118,13 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
             if (kind == FASTRNN_LSTM) {
                 real *c_at = (real *)a->c + (row0 + row) * a->c_stride + unit;
                 vf c = v_load(c_at);
-                v_store(h_out, lstm_cell(g, &c, NULL, NULL, 0));
-                v_store(c_at, c);
+                store_state(h_out, lstm_cell(g, &c, NULL, NULL, 0));
+                store_state(c_at, c);
             } else if (kind == FASTRNN_GRU) {
                 vf h = v_load((const real *)a->h_old + (row0 + row) * a->h_in_stride + unit);
-                v_store(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), n_input[row * nb + b], g[2], h, NULL));
+                store_state(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), n_input[row * nb + b], g[2], h, NULL));
             } else {
-                v_store(h_out, a->activation == FASTRNN_RELU ? v_relu(g[0]) : v_tanh(g[0]));
+                store_state(h_out, a->activation == FASTRNN_RELU ? v_relu(g[0]) : v_tanh(g[0]));
             }
         }
 }
