@@ -8,7 +8,7 @@
  *
  * Buffers of hidden vectors have whole blocks a row (stride >= blocks*V) and are aligned to V
  * elements; inputs that are only broadcast (x, h_in) may have any stride and alignment.
- * No buffer may overlap another unless said. Every NaN in a new state (h_out, c) is the same one, NAN of math.h.
+ * No buffer may overlap another unless said. Every NaN in a new state (h_out, c) is the same one.
  */
 #ifndef FR_KERNELS_H
 #define FR_KERNELS_H

@@ -116,10 +116,8 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
             const int64_t unit = (block0 + b) * FR_V;
             real *h_out = (real *)a->h_out + (row0 + row) * a->h_out_stride + unit;
             if (kind == FASTRNN_LSTM) {
-                real *c_at = (real *)a->c + (row0 + row) * a->c_stride + unit;
-                vf c = v_load(c_at);
-                store_state(h_out, lstm_cell(g, &c, NULL, NULL, 0));
-                store_state(c_at, c);
+                real *c = (real *)a->c + (row0 + row) * a->c_stride + unit;
+                store_state(h_out, lstm_cell(g, c, NULL, NULL, 0));
             } else if (kind == FASTRNN_GRU) {
                 vf h = v_load((const real *)a->h_old + (row0 + row) * a->h_in_stride + unit);
                 store_state(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), n_input[row * nb + b], g[2], h, NULL));

@@ -1,6 +1,5 @@
 /* AVX2 and FMA: 8 floats a vector, 16 registers. */
 #include <immintrin.h>
-#include <math.h>
 
 typedef float real;
 typedef __m256 vf;
@@ -35,7 +34,5 @@ static inline vf v_select_less(vf x, vf bound, vf a, vf b)
 {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, bound, _CMP_LT_OQ));
 }
-static inline vf v_one_nan(vf a)
-{
-    return _mm256_blendv_ps(a, _mm256_set1_ps(NAN), _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
-}
+/* All bits set: the comparison has them already. */
+static inline vf v_one_nan(vf a) { return _mm256_or_ps(a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
