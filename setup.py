@@ -29,7 +29,7 @@ ISA_FLAGS = {
 
 def family() -> str:
     platform = sysconfig.get_platform()
-    if re.search(r"x86_64|amd64|i[3-6]86", platform):
+    if re.search(r"x86_64|amd64", platform):
         return "x86"
     return "arm64" if re.search(r"aarch64|arm64", platform) else "other"
 

@@ -278,3 +278,55 @@ def test_poison_in_out_never_shows(rng, name, bidirectional, backend, past_end):
             assert found[0] is out
             assert np.isfinite(out).all()
             assert_same_bits(found, wanted)
+
+
+def sprinkle_nans(rng, *arrays):
+    """Put NaNs of either sign and any payload, signalling ones too, in a tenth of the elements."""
+    for array in arrays:
+        bits = array.view(f"u{array.itemsize}")
+        exponent = np.array(np.inf, array.dtype).view(bits.dtype)
+        sign = bits.dtype.type(1 << (8 * array.itemsize - 1))
+        payload = rng.integers(1, 1 << 20, array.shape).astype(bits.dtype) << bits.dtype.type(2)
+        drawn = exponent | payload | sign * rng.integers(0, 2, array.shape).astype(bits.dtype)
+        np.copyto(bits, drawn, where=rng.random(array.shape) < 0.1)
+
+
+def assert_nans_have_the_same_bits(layer, rng, spec):
+    batch = random_batch(rng, spec, (5,) * 33, layer.dtype)
+    x = np.nan_to_num(batch.x)
+    sprinkle_nans(rng, x, *arrays_of(batch.state))
+    y, last = layer(x, batch.state)
+    assert np.isnan(y).any()
+    for size in range(1, 33):
+        part, part_last = layer(x[-size:], rows_of_state(batch.state, slice(-size, None)))
+        assert_same_bits(part, y[-size:], f"{size} rows")
+        assert_same_bits(part_last, rows_of_state(last, slice(-size, None)), f"{size} rows")
+
+
+def with_nans_in_weights(rng, spec):
+    """Every eighth unit's biases and some peepholes are NaN, each with bits of its own; a few weights are, too."""
+    cells = []
+    for cell in spec.cells:
+        arrays = {
+            name: getattr(cell, name).copy() for name in ("bias_ih", "bias_hh", "peephole") if getattr(cell, name) is not None
+        }
+        sprinkle_nans(rng, *arrays.values())
+        cells.append(replace(cell, **arrays))
+    return replace(spec, cells=cells)
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 19])
+@every_model
+def test_nans_have_the_same_bits_whoever_shares_the_batch(rng, isa, name, size):
+    """Which of two NaNs an operation passes on is the compiler's choice: tiles must not show it."""
+    layer, spec = make(rng, name, size, False, isa=isa, input_size=7)
+    assert_nans_have_the_same_bits(layer, rng, spec)
+    spec = with_nans_in_weights(rng, spec)
+    assert_nans_have_the_same_bits(LAYERS[spec.kind](spec, isa=isa), rng, spec)
+
+
+@pytest.mark.parametrize("backend", ["blas", "blas-float64"])
+@every_model
+def test_nans_have_the_same_bits_through_blas(rng, name, backend):
+    layer, spec = make(rng, name, 19, False, backend, input_size=7)
+    assert_nans_have_the_same_bits(layer, rng, spec)

@@ -8,7 +8,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cc="${CC:-gcc} -std=c11 -O3 -ffp-contract=off -pthread -Iinclude"
 case $($cc -dumpmachine) in
-    x86_64* | i?86*) isas="scalar scalar_f64 avx2 avx512" ;;
+    x86_64*) isas="scalar scalar_f64 avx2 avx512" ;;
     aarch64* | arm64*) isas="scalar scalar_f64 neon" ;;
     *) isas="scalar scalar_f64" ;;
 esac

@@ -1,5 +1,6 @@
 #include "cell.h"
 
+#include <math.h>
 #include <string.h>
 
 static int num_gates(fastrnn_kind kind) { return kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1; }
@@ -224,7 +225,7 @@ void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team 
     const fr_gate_layout layout = {.row = cell->h_stride, .block = V};
     fr_matrix_product(backend, &cell->projection, blocks, step->rows, h_out, h_out_stride, cell->zero_bias, step->h_out, layout,
                       step->scratch);
-    if (cell->options.proj_clip > 0)
-        backend->kernels->clip(cell->options.proj_clip, step->rows, (blocks.end - blocks.begin) * V,
-                               fr_at(step->h_out, blocks.begin * V, backend->kernels->element_size), cell->h_stride);
+    backend->kernels->clip(cell->options.proj_clip > 0 ? cell->options.proj_clip : INFINITY, step->rows,
+                           (blocks.end - blocks.begin) * V,
+                           fr_at(step->h_out, blocks.begin * V, backend->kernels->element_size), cell->h_stride);
 }

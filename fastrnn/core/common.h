@@ -2,6 +2,12 @@
 #ifndef FR_COMMON_H
 #define FR_COMMON_H
 
+#if !defined(__GNUC__)
+#error "fastrnn needs gcc or clang: it uses their builtins, their assembler syntax and the atomics of C11"
+#elif __SIZEOF_POINTER__ < 8
+#error "fastrnn needs a 64-bit target: the limits of its sizes are computed in size_t and kept in int64_t"
+#endif
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,12 +1,12 @@
 #include "cpu.h"
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 bool fr_cpu_has_scalar(void) { return true; }
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 
 /* The builtin asks cpuid and, for the vector registers, what the operating system saves (xgetbv). */
 bool fr_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }

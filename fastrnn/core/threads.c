@@ -100,7 +100,7 @@ struct fastrnn_pool {
 
 static void relax(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("isb");

@@ -27,7 +27,7 @@ make_and_run() {
     local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1 isas isa source
     shift 5
     case $($cc -dumpmachine) in
-        x86_64* | i?86*) isas="scalar scalar_f64 avx2 avx512" ;;
+        x86_64*) isas="scalar scalar_f64 avx2 avx512" ;;
         aarch64* | arm64*) isas="scalar scalar_f64 neon" ;;
         *) isas="scalar scalar_f64" ;;
     esac
@@ -47,8 +47,25 @@ make_and_run() {
     $runner "$out/embed"
 }
 
+# refused COMPILER FLAG PHRASE: with the flag, the compiler refuses the core with an error that has the phrase.
+refused() {
+    local errors=$build/refused
+    echo "== refused: $1 $2"
+    if $1 $2 -E -Iinclude fastrnn/core/common.h 2>"$errors" >/dev/null || ! grep -q "error.*$3" "$errors"; then
+        cat "$errors" >&2
+        echo "common.h did not refuse $2 with \"$3\"" >&2
+        exit 1
+    fi
+}
+
 cc=${CC:-gcc}
-case $mode in plain | all) make_and_run plain "$cc" "" "" "" -O3 ;; esac
+case $mode in
+    plain | all)
+        case $($cc -dumpmachine) in x86_64*) refused "$cc" -m32 "needs a 64-bit target" ;; esac
+        refused "$cc" -U__GNUC__ "needs gcc or clang"
+        make_and_run plain "$cc" "" "" "" -O3
+        ;;
+esac
 case $mode in
     sanitize | all)
         export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1

@@ -380,7 +380,6 @@ static outcome execute(const fastrnn_model *model, const problem *p, int64_t fir
     vectors x = vectors_make(at, count, T, lengths, I, dtype);
     vectors y = vectors_make(how == STREAM ? at : (at + 1) % NUM_LAYOUTS, count, T, lengths, width, dtype);
     int64_t *batch_sizes = block((size_t)T * sizeof *batch_sizes), *indices = block((size_t)count * sizeof *indices);
-    int64_t total = 0;
     for (int64_t step = 0; step < T; step++) {
         batch_sizes[step] = 0;
         for (int64_t row = 0; row < count; row++)
@@ -390,7 +389,6 @@ static outcome execute(const fastrnn_model *model, const problem *p, int64_t fir
                 memcpy(vector_at(&x, row, step), values, (size_t)I * e);
                 free(values);
             }
-        total += batch_sizes[step];
     }
     void *h0 = block((size_t)(n->num_cells * count * n->P) * e), *c0 = block((size_t)(n->num_cells * count * H) * e);
     outcome o = {.y = block((size_t)(count * T * width) * e), .hn = block((size_t)(n->num_cells * count * n->P) * e),

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -117,7 +117,7 @@ static inline void expect(fastrnn_status found, fastrnn_status wanted, const cha
 /* The control bits: rounding, traps, flushing. Sticky exception flags are nobody's. */
 static inline unsigned long long floating_mode(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
     return _mm_getcsr() & ~0x3Fu;
 #elif defined(__aarch64__)
     unsigned long long mode;
@@ -130,7 +130,7 @@ static inline unsigned long long floating_mode(void)
 
 static inline void set_floating_mode(unsigned long long mode)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
     _mm_setcsr((unsigned)mode);
 #elif defined(__aarch64__)
     __asm__ volatile("msr fpcr, %0" : : "r"(mode));

@@ -8,7 +8,7 @@
  *
  * Buffers of hidden vectors have whole blocks a row (stride >= blocks*V) and are aligned to V
  * elements; inputs that are only broadcast (x, h_in) may have any stride and alignment.
- * No buffer may overlap another unless said.
+ * No buffer may overlap another unless said. Every NaN in a new state (h_out, c) is the same one.
  */
 #ifndef FR_KERNELS_H
 #define FR_KERNELS_H
@@ -84,7 +84,7 @@ typedef struct fr_kernels {
     void (*gru_reset)(const fr_pointwise_args *);     /* gates r, z in place; before-reset: h_out = r * h_old */
     void (*gru_pointwise)(const fr_pointwise_args *); /* after gru_reset: the new h */
     void (*rnn_pointwise)(const fr_pointwise_args *);
-    void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride);
+    void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride); /* of states; may be infinite */
     void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
     double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* the lanes' sum: 2 each after many rounds */
     double (*probe_read)(int64_t times, int64_t count, const void *values); /* FASTRNN_PROBE_BLOCK divides count */

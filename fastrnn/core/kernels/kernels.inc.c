@@ -13,7 +13,7 @@ static void clip(double bound, int64_t rows, int64_t count, void *values, int64_
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = 0; i < count; i += FR_V) {
             real *at = (real *)values + row * stride + i;
-            v_store(at, v_clip(v_load(at), bound));
+            store_state(at, v_clip(v_load(at), bound));
         }
 }
 

@@ -6,6 +6,10 @@
 #include "kernels.h"
 #include "vmath.h"
 
+/* Which of two NaNs an operation passes on depends on the order of its operands, which compilers choose for each tile
+ * anew. What a step writes has one NaN, so that a row's bits do not show its tile. */
+FR_INLINE void store_state(real *to, vf value) { v_store(to, v_one_nan(value)); }
+
 FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation_name standard)
 {
     if (!options)
@@ -16,28 +20,30 @@ FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation
 }
 
 /* Hochreiter and Schmidhuber 1997, Gers et al. 2000. `peephole` points to the units' i weights,
- * those of f and o follow at peephole_stride; the o gate sees the new cell state. */
-FR_INLINE vf lstm_cell(const vf *gates, vf *c, const fr_options *options, const real *peephole, int64_t peephole_stride)
+ * those of f and o follow at peephole_stride; the o gate sees the new cell state. Returns h. */
+FR_INLINE vf lstm_cell(const vf *gates, real *c, const fr_options *options, const real *peephole, int64_t peephole_stride)
 {
+    const vf old_c = v_load(c);
     vf gi = gates[0], gf = gates[1], go = gates[3];
     if (!options) {
-        *c = v_fma(v_sigmoid(gf), *c, v_sigmoid_tanh(gi, gates[2]));
-        return v_sigmoid_tanh(go, *c);
+        const vf new_c = v_fma(v_sigmoid(gf), old_c, v_sigmoid_tanh(gi, gates[2]));
+        store_state(c, new_c);
+        return v_sigmoid_tanh(go, new_c);
     }
     if (peephole) {
-        gi = v_fma(v_load(peephole), *c, gi);
-        gf = v_fma(v_load(peephole + peephole_stride), *c, gf);
+        gi = v_fma(v_load(peephole), old_c, gi);
+        gf = v_fma(v_load(peephole + peephole_stride), old_c, gf);
     }
     vf i = gate(gi, options, 0, FASTRNN_SIGMOID);
     vf f = options->coupled ? v_sub(v_set1(1.0), i) : gate(gf, options, 1, FASTRNN_SIGMOID);
     vf g = gate(gates[2], options, 2, FASTRNN_TANH);
-    vf new_c = v_fma(f, *c, v_mul(i, g));
+    vf new_c = v_fma(f, old_c, v_mul(i, g));
     if (options->cell_clip > 0)
         new_c = v_clip(new_c, options->cell_clip);
     if (peephole)
         go = v_fma(v_load(peephole + 2 * peephole_stride), new_c, go);
     vf o = gate(go, options, 3, FASTRNN_SIGMOID);
-    *c = new_c;
+    store_state(c, new_c);
     return v_mul(o, v_activate(options->activations[4], new_c));
 }
 
@@ -58,12 +64,11 @@ static void lstm_pointwise(const fr_pointwise_args *a)
             const real *peephole = a->options->peephole;
             if (peephole)
                 peephole += a->first_unit + block * FR_V;
-            vf gates[4], new_c = v_load(c);
+            vf gates[4];
             for (int j = 0; j < 4; j++)
                 gates[j] = v_load(g + j * a->gate_stride);
-            vf h = lstm_cell(gates, &new_c, a->options, peephole, a->peephole_stride);
-            v_store(c, new_c);
-            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, h);
+            vf h = lstm_cell(gates, c, a->options, peephole, a->peephole_stride);
+            store_state((real *)a->h_out + row * a->h_out_stride + block * FR_V, h);
         }
 }
 
@@ -90,7 +95,7 @@ static void gru_pointwise(const fr_pointwise_args *a)
             const real *h = (const real *)a->h_old + row * a->h_old_stride + block * FR_V;
             vf new_h = gru_cell(v_load(g), v_load(g + a->gate_stride), v_load(g + 2 * a->gate_stride),
                                 v_load(g + 3 * a->gate_stride), v_load(h), a->options);
-            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, new_h);
+            store_state((real *)a->h_out + row * a->h_out_stride + block * FR_V, new_h);
         }
 }
 
@@ -99,7 +104,7 @@ static void rnn_pointwise(const fr_pointwise_args *a)
     for (int64_t row = 0; row < a->rows; row++)
         for (int64_t block = 0; block < a->blocks; block++) {
             const real *g = (const real *)a->gates + row * a->row_stride + block * a->block_stride;
-            v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, gate(v_load(g), a->options, 0, FASTRNN_TANH));
+            store_state((real *)a->h_out + row * a->h_out_stride + block * FR_V, gate(v_load(g), a->options, 0, FASTRNN_TANH));
         }
 }
 

@@ -24,11 +24,11 @@ static double probe_fma(int64_t rounds, int64_t *multiply_adds)
 {
     const vf half = v_set1(0.5), one = v_set1(1);
     vf chains[FR_TILE_VECTORS];
-#pragma GCC unroll 32
+    FR_UNROLL
     for (int i = 0; i < FR_TILE_VECTORS; i++)
         chains[i] = v_set1(i); /* equal chains would be merged into one */
     for (int64_t round = 0; round < rounds; round++)
-#pragma GCC unroll 32
+        FR_UNROLL
         for (int i = 0; i < FR_TILE_VECTORS; i++)
             chains[i] = v_fma(chains[i], half, one);
     *multiply_adds = rounds * FR_TILE_VECTORS * FR_V;
@@ -41,12 +41,12 @@ static double probe_fma(int64_t rounds, int64_t *multiply_adds)
 static double probe_read(int64_t times, int64_t count, const void *values)
 {
     vf sums[FR_PROBE_SUMS];
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int i = 0; i < FR_PROBE_SUMS; i++)
         sums[i] = v_set1(0);
     for (; times > 0; times--)
         for (const real *at = values, *end = at + count; at < end; at += FR_PROBE_SUMS * FR_V)
-#pragma GCC unroll 8
+            FR_UNROLL
             for (int i = 0; i < FR_PROBE_SUMS; i++)
                 sums[i] = v_add(sums[i], v_load(at + i * FR_V));
     return lanes_sum(sums, FR_PROBE_SUMS);

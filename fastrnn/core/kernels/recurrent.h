@@ -2,7 +2,7 @@
  *
  * A tile is a few rows by a few unit blocks; its accumulators stay in registers over the whole of k.
  * Tile shapes change nothing about an element's own chain of multiply-adds, so they may differ from
- * call to call. `rows`, `nb`, `gates` and `slots` are constants wherever these are inlined.
+ * call to call. `rows`, `nb` and `gates` are constants wherever these are inlined.
  */
 #ifndef FR_RECURRENT_H
 #define FR_RECURRENT_H
@@ -13,10 +13,15 @@
 #define FR_MAX_BLOCKS 8 /* unit blocks a tile, at most */
 #define FR_CHAINS 6     /* of multiply-adds side by side keep up with the weights of one row, which come from L2 */
 
-/* acc[rows][nb][slots] += in . panels; the last gate lands in slot `last`, the others in their own. Of inputs and
- * weights, the fewer are held in registers while the others pass: 16 registers must do for 12 accumulators. */
-FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const int slots,
-                          const int last, const real *in, int64_t in_stride, const real *panels, int64_t k)
+#ifndef FR_IN_MEMORY /* a simd header says where a compiler needs to be told */
+#define FR_BEFORE_NEXT_LOAD(v) (void)0
+#define FR_IN_MEMORY(array) (void)0
+#endif
+
+/* acc[rows][nb][gates] += in . panels. Of inputs and weights, the fewer are held in registers while the others pass:
+ * 16 registers must do for 12 accumulators. */
+FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const real *in,
+                          int64_t in_stride, const real *panels, int64_t k)
 {
     const int64_t panel = k * gates * FR_V;
     const bool hold_inputs = rows <= nb * gates;
@@ -25,18 +30,19 @@ FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const 
 #define FR_INPUT(row) v_broadcast(in + (row) * in_stride + i)
 #define FR_WEIGHT(n) v_load(panels + (n) / gates * panel + (i * gates + (n) % gates) * FR_V)
         vf held[FR_TILE_ROWS];
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int n = 0; n < num_held; n++)
             held[n] = hold_inputs ? FR_INPUT(n) : FR_WEIGHT(n);
-#pragma GCC unroll 24
+        FR_UNROLL
         for (int m = 0; m < num_passing; m++) {
             const vf passing = hold_inputs ? FR_WEIGHT(m) : FR_INPUT(m);
-#pragma GCC unroll 8
+            FR_UNROLL
             for (int n = 0; n < num_held; n++) {
                 const int row = hold_inputs ? n : m, weight = hold_inputs ? m : n;
-                const int slot = weight % gates == gates - 1 ? last : weight % gates;
-                vf *a = &acc[(row * nb + weight / gates) * slots + slot];
+                vf *a = &acc[row * nb * gates + weight];
                 *a = v_fma(held[n], passing, *a);
+                if (!hold_inputs)
+                    FR_BEFORE_NEXT_LOAD(*a);
             }
         }
 #undef FR_INPUT
@@ -49,22 +55,22 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
     vf acc[FR_TILE_VECTORS];
     real *out = (real *)a->out + row0 * a->out_row_stride + block0 * a->out_block_stride;
     const real *bias = a->bias ? (const real *)a->bias + block0 * a->out_block_stride : NULL;
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
+            FR_UNROLL
             for (int j = 0; j < gates; j++) {
                 int64_t at = b * a->out_block_stride + j * a->out_gate_stride;
                 acc[(row * nb + b) * gates + j] = v_load(bias ? bias + at : out + row * a->out_row_stride + at);
             }
-    accumulate(acc, rows, nb, gates, gates, gates - 1, (const real *)a->in + row0 * a->in_stride, a->in_stride,
+    accumulate(acc, rows, nb, gates, (const real *)a->in + row0 * a->in_stride, a->in_stride,
                (const real *)a->panels + block0 * a->k * gates * FR_V, a->k);
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
+            FR_UNROLL
             for (int j = 0; j < gates; j++)
                 v_store(out + row * a->out_row_stride + b * a->out_block_stride + j * a->out_gate_stride,
                         acc[(row * nb + b) * gates + j]);
@@ -74,42 +80,49 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
                          const fastrnn_kind kind)
 {
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
-    const int slots = kind == FASTRNN_GRU ? 4 : gates;
-    const int64_t slot_block = slots * FR_V;
-    vf acc[FR_TILE_VECTORS * 4 / 3]; /* the GRU's n_input stands by while h is multiplied */
+    const int64_t slot_block = (kind == FASTRNN_GRU ? 4 : gates) * FR_V;
+    vf acc[FR_TILE_VECTORS];
     const real *bias = (const real *)a->bias + block0 * slot_block;
     const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * slot_block;
     const int64_t pre_stride = a->x ? 0 : a->pre_stride;
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++)
-#pragma GCC unroll 4
-            for (int j = 0; j < slots; j++)
-                acc[(row * nb + b) * slots + j] =
-                    v_load(b * slot_block + j * FR_V + (j < gates ? pre + row * pre_stride : bias));
+            FR_UNROLL
+            for (int j = 0; j < gates; j++)
+                acc[(row * nb + b) * gates + j] = v_load(pre + row * pre_stride + b * slot_block + j * FR_V);
     if (a->x)
-        accumulate(acc, rows, nb, gates, slots, gates - 1, (const real *)a->x + row0 * a->x_stride, a->x_stride,
+        accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride,
                    (const real *)a->weight_ih + block0 * a->input_size * gates * FR_V, a->input_size);
-    accumulate(acc, rows, nb, gates, slots, slots - 1, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride,
+    vf n_input[FR_TILE_VECTORS / 3]; /* GRU: makes room for n_hidden */
+    if (kind == FASTRNN_GRU) {
+        FR_UNROLL
+        for (int row = 0; row < rows; row++)
+            FR_UNROLL
+            for (int b = 0; b < nb; b++) {
+                n_input[row * nb + b] = acc[(row * nb + b) * gates + 2];
+                acc[(row * nb + b) * gates + 2] = v_load(bias + b * slot_block + 3 * FR_V);
+            }
+        FR_IN_MEMORY(n_input); /* while h is multiplied */
+    }
+    accumulate(acc, rows, nb, gates, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride,
                (const real *)a->weight_hh + block0 * a->h_size * gates * FR_V, a->h_size);
-#pragma GCC unroll 8
+    FR_UNROLL
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
+        FR_UNROLL
         for (int b = 0; b < nb; b++) {
-            const vf *g = &acc[(row * nb + b) * slots];
+            const vf *g = &acc[(row * nb + b) * gates];
             const int64_t unit = (block0 + b) * FR_V;
             real *h_out = (real *)a->h_out + (row0 + row) * a->h_out_stride + unit;
             if (kind == FASTRNN_LSTM) {
-                real *c_at = (real *)a->c + (row0 + row) * a->c_stride + unit;
-                vf c = v_load(c_at);
-                v_store(h_out, lstm_cell(g, &c, NULL, NULL, 0));
-                v_store(c_at, c);
+                real *c = (real *)a->c + (row0 + row) * a->c_stride + unit;
+                store_state(h_out, lstm_cell(g, c, NULL, NULL, 0));
             } else if (kind == FASTRNN_GRU) {
                 vf h = v_load((const real *)a->h_old + (row0 + row) * a->h_in_stride + unit);
-                v_store(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), g[2], g[3], h, NULL));
+                store_state(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), n_input[row * nb + b], g[2], h, NULL));
             } else {
-                v_store(h_out, a->activation == FASTRNN_RELU ? v_relu(g[0]) : v_tanh(g[0]));
+                store_state(h_out, a->activation == FASTRNN_RELU ? v_relu(g[0]) : v_tanh(g[0]));
             }
         }
 }

@@ -1,5 +1,6 @@
 /* AVX-512 F, DQ, BW, VL: 16 floats a vector, 32 registers. */
 #include <immintrin.h>
+#include <math.h>
 
 typedef float real;
 typedef __m512 vf;
@@ -27,4 +28,8 @@ static inline vf v_pow2(vf shifted)
 static inline vf v_select_less(vf x, vf bound, vf a, vf b)
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, bound, _CMP_LT_OQ), b, a);
+}
+static inline vf v_one_nan(vf a)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a, _mm512_set1_ps(NAN));
 }

@@ -1,5 +1,6 @@
 /* NEON on AArch64: 4 floats a vector, 32 registers. */
 #include <arm_neon.h>
+#include <math.h>
 
 typedef float real;
 typedef float32x4_t vf;
@@ -25,3 +26,4 @@ static inline vf v_pow2(vf shifted)
     return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(shifted), 23));
 }
 static inline vf v_select_less(vf x, vf bound, vf a, vf b) { return vbslq_f32(vcltq_f32(x, bound), a, b); }
+static inline vf v_one_nan(vf a) { return vbslq_f32(vceqq_f32(a, a), a, vdupq_n_f32(NAN)); }

@@ -42,3 +42,5 @@ static inline vf v_pow2(vf shifted)
 #endif
 /* x < bound ? a : b, lane by lane; NaN takes b. */
 static inline vf v_select_less(vf x, vf bound, vf a, vf b) { return x < bound ? a : b; }
+/* a, but every NaN becomes the same one. */
+static inline vf v_one_nan(vf a) { return a == a ? a : (real)NAN; }

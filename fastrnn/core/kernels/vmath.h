@@ -9,6 +9,14 @@
 
 #define FR_INLINE static inline __attribute__((always_inline))
 
+/* Before a loop whose count is a constant of at most 32 once all is inlined: no loop is left, so that arrays of vectors
+ * stay in registers. clang 14 ignores gcc's pragma. */
+#if defined(__clang__)
+#define FR_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FR_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 #ifdef FR_FLOAT64
 
 FR_INLINE vf v_exp_nonpositive(vf y) { return exp(y); }
