@@ -76,19 +76,19 @@ static void enter_cell(fr_part *part, int64_t layer, int64_t direction)
 
 static int64_t cell_index(const fr_part *part) { return part->sequence.cell - part->run->model->cells; }
 
-static void load_state(fr_part *part)
+static bool load_state(fr_part *part)
 {
     fr_sequence *sequence = &part->sequence;
     fr_state_load(sequence->cell, sequence->backend, &part->team, &sequence->rows, part->run->boundary, cell_index(part),
-                  &sequence->state);
-    fr_team_wait(&part->team);
+                  &sequence->state, &part->poll);
+    return fr_poll_settle(&part->poll, &part->team, 0);
 }
 
-static void store_state(const fr_part *part)
+static void store_state(fr_part *part)
 {
     const fr_sequence *sequence = &part->sequence;
     fr_state_store(sequence->cell, sequence->backend, &part->team, &sequence->rows, part->run->boundary, cell_index(part),
-                   &sequence->state);
+                   &sequence->state, &part->poll);
     if (part->last_layer)
         fr_sequence_fill(sequence, &part->team);
 }
@@ -96,8 +96,7 @@ static void store_state(const fr_part *part)
 static bool run_cell(fr_part *part, int64_t layer, int64_t direction)
 {
     enter_cell(part, layer, direction);
-    load_state(part);
-    if (!fr_packed_run(&part->sequence, &part->team))
+    if (!load_state(part) || !fr_packed_run(&part->sequence, &part->team))
         return false;
     store_state(part);
     return true;
@@ -120,7 +119,8 @@ static bool run_nodes(fr_part *part, const fastrnn_unrolled *unrolled)
         const fr_node *node = &unrolled->nodes[n];
         if (node->opens) {
             enter_cell(part, node->cell / D, node->cell % D);
-            load_state(part);
+            if (!load_state(part))
+                return false;
         }
         if (!fr_unrolled_step(node, &part->sequence, &part->team, &block))
             return false;
@@ -213,7 +213,9 @@ static void help(void *context, int worker)
         atomic_store_explicit(&run->company->away, (long long)(1e9 * away), memory_order_relaxed);
 }
 
-#define SPIN_MACS 1e3 /* what one look at the others counts for in the poll */
+/* What a look at the others counts for in the poll. */
+#define SPIN_WORK 1e3
+#define YIELD_WORK 1e7 /* which may take a time slice */
 
 #define TIME_SLICE_MACS 1e8 /* some 2 ms: long beside the time that a worker may be without its processor */
 
@@ -236,7 +238,7 @@ static void share(fr_run *run, fastrnn_pool *pool)
     while (!fr_pool_is_done(pool)) {
         fr_spin_pause(&spin);
         if (!run->stopped)
-            fr_poll_stops(&poll, SPIN_MACS);
+            fr_poll_stops(&poll, spin.since > 0 ? YIELD_WORK : SPIN_WORK);
     }
     company.watch.waited += fr_spin_seconds(&spin);
     if (!bears_crowds(run))

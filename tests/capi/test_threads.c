@@ -651,6 +651,94 @@ static void test_interrupts(bool reduced)
     end_group("interrupted at every n-th asking");
 }
 
+/* Calls with few multiply-adds, and with none: what else they do takes time, too. Without pool and with one. */
+typedef struct slow_work {
+    const char *name;
+    int64_t I, B, T, padded_steps;
+    fastrnn_past_end past_end;
+    bool gathers; /* x as pointers, so that it must be copied */
+    int times;    /* that the callback is asked at least */
+} slow_work;
+
+static const slow_work slow_works[] = {
+    {"small steps", 1, 1, 100000, 0, FASTRNN_PAST_END_NOTHING, false, 10},
+    {"small rows", 1, 200000, 1, 0, FASTRNN_PAST_END_NOTHING, false, 5},
+    {"loading and storing states", 1, 300000, 0, 0, FASTRNN_PAST_END_NOTHING, false, 6},
+    {"zeros past the ends", 1, 1, 1, 16000000, FASTRNN_PAST_END_ZERO, false, 4},
+    {"final states past the ends", 1, 1, 1, 500000, FASTRNN_PAST_END_CARRY, false, 3},
+    {"gathering inputs", 100000, 200, 1, 0, FASTRNN_PAST_END_NOTHING, true, 5},
+};
+
+static void test_askings(void)
+{
+    for (int i = 0; i < LENGTH(slow_works); i++)
+        for (int threads = 1; threads <= 2; threads++) {
+            const slow_work *w = &slow_works[i];
+            in_context("%s, %d threads", w->name, threads);
+            fastrnn_model *model = model_make(config_of(FASTRNN_RNN, w->I, 1, 0, 1, 1));
+            job j = job_make(model, w->gathers ? 1 : w->B, w->T, false, true);
+            float *y = w->padded_steps ? block((size_t)w->padded_steps * sizeof *y) : NULL;
+            float *states = block((size_t)w->B * 2 * sizeof *states);
+            void **rows = block((size_t)w->B * sizeof *rows);
+            memset(states, 0, (size_t)w->B * 2 * sizeof *states);
+            for (int64_t row = 0; row < w->B; row++)
+                rows[row] = j.x;
+            j.batch.num_rows = w->B;
+            j.batch.past_end = w->past_end;
+            j.batch.padded_steps = w->padded_steps;
+            if (y)
+                j.batch.y = (fastrnn_view){.base = y, .step_stride = 1};
+            if (w->gathers) {
+                j.batch.x = (fastrnn_view){.rows = rows};
+                j.batch.y.row_stride = 0;
+            }
+            j.boundary = (fastrnn_boundary){.h0 = states, .hn = states + w->B};
+            fastrnn_pool *pool = threads > 1 ? pool_make(threads, SHARES_ALL) : NULL;
+            asker a = {.pool = pool, .stop_at = -1, .crowd_at = -1, .mode = floating_mode(), .mode_is_right = true};
+            j.batch.interrupted = ask;
+            j.batch.interrupted_context = &a;
+            clock_runs_fast = true;
+            expect(job_run(&j, RUN, pool), FASTRNN_OK, "a call that is not stopped");
+            check(a.times * threads >= w->times, "asked often enough");
+            a.times = a.stop_at = 0;
+            expect(job_run(&j, RUN, pool), FASTRNN_ERROR_INTERRUPTED, "a call that is stopped");
+            check(a.times == 1, "and nobody is asked again");
+            clock_runs_fast = false;
+            fastrnn_pool_destroy(pool);
+            free(rows);
+            free(states);
+            free(y);
+            job_free(&j);
+            fastrnn_model_destroy(model);
+        }
+    end_group("asked while little is multiplied");
+}
+
+/* A block of steps whose projection takes long is left before its second step. */
+static void test_interrupted_projection(void)
+{
+    enum { I = 100000, T = 250 };
+    fastrnn_model *model = model_make(config_of(FASTRNN_RNN, I, 1, 0, 1, 1));
+    for (int how = RUN; how <= STREAM; how++) {
+        in_context("way %d", how);
+        job j = job_make(model, 1, T, false, true);
+        float y[T];
+        memset(y, POISON, sizeof y);
+        const float untouched = y[1];
+        asker a = {.stop_at = 0, .crowd_at = -1, .mode = floating_mode(), .mode_is_right = true};
+        j.batch.y = (fastrnn_view){.base = y, .step_stride = 1};
+        j.batch.interrupted = ask;
+        j.batch.interrupted_context = &a;
+        clock_runs_fast = true;
+        expect(job_run(&j, (way)how, NULL), FASTRNN_ERROR_INTERRUPTED, "stopped");
+        clock_runs_fast = false;
+        check(!memcmp(&y[1], &untouched, sizeof untouched), "before the second step");
+        job_free(&j);
+    }
+    fastrnn_model_destroy(model);
+    end_group("interrupted while inputs are projected");
+}
+
 /* ---- Floating-point modes -------------------------------------------------------------------------------------- */
 
 /* Subnormal states: what flushes them differs in its bits from what does not, and workers must be as the caller. Also
@@ -712,6 +800,8 @@ int main(int argc, char **argv)
     test_failed_allocations();
     test_floating_modes();
     test_interrupts(reduced);
+    test_askings();
+    test_interrupted_projection();
 #if defined(__SANITIZE_THREAD__)
     printf("NOT RUN: fork with a warm pool, as ThreadSanitizer follows no thread into a child\n");
 #else
