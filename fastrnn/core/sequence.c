@@ -16,7 +16,7 @@
 
 bool fr_poll_stops(fr_poll *poll, double work)
 {
-    if (atomic_load_explicit(poll->stopped, memory_order_relaxed))
+    if (atomic_load_explicit(poll->status, memory_order_relaxed) != FASTRNN_OK)
         return true;
     if (!poll->asks)
         return false;
@@ -30,12 +30,17 @@ bool fr_poll_stops(fr_poll *poll, double work)
     if (now < poll->due)
         return false;
     poll->due = now + POLL_SECONDS;
+    const unsigned forks = fr_forks();
+    fastrnn_status status = FASTRNN_OK;
     fr_fp_restore(poll->mode);
-    const bool stops = poll->batch->interrupted(poll->batch->interrupted_context) != 0;
+    if (poll->batch->interrupted(poll->batch->interrupted_context) != 0)
+        status = FASTRNN_ERROR_INTERRUPTED;
+    else if (poll->watch && fr_forks() != forks)
+        status = FASTRNN_ERROR_FORKED;
     fr_fp_flush();
-    if (stops)
-        atomic_store_explicit(poll->stopped, true, memory_order_relaxed);
-    return stops;
+    if (status != FASTRNN_OK)
+        atomic_store_explicit(poll->status, status, memory_order_relaxed);
+    return status != FASTRNN_OK;
 }
 
 #define WAITED_MOST 0.55     /* of the time: a member with one unit block may wait half of it for one with two */

@@ -72,7 +72,7 @@ typedef struct fr_poll {
     fr_watch *watch;         /* of the caller's thread in a shared call, else NULL */
     int64_t steps, blocks;   /* that this worker's team has done */
     fr_meeting *meeting;     /* the team's; NULL if it has but one member */
-    atomic_bool *stopped;    /* the call's */
+    atomic_int *status;      /* the call's: FASTRNN_OK, or why it shall stop */
 } fr_poll;
 
 /* After `work` as in fr_poll: ask the caller, if it is time; true if the call shall stop. Other members of a team learn
