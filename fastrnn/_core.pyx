@@ -7,7 +7,9 @@ from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy
 
+import os
 import sys
+import threading
 
 import numpy as np
 
@@ -17,6 +19,10 @@ cnp.import_array()
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
+    unsigned long PyThread_get_thread_ident() noexcept nogil
+
+cdef extern from "core/clock.h":
+    double fr_seconds() noexcept nogil
 
 cdef extern from "fastrnn.h" nogil:
     ctypedef enum fastrnn_status:
@@ -24,6 +30,7 @@ cdef extern from "fastrnn.h" nogil:
         FASTRNN_ERROR_MEMORY
         FASTRNN_ERROR_SIZE
         FASTRNN_ERROR_INTERRUPTED
+        FASTRNN_ERROR_FORKED
     ctypedef enum fastrnn_kind:
         FASTRNN_LSTM
         FASTRNN_GRU
@@ -86,7 +93,7 @@ cdef extern from "fastrnn.h" nogil:
         fastrnn_view y
         fastrnn_past_end past_end
         int64_t padded_steps
-        int (*interrupted)(void *) noexcept
+        int (*interrupted)(void *) noexcept nogil
         void *interrupted_context
         fastrnn_pool *pool
     ctypedef struct fastrnn_boundary:
@@ -131,10 +138,41 @@ ACTIVATIONS = {
 }
 
 DEF ALIGNMENT = 64
+DEF KEPT_BYTES = 1 << 22  # of a workspace between calls: a few megabytes, not a rare giant
+DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; with fewer, a call is over before it could be interrupted
+DEF ROW_WORK = 64  # what a step of a row costs besides
+DEF COPY_BYTES = 1 << 22
 
 
-cdef int check_signals(void *context) noexcept with gil:
-    return PyErr_CheckSignals()  # a raised exception stays set until raise_status hands it on
+DEF GIL_SHARE = 10  # the GIL is asked for again after this many times as long as it last took to come,
+DEF GIL_SECONDS = 1.0  # or after this
+
+cdef unsigned long main_thread
+cdef double asks_next = 0  # the main thread's; seconds
+
+
+def note_main_thread():
+    global main_thread
+    main_thread = threading.main_thread().ident
+
+
+note_main_thread()
+os.register_at_fork(after_in_child=note_main_thread)
+
+
+cdef int check_signals(void *context) noexcept nogil:
+    """Signal handlers run on the main thread only. There is no public way to know without the GIL that a signal came,
+    and beside a busy thread the GIL takes 5 ms and more to come: the wait is measured, and the next one put off."""
+    global asks_next
+    if PyThread_get_thread_ident() != main_thread:
+        return 0
+    cdef double came, asked = fr_seconds()
+    if asked < asks_next:
+        return 0
+    with gil:
+        came = fr_seconds()
+        asks_next = came + min(GIL_SHARE * (came - asked), GIL_SECONDS)
+        return PyErr_CheckSignals()  # a raised exception stays set until raise_status hands it on
 
 
 cdef int pending_exception() except -1:
@@ -149,6 +187,8 @@ cdef int raise_status(fastrnn_status status) except -1:
     message = fastrnn_status_message(status).decode()
     if status == FASTRNN_ERROR_MEMORY:
         raise MemoryError(message)
+    if status == FASTRNN_ERROR_FORKED:
+        raise RuntimeError(message)
     raise ValueError(message)
 
 
@@ -253,12 +293,19 @@ cdef class Workspace:
         return 0
 
 
+cdef int64_t pools_made = 0
+
+
 cdef class Pool:
     """Threads for one call at a time."""
     cdef fastrnn_pool *pool
     cdef readonly int num_threads
+    cdef int64_t number  # no other pool has it, or will
 
     def __cinit__(self, int num_threads, double threshold):
+        global pools_made
+        pools_made += 1
+        self.number = pools_made
         self.num_threads = num_threads
         raise_status(fastrnn_pool_create(num_threads, &self.pool))
         fastrnn_pool_set_threshold(self.pool, threshold)
@@ -388,7 +435,7 @@ cdef class Model:
         return workspace
 
     cdef void give_back(self, Workspace workspace):
-        if workspace.size <= 1 << 22 and len(self.spare) < 4:  # keep a few megabytes, not a rare giant
+        if workspace.size <= KEPT_BYTES and len(self.spare) < 4:
             self.spare.append(workspace)
 
     def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled plan=None, past_end=None):
@@ -460,6 +507,10 @@ cdef class Unrolled:
 cdef object SAFE = "safe"
 
 
+cdef void *aligned(void *block) noexcept nogil:
+    return <void *>((<uintptr_t>block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+
+
 cdef class Stream:
     """The state of a live batch between calls."""
     cdef Model model
@@ -468,8 +519,8 @@ cdef class Stream:
     cdef void *state
     cdef size_t size
     cdef Workspace workspace
-    cdef int64_t num_steps  # of the calls that the workspace and the pool are for
-    cdef Pool pool
+    cdef int64_t num_steps  # of the calls that the workspace is for
+    cdef int64_t pool_number  # of the pool that it is for
     cdef bint busy
 
     def __cinit__(self, Model model not None, int64_t batch_size):
@@ -479,7 +530,7 @@ cdef class Stream:
         self.block = PyMem_RawMalloc(self.size + ALIGNMENT)
         if self.block == NULL:
             raise MemoryError(f"no memory for a stream's state of {self.size} bytes")
-        self.state = <void *>((<uintptr_t>self.block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+        self.state = aligned(self.block)
         self.workspace = Workspace()
         self.num_steps = -1
         self.set_state(None, None)
@@ -525,26 +576,51 @@ cdef class Stream:
         self.busy = True
         return 0
 
+    cdef int replace_block(self, void *block) except -1:
+        PyMem_RawFree(self.block)
+        self.block = block
+        self.state = aligned(block)
+        return 0
+
+    cdef void *copy_state(self) except NULL:
+        """A block with a copy of the state, which takes a while if it is large."""
+        cdef void *block = PyMem_RawMalloc(self.size + ALIGNMENT)
+        cdef size_t done = 0, piece
+        cdef bint stops = False
+        if block == NULL:
+            raise MemoryError(f"no memory for {self.size} bytes of state")
+        cdef char *to = <char *>aligned(block)
+        with nogil:
+            while done < self.size and not stops:
+                piece = min(<size_t>COPY_BYTES, self.size - done)
+                memcpy(to + done, <char *>self.state + done, piece)
+                done += piece
+                stops = done < self.size and check_signals(NULL) != 0
+        if stops:
+            PyMem_RawFree(block)
+            pending_exception()
+        return block
+
     cdef int advance(self, cnp.ndarray x, cnp.ndarray y, int64_t num_steps, bint steps_axis) except -1:
         """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous."""
         cdef fastrnn_batch batch
         cdef fastrnn_status status
         cdef size_t size
-        cdef void *before = NULL
+        cdef void *copy = NULL  # an interrupted call leaves the state as it was: a long one advances a copy
+        cdef void *state = self.state
         cdef int64_t width = self.model.output_size
         cdef double work
+        cdef Pool pool = shared_pool
         self.claim()
         try:
             batch.num_rows, batch.num_steps = self.batch_size, num_steps
             batch.lengths = batch.batch_sizes = NULL
-            if num_steps != self.num_steps or self.pool is not shared_pool:
+            batch.pool = pool.pool
+            if num_steps != self.num_steps or pool.number != self.pool_number:
                 self.num_steps = -1
-                self.pool = shared_pool
-                batch.pool = self.pool.pool
                 raise_status(fastrnn_workspace_size(self.model.model, &batch, &size))
                 self.workspace.reserve(size)
-                self.num_steps = num_steps
-            batch.pool = self.pool.pool
+                self.num_steps, self.pool_number = num_steps, pool.number
             batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.model.input_size, self.model.input_size)
             batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
             batch.past_end = FASTRNN_PAST_END_NOTHING
@@ -552,25 +628,29 @@ cdef class Stream:
             if steps_axis:
                 batch.x.row_stride *= num_steps
                 batch.y.row_stride *= num_steps
-            if num_steps > 1:
-                before = PyMem_RawMalloc(self.size)  # an interrupted run leaves the state as it was
-                if before == NULL:
-                    raise MemoryError(f"no memory for {self.size} bytes of state")
-                memcpy(before, self.state, self.size)
+            # a gate's multiply-adds
+            work = <double>self.model.hidden_size * (self.model.input_size + self.model.hidden_size)
+            if num_steps * (work + ROW_WORK) * self.batch_size * self.model.num_layers >= LONG_WORK:
+                copy = self.copy_state()
+                state = aligned(copy)
                 batch.interrupted = check_signals
-            work = <double>num_steps * self.batch_size * self.model.num_layers * self.model.hidden_size
-            work *= self.model.input_size + self.model.hidden_size  # a gate's multiply-adds
+                batch.interrupted_context = NULL
+            work *= <double>num_steps * self.batch_size * self.model.num_layers
             if work < 1 << 13:
                 # some 2 us, shared with no other thread: giving the GIL away and waiting for it again could cost more
-                status = fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory)
+                status = fastrnn_stream_run(self.model.model, &batch, state, self.workspace.memory)
             else:
                 with nogil:
-                    status = fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory)
-            if status != FASTRNN_OK and before != NULL:
-                memcpy(self.state, before, self.size)
+                    status = fastrnn_stream_run(self.model.model, &batch, state, self.workspace.memory)
             raise_status(status)
+            if copy != NULL:
+                self.replace_block(copy)
+                copy = NULL
         finally:
-            PyMem_RawFree(before)
+            PyMem_RawFree(copy)
+            if num_steps > 1 and self.workspace.size > KEPT_BYTES:
+                self.workspace = Workspace()
+                self.num_steps = -1
             self.busy = False
         return 0
 

@@ -36,7 +36,8 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_SIZE,        /* a product of sizes does not fit in memory's address range */
     FASTRNN_ERROR_ISA,         /* the named instruction set is unknown or not runnable here */
     FASTRNN_ERROR_BLAS,        /* this configuration needs BLAS and none was given */
-    FASTRNN_ERROR_INTERRUPTED  /* the caller's callback asked to stop; outputs are unspecified */
+    FASTRNN_ERROR_INTERRUPTED, /* the caller's callback asked to stop; outputs are unspecified */
+    FASTRNN_ERROR_FORKED       /* this process is a child that the callback forked during a shared call; as above */
 } fastrnn_status;
 
 typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
@@ -118,12 +119,13 @@ FASTRNN_API const char *fastrnn_isa(size_t index);
 FASTRNN_API fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
                                                 const fastrnn_blas *blas, fastrnn_model **model);
 FASTRNN_API void fastrnn_model_destroy(fastrnn_model *model);
-FASTRNN_API const char *fastrnn_model_isa(const fastrnn_model *model);
-FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model); /* of the prepacked weights */
+FASTRNN_API const char *fastrnn_model_isa(const fastrnn_model *model); /* NULL for NULL */
+FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model);   /* of the prepacked weights; 0 for NULL */
 
 /* Threads that share the work of one call at a time with its caller. They start when a call first needs them,
- * sleep between calls, and are gone in a child that the process forks, where new ones start. A call that finds
- * the pool in use or the processors busy, or that is too short to gain by it, runs on its caller's thread alone: to
+ * sleep between calls, and are gone in a child that the process forks, where new ones start, on the processors of the
+ * child's first caller. A child forked by `interrupted` during a shared call has none of the threads that share it, and
+ * the call fails there; later ones are like any other. A call that finds the pool in use or the processors busy, or that is too short to gain by it, runs on its caller's thread alone: to
  * the same bits. So do all calls once the system has refused the pool a thread. */
 typedef struct fastrnn_pool fastrnn_pool;
 FASTRNN_API fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool); /* the caller's thread counts */
@@ -161,7 +163,7 @@ typedef struct fastrnn_batch {
     fastrnn_past_end past_end;
     int64_t padded_steps; /* steps that y has for every row, for past_end; not for packed y (step_offsets) */
     int (*interrupted)(void *); /* NULL, or asked every 20 ms or so, on the caller's thread; non-zero stops the run */
-    void *interrupted_context;  /* a child that the callback forks must not return from it */
+    void *interrupted_context;
     fastrnn_pool *pool; /* NULL: the caller's thread alone */
 } fastrnn_batch;
 

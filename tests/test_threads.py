@@ -244,6 +244,174 @@ except KeyboardInterrupt:
     assert float(result.stdout) < 2
 
 
+def test_interrupted_step_leaves_the_state():
+    """A step of many rows is seen to be interrupted in its midst: after it, the state would be another."""
+    code = """
+_core.set_num_threads(1)
+layer = make(512)
+stream, x = layer.stream(20000), np.ones((20000, 8), "f4")
+stream.state = tuple(np.full((1, 20000, 512), v, "f4") for v in (0.25, -0.5))
+before = stream.snapshot()
+threading.Thread(target=lambda: (time.sleep(0.05), os.kill(os.getpid(), signal.SIGINT))).start()
+try:
+    stream.step(x)
+except KeyboardInterrupt:
+    assert stream.snapshot() == before
+    few = layer.stream(1)
+    few.state = tuple(np.full((1, 1, 512), v, "f4") for v in (0.25, -0.5))
+    assert (stream.step(x) == few.step(x[:1])).all()
+    assert stream.snapshot() != before
+    print("left")
+"""
+    result = run_python(code)
+    assert_clean(result)
+    assert result.stdout == "left\n"
+
+
+@pytest.mark.parametrize("main", [True, False], ids=["main thread", "other thread"])
+def test_calls_beside_a_busy_thread(main):
+    """The GIL takes a second to come here, on each of the looks for signals that a call makes: it makes one at most."""
+    code = f"""
+_core.set_num_threads(1)
+layer, x = make(256), np.ones((1, 20000, 8), "f4")
+begun = time.monotonic()
+layer(x)
+alone = time.monotonic() - begun
+assert alone > 0.1
+sys.setswitchinterval(1)
+busy = True
+def work():
+    while busy:
+        pass
+threading.Thread(target=work, daemon=True).start()
+def call():
+    global busy
+    begun = time.monotonic()
+    layer(x)
+    busy = False
+    print((time.monotonic() - begun - alone) / (alone / 0.02))
+if {main}:
+    call()
+else:
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+"""
+    result = run_python(code)
+    assert_clean(result)
+    assert float(result.stdout) < 0.5  # seconds lost for each look; 1 if every one takes the GIL
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_signal_handler_that_forks_during_a_call(num_threads):
+    code = f"""
+_core.set_num_threads({num_threads}, 0)
+layer, x = make(256), np.ones((1, 30000, 8), "f4")
+wanted = layer(x[:, :100])[0]
+pids = []
+def fork(*_):
+    pids.append(os.fork())
+    if not pids[0]:
+        signal.alarm(30)
+signal.signal(signal.SIGUSR1, fork)
+threading.Thread(target=lambda: (time.sleep(0.1), os.kill(os.getpid(), signal.SIGUSR1))).start()
+try:
+    layer(x)
+    found = "nothing"
+except RuntimeError as error:
+    found = str(error)
+right = (layer(x[:, :100])[0] == wanted).all()
+if pids[0]:
+    assert right and found == "nothing"
+    assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
+else:
+    os._exit(0 if right and ("was forked during this call" in found) == ({num_threads} > 1) else 1)
+"""
+    assert_clean(run_python(code))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_workers_of_a_pinned_child_are_pinned():
+    code = """
+_core.set_num_threads(4, 0)
+layer, x = make(256), np.ones((8, 50, 8), "f4")
+wanted = layer(x)[0]
+pid = os.fork()
+if not pid:
+    signal.alarm(30)
+    one = {max(os.sched_getaffinity(0))}
+    os.sched_setaffinity(0, one)
+    right = (layer(x)[0] == wanted).all()
+    tasks = [int(task) for task in os.listdir("/proc/self/task")]
+    os._exit(0 if right and len(tasks) == 4 and all(os.sched_getaffinity(task) == one for task in tasks) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+    assert_clean(run_python(code))
+
+
+def test_caller_of_a_high_priority_on_the_workers_processor():
+    """Its yields give the processor to nobody: its workers run while it sleeps."""
+    code = """
+_core.set_num_threads(2, 0)
+layer, x = make(256), np.ones((1, 300, 8), "f4")
+wanted = layer(x)[0]
+one = {max(os.sched_getaffinity(0))}
+for task in os.listdir("/proc/self/task"):
+    os.sched_setaffinity(int(task), one)
+try:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+except PermissionError:
+    print("not permitted")
+else:
+    assert (layer(x)[0] == wanted).all()
+"""
+    result = run_python(code, timeout=100)
+    assert_clean(result)
+    if "not permitted" in result.stdout:
+        pytest.skip("this process may not raise its priority")
+
+
+# ---- What is kept ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not list a process' threads")
+def test_idle_streams_keep_no_threads():
+    code = """
+layer = make(64)
+begun = len(os.listdir("/proc/self/task"))
+streams = []
+for n in (4, 2, 3, 2, 4):
+    _core.set_num_threads(n, 0)
+    streams.append(layer.stream(4))
+    streams[-1].step(np.ones((4, 8), "f4"))
+    assert len(os.listdir("/proc/self/task")) == begun + n - 1, n
+_core.set_num_threads(1)
+deadline = time.monotonic() + 30
+while len(os.listdir("/proc/self/task")) > begun and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert len(os.listdir("/proc/self/task")) == begun
+first = streams[0].step(np.ones((4, 8), "f4"))
+assert (first == streams[1].step(np.ones((4, 8), "f4"))).all()
+"""
+    assert_clean(run_python(code))
+
+
+def test_long_run_of_a_stream_keeps_little_memory(rng, threads):
+    layer, batch = make(rng, hidden_size=64, num_layers=3, lengths=(3000,) * 8)
+    threads(1)
+    wanted = call(layer, batch, "chunks")
+    stream = layer.stream(8)
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            stream.state = batch.state
+            assert_same_bits(stream.run(batch.x), wanted[0])
+            kept, most = tracemalloc.get_traced_memory()
+            assert kept < 5 << 20 < most
+    finally:
+        tracemalloc.stop()
+
+
 # ---- Limits ----------------------------------------------------------------------------------------------------------
 
 

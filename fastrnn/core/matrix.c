@@ -88,7 +88,7 @@ static void blas_product(const fr_backend *backend, const fr_matrix *matrix, int
         const int64_t count = fr_min(FR_BLAS_ROWS, rows - row);
         const char *tile_in = fr_at(in, row * in_stride, e);
         char *tile_out = fr_at(out, row * layout.row, e);
-        if (count == FR_BLAS_ROWS && in_stride >= k) {
+        if (count == FR_BLAS_ROWS && in_stride >= k && in_stride <= INT32_MAX) {
             blas_tile(backend, matrix, n, tile_in, in_stride, tile_out, layout.row);
             continue;
         }

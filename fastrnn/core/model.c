@@ -14,6 +14,8 @@ const char *fastrnn_status_message(fastrnn_status status)
     case FASTRNN_ERROR_ISA: return "the instruction set is unknown or cannot run on this processor";
     case FASTRNN_ERROR_BLAS: return "float64 runs through BLAS, and none was given";
     case FASTRNN_ERROR_INTERRUPTED: return "interrupted";
+    case FASTRNN_ERROR_FORKED:
+        return "the process was forked during this call, and the child has none of the threads that shared it";
     }
     return "unknown status";
 }
@@ -132,8 +134,8 @@ void fastrnn_model_destroy(fastrnn_model *model)
     free(model);
 }
 
-const char *fastrnn_model_isa(const fastrnn_model *model) { return model->backend.kernels->isa; }
-size_t fastrnn_model_nbytes(const fastrnn_model *model) { return model->nbytes; }
+const char *fastrnn_model_isa(const fastrnn_model *model) { return model ? model->backend.kernels->isa : NULL; }
+size_t fastrnn_model_nbytes(const fastrnn_model *model) { return model ? model->nbytes : 0; }
 
 fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x, float *y)
 {

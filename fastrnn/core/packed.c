@@ -4,14 +4,13 @@
 static bool run_block(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows)
 {
     const fr_cell *cell = sequence->cell;
-    const fr_buffers *buffers = &sequence->buffers;
     const size_t e = sequence->backend->kernels->element_size;
     int64_t stride;
     const void *x = fr_sequence_input(sequence, first, last, &stride);
     char *pre = NULL;
     if (fr_projects_ahead(cell, rows, last - first)) {
-        pre = buffers->pre;
-        fr_cell_project(cell, sequence->backend, team, rows, x, stride, pre, buffers->scratch);
+        pre = sequence->buffers.pre;
+        fr_sequence_project(sequence, team, rows, x, stride);
     }
     for (int64_t step = first, done = 0; step < last; step++) {
         const int64_t alive = fr_batch_size(&sequence->rows, step);

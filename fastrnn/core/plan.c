@@ -114,8 +114,8 @@ void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slic
         rows->apart = S;
         rows->count = slice < B ? fr_ceil_div(B - slice, S) : 0;
     } else {
-        rows->first = B * slice / S;
-        rows->count = B * (slice + 1) / S - rows->first;
+        rows->first = slice * (B / S) + fr_min(slice, B % S); /* the first B % S slices have a row more */
+        rows->count = B / S + (slice < B % S);
     }
 }
 

@@ -35,7 +35,7 @@ typedef struct fr_run {
     fr_plan plan;
     fr_workspace workspace;
     unsigned long long mode; /* the caller's floating-point mode */
-    atomic_bool stopped;
+    atomic_int status;       /* FASTRNN_OK, or why it shall stop */
     fr_company *company; /* NULL: the caller's thread runs alone */
 } fr_run;
 
@@ -76,19 +76,19 @@ static void enter_cell(fr_part *part, int64_t layer, int64_t direction)
 
 static int64_t cell_index(const fr_part *part) { return part->sequence.cell - part->run->model->cells; }
 
-static void load_state(fr_part *part)
+static bool load_state(fr_part *part)
 {
     fr_sequence *sequence = &part->sequence;
     fr_state_load(sequence->cell, sequence->backend, &part->team, &sequence->rows, part->run->boundary, cell_index(part),
-                  &sequence->state);
-    fr_team_wait(&part->team);
+                  &sequence->state, &part->poll);
+    return fr_poll_settle(&part->poll, &part->team, 0);
 }
 
-static void store_state(const fr_part *part)
+static void store_state(fr_part *part)
 {
     const fr_sequence *sequence = &part->sequence;
     fr_state_store(sequence->cell, sequence->backend, &part->team, &sequence->rows, part->run->boundary, cell_index(part),
-                   &sequence->state);
+                   &sequence->state, &part->poll);
     if (part->last_layer)
         fr_sequence_fill(sequence, &part->team);
 }
@@ -96,8 +96,7 @@ static void store_state(const fr_part *part)
 static bool run_cell(fr_part *part, int64_t layer, int64_t direction)
 {
     enter_cell(part, layer, direction);
-    load_state(part);
-    if (!fr_packed_run(&part->sequence, &part->team))
+    if (!load_state(part) || !fr_packed_run(&part->sequence, &part->team))
         return false;
     store_state(part);
     return true;
@@ -120,7 +119,8 @@ static bool run_nodes(fr_part *part, const fastrnn_unrolled *unrolled)
         const fr_node *node = &unrolled->nodes[n];
         if (node->opens) {
             enter_cell(part, node->cell / D, node->cell % D);
-            load_state(part);
+            if (!load_state(part))
+                return false;
         }
         if (!fr_unrolled_step(node, &part->sequence, &part->team, &block))
             return false;
@@ -178,7 +178,7 @@ static void run_part(fr_run *run, int worker)
         fr_fp_flush();
     }
     fr_plan_team(&run->plan, worker, &part.team_index, &part.team);
-    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .stopped = &run->stopped};
+    part.poll = (fr_poll){.batch = run->batch, .asks = worker == 0, .mode = run->mode, .status = &run->status};
     if (part.team.size > 1) {
         part.poll.meeting = &run->company->teams[part.team_index];
         part.team.barrier = &part.poll.meeting->barrier;
@@ -213,7 +213,9 @@ static void help(void *context, int worker)
         atomic_store_explicit(&run->company->away, (long long)(1e9 * away), memory_order_relaxed);
 }
 
-#define SPIN_MACS 1e3 /* what one look at the others counts for in the poll */
+/* What a look at the others counts for in the poll. */
+#define SPIN_WORK 1e3
+#define YIELD_WORK 1e7 /* which may take a time slice */
 
 #define TIME_SLICE_MACS 1e8 /* some 2 ms: long beside the time that a worker may be without its processor */
 
@@ -226,17 +228,25 @@ static bool bears_crowds(const fr_run *run)
 static void share(fr_run *run, fastrnn_pool *pool)
 {
     fr_company company = {.watch = fr_watch_start(run->macs), .everybody.last_step = LLONG_MAX};
-    for (int i = 0; i < MOST_SHARED_TEAMS; i++)
+    const unsigned forks = company.everybody.barrier.forks = fr_forks();
+    for (int i = 0; i < MOST_SHARED_TEAMS; i++) {
         company.teams[i].last_step = LLONG_MAX;
+        company.teams[i].barrier.forks = forks;
+    }
     run->company = &company;
     fr_pool_start(pool, run->plan.workers, help, run);
     run_part(run, 0);
     fr_spin spin = {0};
-    fr_poll poll = {.batch = run->batch, .asks = true, .mode = run->mode, .stopped = &run->stopped};
-    while (!fr_pool_is_done(pool)) {
+    fr_poll poll = {.batch = run->batch, .asks = true, .mode = run->mode, .watch = &company.watch, .status = &run->status};
+    while (fr_forks() == forks && !fr_pool_is_done(pool)) {
         fr_spin_pause(&spin);
-        if (!run->stopped)
-            fr_poll_stops(&poll, SPIN_MACS);
+        if (run->status == FASTRNN_OK)
+            fr_poll_stops(&poll, spin.since > 0 ? YIELD_WORK : SPIN_WORK);
+    }
+    if (fr_forks() != forks) { /* the others' parts will not be done, and the pool is no longer this call's */
+        if (run->status == FASTRNN_OK)
+            run->status = FASTRNN_ERROR_FORKED;
+        return;
     }
     company.watch.waited += fr_spin_seconds(&spin);
     if (!bears_crowds(run))
@@ -247,6 +257,11 @@ static void share(fr_run *run, fastrnn_pool *pool)
 static bool view_is_valid(const fastrnn_view *view, int64_t total_steps, int64_t width)
 {
     return view->base || view->rows || total_steps == 0 || width == 0;
+}
+
+static bool fills(const fastrnn_batch *batch)
+{
+    return batch->past_end != FASTRNN_PAST_END_NOTHING && batch->padded_steps > 0 && !batch->y.step_offsets;
 }
 
 /* `run` says what; the rest is filled in here. */
@@ -260,7 +275,8 @@ static fastrnn_status start(fr_run *run, void *memory)
     const fastrnn_status status = fr_batch_check(batch, &total_steps);
     if (status != FASTRNN_OK || batch->num_rows == 0)
         return status;
-    if (!view_is_valid(&batch->x, total_steps, model->input_size) || !view_is_valid(&batch->y, total_steps, model->output_size))
+    if (!view_is_valid(&batch->x, total_steps, model->input_size) ||
+        !view_is_valid(&batch->y, total_steps + fills(batch), model->output_size))
         return FASTRNN_ERROR_ARGUMENT;
     const bool together = run->unrolled != NULL;
     if (batch->num_rows > model->most_steps || total_steps > model->most_steps)
@@ -285,7 +301,7 @@ static fastrnn_status start(fr_run *run, void *memory)
     else
         run_part(run, 0);
     fr_fp_restore(run->mode);
-    return run->stopped ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK;
+    return (fastrnn_status)run->status;
 }
 
 fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, const fastrnn_batch *batch, size_t *size)
@@ -324,7 +340,7 @@ fastrnn_status fastrnn_stream_run(const fastrnn_model *model, const fastrnn_batc
     if (!fr_stream_is_valid(model, stream) || !batch || batch->lengths)
         return FASTRNN_ERROR_ARGUMENT;
     const fastrnn_status status = start(&run, workspace);
-    if (status == FASTRNN_OK || status == FASTRNN_ERROR_INTERRUPTED)
+    if (status == FASTRNN_OK || status == FASTRNN_ERROR_INTERRUPTED || status == FASTRNN_ERROR_FORKED)
         fr_stream_advance(stream, batch->num_steps);
     return status;
 }

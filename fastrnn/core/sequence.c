@@ -7,16 +7,21 @@
 #include "cpu.h"
 
 #define POLL_SECONDS 0.02
-#define POLL_MACS 1e7 /* multiply-adds between looks at the clock: under 10 ms even without vectors */
+#define POLL_WORK 1e7 /* between looks at the clock: under 10 ms even without vectors */
 
-bool fr_poll_stops(fr_poll *poll, double macs)
+/* What else takes time, in multiply-adds without vectors, some ns each. */
+#define STEP_WORK 1e3   /* beginning and end of a step */
+#define UNIT_WORK 32    /* a gate's activation */
+#define VECTOR_WORK 100 /* finding where one stands; its bytes count besides, as one each */
+
+bool fr_poll_stops(fr_poll *poll, double work)
 {
-    if (atomic_load_explicit(poll->stopped, memory_order_relaxed))
+    if (atomic_load_explicit(poll->status, memory_order_relaxed) != FASTRNN_OK)
         return true;
     if (!poll->asks)
         return false;
-    poll->work += macs;
-    if (!poll->batch->interrupted || poll->work < POLL_MACS)
+    poll->work += work;
+    if (!poll->batch->interrupted || poll->work < POLL_WORK)
         return false;
     poll->work = 0;
     const double now = fr_seconds();
@@ -25,12 +30,17 @@ bool fr_poll_stops(fr_poll *poll, double macs)
     if (now < poll->due)
         return false;
     poll->due = now + POLL_SECONDS;
+    const unsigned forks = fr_forks();
+    fastrnn_status status = FASTRNN_OK;
     fr_fp_restore(poll->mode);
-    const bool stops = poll->batch->interrupted(poll->batch->interrupted_context) != 0;
+    if (poll->batch->interrupted(poll->batch->interrupted_context) != 0)
+        status = FASTRNN_ERROR_INTERRUPTED;
+    else if (poll->watch && fr_forks() != forks)
+        status = FASTRNN_ERROR_FORKED;
     fr_fp_flush();
-    if (stops)
-        atomic_store_explicit(poll->stopped, true, memory_order_relaxed);
-    return stops;
+    if (status != FASTRNN_OK)
+        atomic_store_explicit(poll->status, status, memory_order_relaxed);
+    return status != FASTRNN_OK;
 }
 
 #define WAITED_MOST 0.55     /* of the time: a member with one unit block may wait half of it for one with two */
@@ -76,10 +86,10 @@ bool fr_poll_goes_on(const fr_poll *poll)
 /* A member is at most one step ahead of another, so the step that is written here is not yet over for any. Where
  * the first member runs the block alone, the others must not wait for a next one; where all run it, some may yet have
  * to see it begin. */
-static bool team_goes_on(fr_poll *poll, const fr_team *team, double macs)
+bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work)
 {
     poll->steps++;
-    const bool stops = team->index == 0 && fr_poll_stops(poll, macs);
+    const bool stops = team->index == 0 && fr_poll_stops(poll, work);
     if (stops && poll->meeting) {
         atomic_store_explicit(&poll->meeting->last_step, poll->steps, memory_order_relaxed);
         if (team->size == 1)
@@ -127,6 +137,25 @@ bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
     return !cell->standard || (steps > 1 && rows < AHEAD_BELOW_ROWS * steps);
 }
 
+#define PIECE_WORK (1 << 20) /* below it, the caller need not be asked in between */
+
+/* After a vector of so many bytes was moved; *work is what is not yet counted. True if the call shall stop. */
+static bool stops_after(fr_poll *poll, int64_t *work, size_t bytes)
+{
+    *work += (int64_t)bytes + VECTOR_WORK;
+    if (*work < PIECE_WORK)
+        return false;
+    const double counted = (double)*work;
+    *work = 0;
+    return poll && fr_poll_stops(poll, counted);
+}
+
+static void count_work(fr_poll *poll, int64_t work)
+{
+    if (poll)
+        fr_poll_stops(poll, (double)work);
+}
+
 static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
 {
     return sequence->reverse ? fr_length(&sequence->rows, row) - 1 - step : step;
@@ -168,13 +197,37 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
             return vector_at(sequence, in, 0, first);
         }
     }
+    const size_t bytes = (size_t)width * e;
     char *to = sequence->buffers.x;
-    for (int64_t step = first; step < last; step++) {
+    int64_t work = 0;
+    bool stops = false;
+    for (int64_t step = first; step < last && !stops; step++) {
         const int64_t count = fr_batch_size(&sequence->rows, step);
-        for (int64_t row = 0; row < count && width; row++, to += (size_t)width * e)
-            memcpy(to, vector_at(sequence, in, row, time_of(sequence, row, step)), (size_t)width * e);
+        for (int64_t row = 0; row < count && width && !stops; row++, to += bytes) {
+            memcpy(to, vector_at(sequence, in, row, time_of(sequence, row, step)), bytes);
+            stops = stops_after(sequence->poll, &work, bytes);
+        }
     }
     return sequence->buffers.x;
+}
+
+#define PROJECT_WORK 5e7 /* some ms */
+#define PROJECT_ROWS_LEAST 16
+
+void fr_sequence_project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride)
+{
+    const fr_cell *cell = sequence->cell;
+    const size_t e = sequence->backend->kernels->element_size;
+    const double row_work = (double)(cell->input_size + 1) * (double)cell->gates.row;
+    int64_t piece = rows;
+    if (rows > PROJECT_ROWS_LEAST && (double)rows * row_work > PROJECT_WORK)
+        piece = fr_round_up((int64_t)(PROJECT_WORK / row_work) + 1, PROJECT_ROWS_LEAST);
+    for (int64_t row = 0; row < rows; row += piece) {
+        fr_cell_project(cell, sequence->backend, team, fr_min(piece, rows - row), fr_at(x, row * x_stride, e), x_stride,
+                        fr_at(sequence->buffers.pre, row * cell->gates.row, e), sequence->buffers.scratch);
+        if (piece < rows && fr_poll_stops(sequence->poll, (double)piece * row_work))
+            return;
+    }
 }
 
 bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
@@ -193,8 +246,8 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
     for (int64_t row = 0; row < rows && units.begin < units.end; row++)
         memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
                fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
-    const double macs = (double)rows * (double)(cell->input_size + cell->output_size) * (double)cell->gates.row;
-    return team_goes_on(sequence->poll, team, macs);
+    const double row_work = (double)(cell->input_size + cell->output_size + UNIT_WORK) * (double)cell->gates.row;
+    return fr_poll_settle(sequence->poll, team, STEP_WORK + (double)rows * row_work);
 }
 
 static const void *final_h(const fr_sequence *sequence, int64_t row)
@@ -211,24 +264,22 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
     if (batch->past_end == FASTRNN_PAST_END_NOTHING || sequence->out.step_offsets) /* packed: there are no such steps */
         return;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
-    for (int64_t row = mine.begin; row < mine.end; row++) {
-        int64_t step = fr_length(&sequence->rows, row);
-        if (step >= batch->padded_steps)
-            continue;
-        char *to = fr_at(vector_at(sequence, &sequence->out, row, step), sequence->out_offset, e);
-        const bool adjoins = sequence->out.step_stride == sequence->cell->output_size;
-        if (batch->past_end == FASTRNN_PAST_END_ZERO && adjoins) {
-            memset(to, 0, (size_t)(batch->padded_steps - step) * bytes);
-            continue;
-        }
-        for (; step < batch->padded_steps; step++) {
-            to = fr_at(vector_at(sequence, &sequence->out, row, step), sequence->out_offset, e);
+    const bool adjoins = sequence->out.step_stride == sequence->cell->output_size;
+    const int64_t steps_at_once = batch->past_end == FASTRNN_PAST_END_ZERO && adjoins ? PIECE_WORK / (int64_t)bytes + 1 : 1;
+    int64_t work = 0;
+    bool stops = false;
+    for (int64_t row = mine.begin; row < mine.end && !stops; row++) {
+        for (int64_t step = fr_length(&sequence->rows, row), steps; step < batch->padded_steps && !stops; step += steps) {
+            steps = fr_min(steps_at_once, batch->padded_steps - step);
+            char *to = fr_at(vector_at(sequence, &sequence->out, row, step), sequence->out_offset, e);
             if (batch->past_end == FASTRNN_PAST_END_ZERO)
-                memset(to, 0, bytes);
+                memset(to, 0, (size_t)steps * bytes);
             else
                 memcpy(to, final_h(sequence, row), bytes);
+            stops = stops_after(sequence->poll, &work, (size_t)steps * bytes);
         }
     }
+    count_work(sequence->poll, work);
 }
 
 /* The rows' vectors in one array of the boundary, (L*D, B, width). */
@@ -249,28 +300,31 @@ static void load_row(void *to, const void *from, int64_t width, int64_t stride, 
 }
 
 void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                   const fastrnn_boundary *boundary, int64_t index, fr_state *state)
+                   const fastrnn_boundary *boundary, int64_t index, fr_state *state, fr_poll *poll)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->element_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
     const int64_t P = cell->output_size, H = cell->hidden_size;
     const fr_range mine = fr_team_share(team, rows->count);
+    int64_t work = 0;
     state->first = 0;
-    for (int64_t row = mine.begin; row < mine.end; row++) {
+    for (int64_t row = mine.begin; row < mine.end && !stops_after(poll, &work, bytes); row++) {
         load_row(fr_at(state->h[0], row * cell->h_stride, e),
                  boundary->h0 ? boundary_row(boundary->h0, rows, boundary, index, row, P, e) : NULL, P, cell->h_stride, e);
         if (cell->kind == FASTRNN_LSTM)
             load_row(fr_at(state->c, row * cell->c_stride, e),
                      boundary->c0 ? boundary_row(boundary->c0, rows, boundary, index, row, H, e) : NULL, H, cell->c_stride, e);
     }
+    count_work(poll, work);
 }
 
 void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state)
+                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state, fr_poll *poll)
 {
     const size_t e = backend->kernels->element_size;
     const size_t h_bytes = (size_t)cell->output_size * e, c_bytes = (size_t)cell->hidden_size * e;
     const fr_range mine = fr_team_share(team, rows->count);
-    for (int64_t row = mine.begin; row < mine.end; row++) {
+    int64_t work = 0;
+    for (int64_t row = mine.begin; row < mine.end && !stops_after(poll, &work, h_bytes + c_bytes); row++) {
         const void *h = state->h[(state->first + fr_length(rows, row)) & 1];
         if (boundary->hn)
             memcpy(boundary_row(boundary->hn, rows, boundary, index, row, cell->output_size, e),
@@ -279,4 +333,5 @@ void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_tea
             memcpy(boundary_row(boundary->cn, rows, boundary, index, row, cell->hidden_size, e),
                    fr_at(state->c, row * cell->c_stride, e), c_bytes);
     }
+    count_work(poll, work);
 }

@@ -67,16 +67,20 @@ typedef struct fr_poll {
     const fastrnn_batch *batch;
     bool asks;               /* this worker is the caller's thread */
     unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
-    double work;             /* multiply-adds since the clock was read */
+    double work;             /* since the clock was read: multiply-adds, or what takes as long */
     double due;              /* seconds; 0: not yet set */
     fr_watch *watch;         /* of the caller's thread in a shared call, else NULL */
     int64_t steps, blocks;   /* that this worker's team has done */
     fr_meeting *meeting;     /* the team's; NULL if it has but one member */
-    atomic_bool *stopped;    /* the call's */
+    atomic_int *status;      /* the call's: FASTRNN_OK, or why it shall stop */
 } fr_poll;
 
-/* Ask the caller, if it is time; true if the call shall stop. */
-bool fr_poll_stops(fr_poll *poll, double macs);
+/* After `work` as in fr_poll: ask the caller, if it is time; true if the call shall stop. Other members of a team learn
+ * that at fr_poll_settle only: until then a member may leave its own work undone, but not a wait for the others. */
+bool fr_poll_stops(fr_poll *poll, double work);
+
+/* All members of a team wait for each other here, and the first one decides for all; false if the call shall stop. */
+bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work);
 
 /* After a meeting of a team of several: whether its first member said to go on. */
 bool fr_poll_goes_on(const fr_poll *poll);
@@ -106,6 +110,9 @@ bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps);
  * so, else copied to buffers.x. Sets *stride, in elements. */
 const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride);
 
+/* W x of so many rows to buffers.pre, the team member's units of it. */
+void fr_sequence_project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride);
+
 /* One step of the team: state and, through `out`, the caller's output. pre or x as in fr_step.
  * False if the call shall stop. */
 bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
@@ -116,10 +123,10 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team);
 
 /* The rows' state from the boundary's part `index`, and back to it; each member of the team sees to some of the
- * rows. After a load the team must wait. */
+ * rows. After a load the team must wait. poll: NULL where nobody is to be asked. */
 void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                   const fastrnn_boundary *boundary, int64_t index, fr_state *state);
+                   const fastrnn_boundary *boundary, int64_t index, fr_state *state, fr_poll *poll);
 void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state);
+                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state, fr_poll *poll);
 
 #endif

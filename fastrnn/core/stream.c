@@ -78,7 +78,7 @@ fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, 
     for (int64_t i = 0; i < model->num_layers; i++) {
         fr_state state;
         fr_stream_layer(model, i, num_rows, stream, &layers, &state);
-        fr_state_load(&model->cells[i], &model->backend, &alone, &rows, boundary, i, &state);
+        fr_state_load(&model->cells[i], &model->backend, &alone, &rows, boundary, i, &state, NULL);
     }
     return FASTRNN_OK;
 }
@@ -95,7 +95,7 @@ fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, 
     for (int64_t i = 0; i < model->num_layers; i++) {
         fr_state state;
         fr_stream_layer(model, i, num_rows, stream, &layers, &state);
-        fr_state_store(&model->cells[i], &model->backend, &alone, &rows, boundary, i, &state);
+        fr_state_store(&model->cells[i], &model->backend, &alone, &rows, boundary, i, &state, NULL);
     }
     return FASTRNN_OK;
 }

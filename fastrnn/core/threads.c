@@ -20,6 +20,7 @@ struct fastrnn_pool {
 void fr_spin_pause(fr_spin *spin) { spin->looks++; }
 double fr_spin_seconds(const fr_spin *spin) { (void)spin; return 0; }
 double fr_team_wait(const fr_team *team) { (void)team; return 0; }
+unsigned fr_forks(void) { return 0; }
 int fr_pool_num_threads(const fastrnn_pool *pool) { (void)pool; return 1; }
 double fr_pool_threshold(const fastrnn_pool *pool) { (void)pool; return 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { (void)pool, (void)threshold; }
@@ -49,9 +50,12 @@ void fastrnn_pool_destroy(fastrnn_pool *pool) { free(pool); }
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 
 #define SPIN_LOOKS 1000      /* then the processor is offered to others between looks */
 #define SPIN_SECONDS 25e-6   /* about what these take */
+#define YIELD_LOOKS 4000     /* 1 ms and more; then the thread sleeps between looks */
+#define SLEEP_NANOSECONDS 50000
 #define AWAKE_SECONDS 200e-6 /* how long a worker without work watches for more before it sleeps */
 #define WAKING_MACS 5e6      /* some 100 us of work: worth the 10 to 50 us that a sleeper takes to come */
 #define LOOKS_PER_CLOCK 128
@@ -116,10 +120,19 @@ void fr_spin_pause(fr_spin *spin)
     }
     if (spin->since == 0)
         spin->since = fr_seconds() - SPIN_SECONDS;
-    sched_yield();
+    if (spin->looks < SPIN_LOOKS + YIELD_LOOKS) {
+        spin->looks++;
+        sched_yield();
+    } else {
+        nanosleep(&(struct timespec){.tv_nsec = SLEEP_NANOSECONDS}, NULL);
+    }
 }
 
 double fr_spin_seconds(const fr_spin *spin) { return spin->since > 0 ? fr_seconds() - spin->since : 0; }
+
+static atomic_uint forks;
+
+unsigned fr_forks(void) { return atomic_load_explicit(&forks, memory_order_relaxed); }
 
 double fr_team_wait(const fr_team *team)
 {
@@ -133,8 +146,11 @@ double fr_team_wait(const fr_team *team)
         return 0;
     }
     fr_spin spin = {0};
-    while (atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase)
+    while (atomic_load_explicit(&barrier->phase, memory_order_acquire) == phase) {
+        if (spin.since > 0 && barrier->forks != fr_forks())
+            break;
         fr_spin_pause(&spin);
+    }
     return fr_spin_seconds(&spin);
 }
 
@@ -157,8 +173,12 @@ static void before_fork(void) { pthread_mutex_lock(&pools_mutex); }
 static void after_fork_in_parent(void) { pthread_mutex_unlock(&pools_mutex); }
 static void after_fork_in_child(void)
 {
+    atomic_fetch_add(&forks, 1);
     for (fastrnn_pool *pool = pools; pool; pool = pool->next) {
         pool->started = 0;
+#if defined(__linux__)
+        CPU_ZERO(&pool->processors); /* a child may pin itself: its threads inherit those of its first caller */
+#endif
         pool->refused = !make_locks(pool);
         atomic_store(&pool->sleepers, 0);
         atomic_store(&pool->running, 0);
@@ -320,7 +340,12 @@ static void start_threads(fastrnn_pool *pool)
 }
 
 double fr_pool_threshold(const fastrnn_pool *pool) { return pool ? pool->threshold : 1; }
-void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { pool->threshold = threshold; }
+
+void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold)
+{
+    if (pool)
+        pool->threshold = threshold;
+}
 
 int fr_pool_num_threads(const fastrnn_pool *pool) { return pool ? pool->num_threads : 1; }
 

@@ -8,7 +8,8 @@
 
 #define FR_MOST_THREADS 1024 /* of a pool */
 
-/* Spins; after a while it gives the processor away between looks. */
+/* Spins; after a while it gives the processor away between looks, and later sleeps between them: others who wait for the
+ * processor may have a lower priority, and get it only then. */
 typedef struct fr_spin {
     int looks;
     double since; /* seconds: about when it began; 0 for a short spin */
@@ -20,6 +21,7 @@ double fr_spin_seconds(const fr_spin *spin); /* since it began; 0 for a short sp
 typedef struct fr_barrier {
     _Alignas(FR_ALIGNMENT) atomic_int arrived;
     _Alignas(FR_ALIGNMENT) atomic_uint phase;
+    unsigned forks; /* fr_forks() where it was made */
 } fr_barrier;
 
 /* The workers that run one cell in lockstep, seen by one of them. */
@@ -28,8 +30,12 @@ typedef struct fr_team {
     fr_barrier *barrier; /* not looked at if size is 1 */
 } fr_team;
 
-/* Until every member of the team is here; what they wrote before is seen after. Returns the seconds that this
- * took, or 0 where it was short. */
+/* How many forks lead to this process from the one that made the first pool: it changes for a call in whose midst a
+ * child was born, and the other threads of that call are not in the child. */
+unsigned fr_forks(void);
+
+/* Until every member of the team is here, or it can't be as this is a child of the process that made the barrier; what
+ * they wrote before is seen after. Returns the seconds that this took, or 0 where it was short. */
 double fr_team_wait(const fr_team *team);
 
 /* This member's part of [0, count). */

@@ -20,8 +20,7 @@ bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr
         block->pre = NULL;
         if (fr_projects_ahead(cell, rows * steps, steps)) {
             block->pre = sequence->buffers.pre;
-            fr_cell_project(cell, sequence->backend, team, rows * steps, block->x, block->stride, block->pre,
-                            sequence->buffers.scratch);
+            fr_sequence_project(sequence, team, rows * steps, block->x, block->stride);
         }
     }
     const int64_t done = (node->step - block->first) * rows;

@@ -10,7 +10,10 @@
  *     4 (sqrt(n) + 8) u * layers * max(1, |expected|)
  * Each line says how much of it the worst value used.
  */
+#define _DEFAULT_SOURCE /* memory that is not backed, which -std=c11 hides */
+
 #include <math.h>
+#include <sys/mman.h>
 
 #include "testing.h"
 
@@ -763,6 +766,43 @@ static void test_blas(const char *isa, const char *name, const fastrnn_blas *bla
     }
 }
 
+/* Steps so far apart that a BLAS's 32 bits don't hold their distance: only its low half, which looks like a good one. */
+static void test_blas_far_steps(const fastrnn_blas *blas)
+{
+    enum { T = 19, I = 3, H = 5 };
+    const int64_t apart = ((int64_t)1 << 32) + I;
+    const size_t bytes = ((size_t)apart * (T - 1) + I) * sizeof(float);
+    float *far = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (far == MAP_FAILED) {
+        printf("NOT RUN: steps far apart, as there is no address range of %zu bytes\n", bytes);
+        return;
+    }
+    for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++) {
+        in_context("%s", kind_names[kind]);
+        net n = net_make(config_of((fastrnn_kind)kind, I, H, 0, 1, 1), standard_cell((fastrnn_kind)kind), true, false);
+        fastrnn_model *model = model_make(&n, NULL, blas);
+        float near[T * I], y[2][T * H];
+        for (int i = 0; i < T * I; i++)
+            far[i / I * apart + i % I] = near[i] = (float)random_value();
+        const fastrnn_boundary zero = {0};
+        for (int is_far = 0; is_far < 2; is_far++) {
+            const fastrnn_batch batch = {.num_rows = 1, .num_steps = T,
+                                         .x = {.base = is_far ? far : near, .step_stride = is_far ? apart : I},
+                                         .y = {.base = y[is_far], .step_stride = H}};
+            size_t size = 0;
+            fastrnn_workspace_size(model, &batch, &size);
+            void *workspace = block(size);
+            expect(fastrnn_run(model, &batch, &zero, workspace), FASTRNN_OK, "run");
+            free(workspace);
+        }
+        check(!memcmp(y[0], y[1], sizeof y[0]), "the bits of steps that adjoin");
+        fastrnn_model_destroy(model);
+        net_free(&n);
+    }
+    munmap(far, bytes);
+    end_group("steps far apart through BLAS with 32-bit integers");
+}
+
 /* A model for checks of behaviour. Every step reads the same input and writes the same output: T may be large. */
 typedef struct small {
     net n;
@@ -887,6 +927,8 @@ static void test_wrong_models(void)
     for (int status = FASTRNN_OK; status <= FASTRNN_ERROR_INTERRUPTED + 1; status++)
         check(fastrnn_status_message((fastrnn_status)status) != NULL, "a message for every status");
     check(!strcmp(fastrnn_version(), FASTRNN_VERSION), "version");
+    check(fastrnn_model_isa(NULL) == NULL && fastrnn_model_nbytes(NULL) == 0, "no model has neither");
+    fastrnn_model_destroy(NULL);
     const fastrnn_activation f = {FASTRNN_TANH, 0, 0};
     float value = 0;
     expect(fastrnn_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
@@ -967,6 +1009,11 @@ static void test_wrong_runs(void)
     batch = s.batch;
     batch.y.base = NULL;
     expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y");
+    batch.num_steps = 0;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_OK, "run: no y and no steps");
+    batch.past_end = FASTRNN_PAST_END_ZERO;
+    batch.padded_steps = 1;
+    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y to fill");
 
     expect(fastrnn_stream_size(NULL, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: no model");
     expect(fastrnn_stream_size(s.model, 1, NULL), FASTRNN_ERROR_ARGUMENT, "stream size: no size");
@@ -1172,6 +1219,7 @@ int main(int argc, char **argv)
             pool = NULL;
         }
     }
+    test_blas_far_steps(&lp64);
     test_wrong_models();
     test_wrong_runs();
     test_interruption(usual);

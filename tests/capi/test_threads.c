@@ -435,10 +435,40 @@ static void test_pools(int rounds)
     expect(fastrnn_pool_create(2, NULL), FASTRNN_ERROR_ARGUMENT, "nowhere to put the pool");
     check(none == NULL, "a failed create leaves the pointer alone");
     fastrnn_pool_destroy(NULL);
+    fastrnn_pool_set_threshold(NULL, 1);
     free(expected);
     job_free(&j);
     fastrnn_model_destroy(model);
     end_group("pools that come and go");
+}
+
+/* Rows in the hundreds of billions, which without steps need no memory, are cut into slices that tile them. */
+static void test_slices(void)
+{
+    static const int64_t counts[] = {1, 17, 255, 257, 1000003, ((int64_t)1 << 37) + 5, (int64_t)1 << 38};
+    fastrnn_model *models[] = {model_make(config_of(FASTRNN_RNN, 1, 1, 0, 1, 1)), model_make(config_of(FASTRNN_LSTM, 1, 2000, 0, 1, 1))};
+    for (int m = 0; m < LENGTH(models); m++)
+        for (int i = 0; i < LENGTH(counts); i++) {
+            const int64_t B = counts[i];
+            in_context("model %d, %lld rows", m, (long long)B);
+            const fastrnn_batch batch = {.num_rows = B};
+            fr_plan plan;
+            fr_plan_make(models[m], &batch, 0, 4, SHARES_ALL, false, &plan);
+            int64_t most = 0, steps = 0;
+            fr_plan_slice_bounds(&plan, &batch, 0, &most, &steps);
+            const int64_t S = plan.num_slices, looked_at[] = {0, S / 3, S / 2, S - 1};
+            for (int k = 0; k < LENGTH(looked_at); k++) {
+                fr_rows rows, next = {.first = B};
+                fr_plan_slice(&plan, &batch, looked_at[k], &rows);
+                if (looked_at[k] + 1 < S)
+                    fr_plan_slice(&plan, &batch, looked_at[k] + 1, &next);
+                check(rows.count >= 1 && rows.count <= most && rows.first + rows.count == next.first, "a slice ends where the next begins");
+                check(looked_at[k] > 0 || rows.first == 0, "the first slice has the first row");
+            }
+        }
+    for (int m = 0; m < LENGTH(models); m++)
+        fastrnn_model_destroy(models[m]);
+    end_group("slices of many rows");
 }
 
 typedef enum maker { MODEL, PLAN, POOL, NUM_MAKERS } maker;
@@ -584,6 +614,8 @@ static void test_fork(int children)
 typedef struct asker {
     fastrnn_pool *pool;
     int stop_at, crowd_at; /* times asked; -1: never */
+    int fork_at;           /* 1, 2, ...; 0: never */
+    pid_t child;           /* of that fork; 0 in the child */
     int times;
     unsigned long long mode; /* that the callback must find */
     bool mode_is_right;
@@ -595,6 +627,8 @@ static int ask(void *argument)
     a->mode_is_right &= floating_mode() == a->mode;
     if (a->times == a->crowd_at)
         fr_pool_set_crowded(a->pool, 1e9);
+    if (a->fork_at && a->times == a->fork_at)
+        a->child = fork();
     return a->times++ == a->stop_at;
 }
 
@@ -649,6 +683,142 @@ static void test_interrupts(bool reduced)
                 fastrnn_model_destroy(model);
             }
     end_group("interrupted at every n-th asking");
+}
+
+#if !defined(__SANITIZE_THREAD__)
+
+/* In the child, the call ends though nobody is there to share it, and the next one is as ever; so is the parent's. */
+static void test_forking_callbacks(void)
+{
+    for (int i = 0; i < LENGTH(long_cuts); i++)
+        for (int threads = 1; threads <= 4; threads *= 2)
+            for (int crowd = 0; crowd < (threads > 1 ? 2 : 1); crowd++)
+                for (int stops = 0; stops < 2; stops++) {
+                    const cut *c = &long_cuts[i];
+                    in_context("%s, %d threads, crowd %d, stops %d", c->name, threads, crowd, stops);
+                    fastrnn_model *model = model_make(cut_config(c, FASTRNN_LSTM));
+                    fastrnn_pool *pool = pool_make(threads, SHARES_ALMOST_ALL);
+                    job j = job_make(model, c->B, c->T, c->ragged, true);
+                    char *expected = job_expected(&j, c->how);
+                    asker a = {.pool = pool, .stop_at = stops ? 2 : -1, .crowd_at = crowd ? 0 : -1, .fork_at = 2, .child = -1,
+                               .mode = floating_mode(), .mode_is_right = true};
+                    j.batch.interrupted = ask;
+                    j.batch.interrupted_context = &a;
+                    clock_runs_fast = true;
+                    const fastrnn_status status = job_run(&j, c->how, pool);
+                    clock_runs_fast = false;
+                    j.batch.interrupted = NULL;
+                    const bool right = job_is_right(&j, expected);
+                    if (a.child == 0) {
+                        alarm(HANG_SECONDS);
+                        const fastrnn_status wanted = stops         ? FASTRNN_ERROR_INTERRUPTED
+                                                      : threads > 1 ? FASTRNN_ERROR_FORKED
+                                                                    : FASTRNN_OK;
+                        const bool next = job_run(&j, c->how, pool) == FASTRNN_OK && job_is_right(&j, expected);
+                        fastrnn_pool_destroy(pool);
+                        _exit(status != wanted ? 1 : wanted == FASTRNN_OK && !right ? 2 : !next ? 3 : 0);
+                    }
+                    check(exit_code_of(a.child) == 0, "the child's call ends, and the next is right");
+                    expect(status, stops ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK, "the parent's call");
+                    check(stops || right, "the parent's call is right");
+                    expect(job_run(&j, c->how, pool), FASTRNN_OK, "the parent's next call");
+                    check(job_is_right(&j, expected), "the parent's next call is right");
+                    free(expected);
+                    job_free(&j);
+                    fastrnn_pool_destroy(pool);
+                    fastrnn_model_destroy(model);
+                }
+    end_group("callbacks that fork");
+}
+
+#endif
+
+/* Calls with few multiply-adds, and with none: what else they do takes time, too. Without pool and with one. */
+typedef struct slow_work {
+    const char *name;
+    int64_t I, B, T, padded_steps;
+    fastrnn_past_end past_end;
+    bool gathers; /* x as pointers, so that it must be copied */
+    int times;    /* that the callback is asked at least */
+} slow_work;
+
+static const slow_work slow_works[] = {
+    {"small steps", 1, 1, 100000, 0, FASTRNN_PAST_END_NOTHING, false, 10},
+    {"small rows", 1, 200000, 1, 0, FASTRNN_PAST_END_NOTHING, false, 5},
+    {"loading and storing states", 1, 300000, 0, 0, FASTRNN_PAST_END_NOTHING, false, 6},
+    {"zeros past the ends", 1, 1, 1, 16000000, FASTRNN_PAST_END_ZERO, false, 4},
+    {"final states past the ends", 1, 1, 1, 500000, FASTRNN_PAST_END_CARRY, false, 3},
+    {"gathering inputs", 100000, 200, 1, 0, FASTRNN_PAST_END_NOTHING, true, 5},
+};
+
+static void test_askings(void)
+{
+    for (int i = 0; i < LENGTH(slow_works); i++)
+        for (int threads = 1; threads <= 2; threads++) {
+            const slow_work *w = &slow_works[i];
+            in_context("%s, %d threads", w->name, threads);
+            fastrnn_model *model = model_make(config_of(FASTRNN_RNN, w->I, 1, 0, 1, 1));
+            job j = job_make(model, w->gathers ? 1 : w->B, w->T, false, true);
+            float *y = w->padded_steps ? block((size_t)w->padded_steps * sizeof *y) : NULL;
+            float *states = block((size_t)w->B * 2 * sizeof *states);
+            void **rows = block((size_t)w->B * sizeof *rows);
+            memset(states, 0, (size_t)w->B * 2 * sizeof *states);
+            for (int64_t row = 0; row < w->B; row++)
+                rows[row] = j.x;
+            j.batch.num_rows = w->B;
+            j.batch.past_end = w->past_end;
+            j.batch.padded_steps = w->padded_steps;
+            if (y)
+                j.batch.y = (fastrnn_view){.base = y, .step_stride = 1};
+            if (w->gathers) {
+                j.batch.x = (fastrnn_view){.rows = rows};
+                j.batch.y.row_stride = 0;
+            }
+            j.boundary = (fastrnn_boundary){.h0 = states, .hn = states + w->B};
+            fastrnn_pool *pool = threads > 1 ? pool_make(threads, SHARES_ALL) : NULL;
+            asker a = {.pool = pool, .stop_at = -1, .crowd_at = -1, .mode = floating_mode(), .mode_is_right = true};
+            j.batch.interrupted = ask;
+            j.batch.interrupted_context = &a;
+            clock_runs_fast = true;
+            expect(job_run(&j, RUN, pool), FASTRNN_OK, "a call that is not stopped");
+            check(a.times * threads >= w->times, "asked often enough");
+            a.times = a.stop_at = 0;
+            expect(job_run(&j, RUN, pool), FASTRNN_ERROR_INTERRUPTED, "a call that is stopped");
+            check(a.times == 1, "and nobody is asked again");
+            clock_runs_fast = false;
+            fastrnn_pool_destroy(pool);
+            free(rows);
+            free(states);
+            free(y);
+            job_free(&j);
+            fastrnn_model_destroy(model);
+        }
+    end_group("asked while little is multiplied");
+}
+
+/* A block of steps whose projection takes long is left before its second step. */
+static void test_interrupted_projection(void)
+{
+    enum { I = 100000, T = 250 };
+    fastrnn_model *model = model_make(config_of(FASTRNN_RNN, I, 1, 0, 1, 1));
+    for (int how = RUN; how <= STREAM; how++) {
+        in_context("way %d", how);
+        job j = job_make(model, 1, T, false, true);
+        float y[T];
+        memset(y, POISON, sizeof y);
+        const float untouched = y[1];
+        asker a = {.stop_at = 0, .crowd_at = -1, .mode = floating_mode(), .mode_is_right = true};
+        j.batch.y = (fastrnn_view){.base = y, .step_stride = 1};
+        j.batch.interrupted = ask;
+        j.batch.interrupted_context = &a;
+        clock_runs_fast = true;
+        expect(job_run(&j, (way)how, NULL), FASTRNN_ERROR_INTERRUPTED, "stopped");
+        clock_runs_fast = false;
+        check(!memcmp(&y[1], &untouched, sizeof untouched), "before the second step");
+        job_free(&j);
+    }
+    fastrnn_model_destroy(model);
+    end_group("interrupted while inputs are projected");
 }
 
 /* ---- Floating-point modes -------------------------------------------------------------------------------------- */
@@ -709,16 +879,21 @@ int main(int argc, char **argv)
     test_crowd(reduced ? 2 : 10);
     test_refused_threads();
     test_pools(reduced ? 20 : 200);
+    test_slices();
     test_failed_allocations();
     test_floating_modes();
     test_interrupts(reduced);
+    test_askings();
+    test_interrupted_projection();
 #if defined(__SANITIZE_THREAD__)
     printf("NOT RUN: fork with a warm pool, as ThreadSanitizer follows no thread into a child\n");
 #else
-    if (emulated)
+    if (emulated) {
         printf("NOT RUN: fork with a warm pool, as qemu-user can start no threads in such a child\n");
-    else
+    } else {
         test_fork(reduced ? 2 : 20);
+        test_forking_callbacks();
+    }
 #endif
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed != 0;
