@@ -141,6 +141,7 @@ DEF ALIGNMENT = 64
 DEF KEPT_BYTES = 1 << 22  # of a workspace between calls: a few megabytes, not a rare giant
 DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; with fewer, a call is over before it could be interrupted
 DEF ROW_WORK = 64  # what a step of a row costs besides
+DEF SHORT_WORK = 1 << 13  # some 2 us, shared with no other thread: giving the GIL away and waiting for it could cost more
 DEF COPY_BYTES = 1 << 22
 
 
@@ -521,6 +522,7 @@ cdef class Stream:
     cdef Workspace workspace
     cdef int64_t num_steps  # of the calls that the workspace is for
     cdef int64_t pool_number  # of the pool that it is for
+    cdef bint is_long, is_short  # such calls
     cdef bint busy
 
     def __cinit__(self, Model model not None, int64_t batch_size):
@@ -576,12 +578,6 @@ cdef class Stream:
         self.busy = True
         return 0
 
-    cdef int replace_block(self, void *block) except -1:
-        PyMem_RawFree(self.block)
-        self.block = block
-        self.state = aligned(block)
-        return 0
-
     cdef void *copy_state(self) except NULL:
         """A block with a copy of the state, which takes a while if it is large."""
         cdef void *block = PyMem_RawMalloc(self.size + ALIGNMENT)
@@ -601,26 +597,51 @@ cdef class Stream:
             pending_exception()
         return block
 
+    cdef int run_without_gil(self, fastrnn_batch *batch) except -1:
+        cdef fastrnn_status status
+        cdef Pool pool = shared_pool  # which another thread may replace
+        cdef void *copy = NULL  # an interrupted call leaves the state as it was: a long one advances a copy
+        cdef void *state = self.state
+        batch.pool = pool.pool
+        if self.is_long:
+            copy = self.copy_state()
+            state = aligned(copy)
+            batch.interrupted = check_signals
+            batch.interrupted_context = NULL
+        with nogil:
+            status = fastrnn_stream_run(self.model.model, batch, state, self.workspace.memory)
+        if batch.num_steps > 1 and self.workspace.size > KEPT_BYTES:
+            self.workspace = Workspace()
+            self.num_steps = -1
+        if copy != NULL and status == FASTRNN_OK:
+            PyMem_RawFree(self.block)
+            self.block, self.state = copy, state
+        else:
+            PyMem_RawFree(copy)
+        raise_status(status)
+        return 0
+
     cdef int advance(self, cnp.ndarray x, cnp.ndarray y, int64_t num_steps, bint steps_axis) except -1:
         """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous."""
         cdef fastrnn_batch batch
-        cdef fastrnn_status status
         cdef size_t size
-        cdef void *copy = NULL  # an interrupted call leaves the state as it was: a long one advances a copy
-        cdef void *state = self.state
         cdef int64_t width = self.model.output_size
-        cdef double work
-        cdef Pool pool = shared_pool
+        cdef double work, rows
         self.claim()
         try:
             batch.num_rows, batch.num_steps = self.batch_size, num_steps
             batch.lengths = batch.batch_sizes = NULL
-            batch.pool = pool.pool
-            if num_steps != self.num_steps or pool.number != self.pool_number:
+            batch.pool = shared_pool.pool
+            if num_steps != self.num_steps or shared_pool.number != self.pool_number:
                 self.num_steps = -1
                 raise_status(fastrnn_workspace_size(self.model.model, &batch, &size))
                 self.workspace.reserve(size)
-                self.num_steps, self.pool_number = num_steps, pool.number
+                # a gate's multiply-adds
+                work = <double>self.model.hidden_size * (self.model.input_size + self.model.hidden_size)
+                rows = <double>num_steps * self.batch_size * self.model.num_layers
+                self.is_long = rows * (work + ROW_WORK) >= LONG_WORK
+                self.is_short = rows * work < SHORT_WORK
+                self.num_steps, self.pool_number = num_steps, shared_pool.number
             batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.model.input_size, self.model.input_size)
             batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
             batch.past_end = FASTRNN_PAST_END_NOTHING
@@ -628,29 +649,11 @@ cdef class Stream:
             if steps_axis:
                 batch.x.row_stride *= num_steps
                 batch.y.row_stride *= num_steps
-            # a gate's multiply-adds
-            work = <double>self.model.hidden_size * (self.model.input_size + self.model.hidden_size)
-            if num_steps * (work + ROW_WORK) * self.batch_size * self.model.num_layers >= LONG_WORK:
-                copy = self.copy_state()
-                state = aligned(copy)
-                batch.interrupted = check_signals
-                batch.interrupted_context = NULL
-            work *= <double>num_steps * self.batch_size * self.model.num_layers
-            if work < 1 << 13:
-                # some 2 us, shared with no other thread: giving the GIL away and waiting for it again could cost more
-                status = fastrnn_stream_run(self.model.model, &batch, state, self.workspace.memory)
+            if self.is_short:
+                raise_status(fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory))
             else:
-                with nogil:
-                    status = fastrnn_stream_run(self.model.model, &batch, state, self.workspace.memory)
-            raise_status(status)
-            if copy != NULL:
-                self.replace_block(copy)
-                copy = NULL
+                self.run_without_gil(&batch)
         finally:
-            PyMem_RawFree(copy)
-            if num_steps > 1 and self.workspace.size > KEPT_BYTES:
-                self.workspace = Workspace()
-                self.num_steps = -1
             self.busy = False
         return 0
 

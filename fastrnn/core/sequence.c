@@ -10,7 +10,7 @@
 #define POLL_WORK 1e7 /* between looks at the clock: under 10 ms even without vectors */
 
 /* What else takes time, in multiply-adds without vectors, some ns each. */
-#define STEP_WORK 1e3   /* beginning and end of a step */
+#define STEP_WORK 1000  /* beginning and end of a step */
 #define UNIT_WORK 32    /* a gate's activation */
 #define VECTOR_WORK 100 /* finding where one stands; its bytes count besides, as one each */
 
@@ -86,7 +86,7 @@ bool fr_poll_goes_on(const fr_poll *poll)
 /* A member is at most one step ahead of another, so the step that is written here is not yet over for any. Where
  * the first member runs the block alone, the others must not wait for a next one; where all run it, some may yet have
  * to see it begin. */
-bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work)
+static inline bool settle(fr_poll *poll, const fr_team *team, double work)
 {
     poll->steps++;
     const bool stops = team->index == 0 && fr_poll_stops(poll, work);
@@ -102,6 +102,8 @@ bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work)
         poll->watch->waited += waited;
     return fr_poll_goes_on(poll);
 }
+
+bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work) { return settle(poll, team, work); }
 
 bool fr_block_begins(fr_poll *poll, fr_team *team)
 {
@@ -246,8 +248,9 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
     for (int64_t row = 0; row < rows && units.begin < units.end; row++)
         memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
                fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
-    const double row_work = (double)(cell->input_size + cell->output_size + UNIT_WORK) * (double)cell->gates.row;
-    return fr_poll_settle(sequence->poll, team, STEP_WORK + (double)rows * row_work);
+    /* Slices have few rows: this fits. */
+    const int64_t work = STEP_WORK + rows * (cell->input_size + cell->output_size + UNIT_WORK) * cell->gates.row;
+    return settle(sequence->poll, team, (double)work);
 }
 
 static const void *final_h(const fr_sequence *sequence, int64_t row)
