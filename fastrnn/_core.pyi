@@ -2,13 +2,15 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import disjoint_base
 
 __version__: str
 PAST_ENDS: dict[str, int]
 KINDS: dict[str, int]
+NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
+ACTIVATION_NAMES: dict[int, str]
 
 def available_isas() -> list[str]: ...
 def activate(
@@ -49,6 +51,8 @@ class Model:
     is_lstm: bool
     isa: str
     nbytes: int
+    fingerprint: int
+    def unpack(self) -> list[Any]: ...
     def run(
         self,
         x: NDArray[Any] | list[NDArray[Any]],
@@ -73,8 +77,9 @@ class Stream:
     batch_size: int
     def set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
     def get_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> None: ...
-    def step(self, x: NDArray[Any]) -> NDArray[Any]: ...
-    def run(self, x: NDArray[Any]) -> NDArray[Any]: ...
+    def reset_rows(self, rows: ArrayLike) -> None: ...
+    def step(self, x: NDArray[Any], rows: ArrayLike | None = None) -> NDArray[Any]: ...
+    def run(self, x: NDArray[Any], rows: ArrayLike | None = None) -> NDArray[Any]: ...
     def snapshot(self) -> bytes: ...
     def restore(self, snapshot: bytes) -> None: ...
 
