@@ -351,7 +351,7 @@ cdef const int64_t *integers(array, str name, int64_t count) except? NULL:
     """The data of `count` int64, or NULL for None."""
     if array is None:
         return NULL
-    check_array(array, name, np.int64, cnp.NPY_INT64, 1, False)
+    check_array(array, name, "int64", cnp.NPY_INT64, 1, False)
     if cnp.PyArray_DIM(<cnp.ndarray>array, 0) != count or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array):
         raise ValueError(f"{name} is {describe(array)}, wanted {count} adjacent numbers")
     return <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>array)
@@ -441,7 +441,7 @@ cdef class Model:
                     (arrays[4], "weight_hr", self.output_size, self.hidden_size),
                     (arrays[5], "peephole", 3, self.hidden_size),
                 ):
-                    self.check_block(array, f"{name} of cell {i}", (rows, columns), False)
+                    self.check_block(array, f"{name} of cell {i}", 1, rows, columns, False)
                 cell.weight_ih, cell.weight_hh = address(arrays[0]), address(arrays[1])
                 cell.bias_ih, cell.bias_hh = address(arrays[2]), address(arrays[3])
                 cell.weight_hr, cell.peephole = address(arrays[4]), address(arrays[5])
@@ -498,27 +498,25 @@ cdef class Model:
             cells.append((tuple(parts), activations, clips, bool(cell.coupled), bool(cell.linear_before_reset)))
         return cells
 
-    cdef int check_block(self, array, str name, shape, bint writes) except -1:
-        """Whether it is None, or C-contiguous, and of as many elements as the shape has."""
+    cdef int check_block(self, array, str name, int64_t parts, int64_t rows, int64_t columns, bint writes) except -1:
+        """Whether it is None, or C-contiguous, and of so many elements."""
         cdef cnp.ndarray checked
-        count = 1
-        for size in shape:
-            count *= size
         if array is None:
             return 0
-        if not cnp.PyArray_Check(array):
-            raise TypeError(f"{name} is {describe(array)}, wanted an array")
-        checked = <cnp.ndarray>array
-        if (cnp.PyArray_TYPE(checked) != self.type_number or not cnp.PyArray_ISCARRAY_RO(checked)
-                or (writes and not cnp.PyArray_ISWRITEABLE(checked)) or cnp.PyArray_SIZE(checked) != count):
-            raise ValueError(f"{name} is {describe(array)}, wanted a C-contiguous {'writeable ' if writes else ''}"
-                             f"{self.dtype} array of shape {shape}")
-        return 0
+        if cnp.PyArray_Check(array):
+            checked = <cnp.ndarray>array
+            if (cnp.PyArray_TYPE(checked) == self.type_number and cnp.PyArray_ISCARRAY_RO(checked)
+                    and (not writes or cnp.PyArray_ISWRITEABLE(checked))
+                    and cnp.PyArray_SIZE(checked) == parts * rows * columns):
+                return 0
+        error = ValueError if cnp.PyArray_Check(array) else TypeError
+        raise error(f"{name} is {describe(array)}, wanted a C-contiguous {'writeable ' if writes else ''}{self.dtype} "
+                    f"array of shape {(parts, rows, columns)}")
 
-    cdef int check_states(self, h, c, str suffix, int64_t num_rows, bint writes) except -1:
-        count = self.num_layers * self.num_directions
-        self.check_block(h, "h" + suffix, (count, num_rows, self.output_size), writes)
-        self.check_block(c, "c" + suffix, (count, num_rows, self.hidden_size), writes)
+    cdef int check_states(self, h, c, int64_t num_rows, bint writes) except -1:
+        cdef int64_t count = self.num_layers * self.num_directions
+        self.check_block(h, "h", count, num_rows, self.output_size, writes)
+        self.check_block(c, "c", count, num_rows, self.hidden_size, writes)
         return 0
 
     cdef int check_vectors(self, arrays, str name, const fastrnn_batch *batch, const int64_t *indices,
@@ -597,8 +595,8 @@ cdef class Model:
         data_indices = boundary.indices if offsets == NULL else NULL
         self.check_vectors(x, "x", &batch, data_indices, offsets, self.input_size, False)
         self.check_vectors(y, "y", &batch, data_indices, offsets, self.num_directions * self.output_size, True)
-        self.check_states(h0, c0, "0", batch.num_rows, False)
-        self.check_states(hn, cn, "n", batch.num_rows, True)
+        self.check_states(h0, c0, batch.num_rows, False)
+        self.check_states(hn, cn, batch.num_rows, True)
         batch.past_end = FASTRNN_PAST_END_NOTHING
         batch.padded_steps = 0
         if past_end is not None:
@@ -674,7 +672,7 @@ cdef class Stream:
 
     def set_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
-        self.model.check_states(h, c, "", self.batch_size, False)
+        self.model.check_states(h, c, self.batch_size, False)
         self.claim()
         boundary.h0, boundary.c0 = address(h), address(c)
         boundary.hn = boundary.cn = NULL
@@ -685,7 +683,7 @@ cdef class Stream:
 
     def get_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
-        self.model.check_states(h, c, "", self.batch_size, True)
+        self.model.check_states(h, c, self.batch_size, True)
         self.claim()
         boundary.h0 = boundary.c0 = NULL
         boundary.hn, boundary.cn = <void *>address(h), <void *>address(c)
@@ -784,7 +782,8 @@ cdef class Stream:
                     status = fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory)
             if status != FASTRNN_OK and before != NULL:
                 memcpy(self.state, before, self.size)
-            self.raise_rows(status, slots)
+            if status != FASTRNN_OK:
+                self.raise_rows(status, slots)
         finally:
             PyMem_RawFree(before)
             self.busy = False

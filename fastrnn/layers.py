@@ -312,7 +312,7 @@ class Layer:
         rows_first = array[None] if unbatched else array.swapaxes(0, 1) if time_major else array
         B, T = rows_first.shape[:2]
         result = self._new_output(out, array, (*array.shape[:-1], self.output_size))
-        y = np.asarray(result)  # a subclass may index otherwise
+        y = result if out is None else np.asarray(result)  # a subclass may index otherwise
         y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
         h0, c0 = self._check_state(state, B, unbatched)
         for part in (h0, c0):

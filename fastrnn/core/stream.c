@@ -7,14 +7,6 @@ typedef struct fr_stream_header {
     int64_t num_rows;
 } fr_stream_header;
 
-/* The marks, of a byte, are zero between calls: they find a row that is named twice. */
-static unsigned char *marks_of(const void *stream, fr_arena *arena)
-{
-    *arena = fr_arena_of((void *)(uintptr_t)stream);
-    const fr_stream_header *header = fr_take(arena, 1, sizeof *header);
-    return fr_take(arena, 1, (size_t)header->num_rows);
-}
-
 static size_t c_bytes(const fastrnn_model *model, const fr_cell *cell)
 {
     return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * model->backend.kernels->element_size : 0;
@@ -34,8 +26,8 @@ int64_t fr_stream_num_rows(const void *stream) { return ((const fr_stream_header
 
 fr_arena fr_stream_layers(const void *stream)
 {
-    fr_arena arena;
-    marks_of(stream, &arena);
+    fr_arena arena = fr_arena_of((void *)(uintptr_t)stream);
+    fr_take(&arena, 1, sizeof(fr_stream_header));
     return arena;
 }
 
@@ -55,10 +47,14 @@ void fr_stream_advance(void *stream, int64_t num_steps)
     header->first = (header->first + num_steps) & 1;
 }
 
-static bool slots_are_valid(const void *stream, int64_t count, const int64_t *slots)
+/* The marks, of a byte, are zero between calls: they find a row that is named twice. */
+static bool slots_are_valid(const fastrnn_model *model, const void *stream, int64_t count, const int64_t *slots)
 {
-    fr_arena unused;
-    unsigned char *marks = marks_of(stream, &unused);
+    size_t total, marks_bytes = 0;
+    fr_add_bytes(&marks_bytes, 1, (size_t)fr_stream_num_rows(stream));
+    if (fastrnn_stream_size(model, fr_stream_num_rows(stream), &total) != FASTRNN_OK)
+        return false;
+    unsigned char *marks = fr_at(stream, (int64_t)(total - marks_bytes), 1);
     int64_t marked = 0;
     for (; marked < count && fr_in_range(slots[marked], 0, fr_stream_num_rows(stream) - 1) && !marks[slots[marked]]; marked++)
         marks[slots[marked]] = 1;
@@ -91,7 +87,7 @@ static void copy_streams(const fastrnn_model *model, int64_t count, const void *
 fastrnn_status fr_stream_gather(const fastrnn_model *model, const void *stream, int64_t count, const int64_t *slots,
                                 void *gathered)
 {
-    if (!slots_are_valid(stream, count, slots))
+    if (!slots_are_valid(model, stream, count, slots))
         return FASTRNN_ERROR_ARGUMENT;
     *(fr_stream_header *)gathered = (fr_stream_header){.num_rows = count};
     copy_streams(model, count, stream, slots, gathered, NULL);
@@ -110,15 +106,13 @@ fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows,
     *size = 0;
     fr_add_bytes(size, 1, sizeof(fr_stream_header));
     const size_t rows = (size_t)num_rows;
-    if (!fr_add_bytes(size, 1, rows))
-        return FASTRNN_ERROR_SIZE;
     for (int64_t i = 0; i < model->num_layers; i++) {
         const fr_cell *cell = &model->cells[i];
         if (num_rows > FR_MOST_ROWS || !fr_add_bytes(size, rows, h_bytes(model, cell)) ||
             !fr_add_bytes(size, rows, h_bytes(model, cell)) || !fr_add_bytes(size, rows, c_bytes(model, cell)))
             return FASTRNN_ERROR_SIZE;
     }
-    return FASTRNN_OK;
+    return fr_add_bytes(size, 1, rows) ? FASTRNN_OK : FASTRNN_ERROR_SIZE;
 }
 
 /* A stream's rows are as they are stored, and no lengths are theirs. */
@@ -147,7 +141,7 @@ fastrnn_status fastrnn_stream_set_slots(const fastrnn_model *model, int64_t coun
                                         const fastrnn_boundary *boundary)
 {
     if (!fr_stream_is_valid(model, stream) || !boundary || count < 0 || (count && !slots) ||
-        !slots_are_valid(stream, count, slots))
+        !slots_are_valid(model, stream, count, slots))
         return FASTRNN_ERROR_ARGUMENT;
     const size_t e = model->backend.kernels->element_size;
     const fastrnn_batch batch = {.num_rows = count};

@@ -1,4 +1,4 @@
-/* A stream's memory: a header, a mark for each row, then for each layer both h buffers and c. */
+/* A stream's memory: a header, for each layer both h buffers and c, then a mark for each row. */
 #ifndef FR_STREAM_H
 #define FR_STREAM_H
 
