@@ -780,12 +780,13 @@ cdef class Stream:
             else:
                 with nogil:
                     status = fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory)
-            if status != FASTRNN_OK and before != NULL:
-                memcpy(self.state, before, self.size)
             if status != FASTRNN_OK:
+                if before != NULL:
+                    memcpy(self.state, before, self.size)
                 self.raise_rows(status, slots)
         finally:
-            PyMem_RawFree(before)
+            if before != NULL:
+                PyMem_RawFree(before)
             self.busy = False
         return 0
 
@@ -838,7 +839,7 @@ cdef class Stream:
             raise ValueError(f"x has shape {x.shape}, wanted {(shape[0], self.model.input_size)}")
         if not cnp.PyArray_ISCARRAY_RO(array):
             array = np.array(array, self.model.dtype, order="C")
-        cdef cnp.ndarray y = cnp.PyArray_EMPTY(2, shape, self.model.type_number, 0)
+        cdef cnp.ndarray y = cnp.PyArray_SimpleNew(2, shape, self.model.type_number)
         self.advance(array, y, 1, False, slots)
         return y
 
