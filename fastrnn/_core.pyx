@@ -1,10 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The door to the C core: check, view, call without the GIL, status to exception."""
+"""The door to the C core: check, view, call without the GIL, status to exception.
+
+Arrays are checked by their C structures here, whatever Python above has checked: a subclass of ndarray may answer
+anything for its shape, strides or length.
+
+The module does not declare itself compatible with free threading, so that importing it turns the GIL of such a Python
+on: Stream.busy and Model.spare are plain fields, which the GIL guards.
+"""
 
 cimport numpy as cnp
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 import os
@@ -27,8 +35,10 @@ cdef extern from "core/clock.h":
 cdef extern from "fastrnn.h" nogil:
     ctypedef enum fastrnn_status:
         FASTRNN_OK
+        FASTRNN_ERROR_ARGUMENT
         FASTRNN_ERROR_MEMORY
         FASTRNN_ERROR_SIZE
+        FASTRNN_ERROR_SNAPSHOT
         FASTRNN_ERROR_INTERRUPTED
         FASTRNN_ERROR_FORKED
     ctypedef enum fastrnn_kind:
@@ -70,6 +80,17 @@ cdef extern from "fastrnn.h" nogil:
         fastrnn_activation activations[5]
         double cell_clip, gate_clip, proj_clip
         int coupled, linear_before_reset
+    ctypedef struct fastrnn_cell_arrays:
+        void *weight_ih
+        void *weight_hh
+        void *bias_ih
+        void *bias_hh
+        void *weight_hr
+        void *peephole
+    ctypedef struct fastrnn_snapshot_info:
+        uint32_t version, real_size
+        uint64_t fingerprint
+        int64_t num_rows
     ctypedef struct fastrnn_blas:
         void *sgemm
         void *dgemm
@@ -96,6 +117,7 @@ cdef extern from "fastrnn.h" nogil:
         int (*interrupted)(void *) noexcept nogil
         void *interrupted_context
         fastrnn_pool *pool
+        const int64_t *slots
     ctypedef struct fastrnn_boundary:
         const void *h0
         const void *c0
@@ -110,6 +132,8 @@ cdef extern from "fastrnn.h" nogil:
     void fastrnn_model_destroy(fastrnn_model *)
     const char *fastrnn_model_isa(const fastrnn_model *)
     size_t fastrnn_model_nbytes(const fastrnn_model *)
+    uint64_t fastrnn_model_fingerprint(const fastrnn_model *)
+    fastrnn_status fastrnn_model_unpack(const fastrnn_model *, int64_t, const fastrnn_cell_arrays *, fastrnn_cell *)
     fastrnn_status fastrnn_pool_create(int, fastrnn_pool **)
     void fastrnn_pool_destroy(fastrnn_pool *)
     void fastrnn_pool_set_threshold(fastrnn_pool *, double)
@@ -117,6 +141,11 @@ cdef extern from "fastrnn.h" nogil:
     fastrnn_status fastrnn_run(const fastrnn_model *, const fastrnn_batch *, const fastrnn_boundary *, void *)
     fastrnn_status fastrnn_stream_size(const fastrnn_model *, int64_t, size_t *)
     fastrnn_status fastrnn_stream_set(const fastrnn_model *, int64_t, void *, const fastrnn_boundary *)
+    fastrnn_status fastrnn_stream_set_slots(const fastrnn_model *, int64_t, const int64_t *, void *, const fastrnn_boundary *)
+    fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_model *, int64_t, size_t *)
+    fastrnn_status fastrnn_stream_snapshot(const fastrnn_model *, int64_t, const void *, void *)
+    fastrnn_status fastrnn_stream_restore(const fastrnn_model *, int64_t, void *, const void *, size_t)
+    fastrnn_status fastrnn_snapshot_describe(const void *, size_t, fastrnn_snapshot_info *)
     fastrnn_status fastrnn_stream_get(const fastrnn_model *, int64_t, const void *, const fastrnn_boundary *)
     fastrnn_status fastrnn_stream_run(const fastrnn_model *, const fastrnn_batch *, void *, void *)
     fastrnn_status fastrnn_unrolled_create(const fastrnn_model *, int64_t, fastrnn_unrolled **)
@@ -130,12 +159,15 @@ __version__ = fastrnn_version().decode()
 
 PAST_ENDS = {"zero": FASTRNN_PAST_END_ZERO, "carry": FASTRNN_PAST_END_CARRY}
 KINDS = {"lstm": FASTRNN_LSTM, "gru": FASTRNN_GRU, "rnn": FASTRNN_RNN}
+NUM_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 ACTIVATIONS = {
     "sigmoid": FASTRNN_SIGMOID, "tanh": FASTRNN_TANH, "relu": FASTRNN_RELU, "linear": FASTRNN_LINEAR,
     "hard_sigmoid": FASTRNN_HARD_SIGMOID, "leaky_relu": FASTRNN_LEAKY_RELU, "elu": FASTRNN_ELU,
     "softsign": FASTRNN_SOFTSIGN, "softplus": FASTRNN_SOFTPLUS, "affine": FASTRNN_AFFINE,
     "scaled_tanh": FASTRNN_SCALED_TANH, "thresholded_relu": FASTRNN_THRESHOLDED_RELU,
 }
+
+ACTIVATION_NAMES = {number: name for name, number in ACTIVATIONS.items()}
 
 DEF ALIGNMENT = 64
 DEF KEPT_BYTES = 1 << 22  # of a workspace between calls: a few megabytes, not a rare giant
@@ -363,15 +395,56 @@ cdef void set_view(fastrnn_view *view, arrays, const int64_t *indices, void **ro
             rows[i] = <char *>view.base + indices[i] * cnp.PyArray_STRIDE(array, 0)
 
 
-cdef const int64_t *integers(array) noexcept:
-    return NULL if array is None else <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>array)
+cdef const int64_t *integers(array, str name, int64_t count) except? NULL:
+    """The data of `count` int64, or NULL for None."""
+    if array is None:
+        return NULL
+    check_array(array, name, "int64", cnp.NPY_INT64, 1, False)
+    if cnp.PyArray_DIM(<cnp.ndarray>array, 0) != count or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array):
+        raise ValueError(f"{name} is {describe(array)}, wanted {count} adjacent numbers")
+    return <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>array)
+
+
+cdef int64_t count_of(array, str name) except -1:
+    if not cnp.PyArray_Check(array) or cnp.PyArray_NDIM(<cnp.ndarray>array) != 1:
+        raise TypeError(f"{name} is {describe(array)}, wanted one dimension of integers")
+    return cnp.PyArray_DIM(<cnp.ndarray>array, 0)
+
+
+cdef str describe(array):
+    """A true description, of the C structure."""
+    if not cnp.PyArray_Check(array):
+        return type(array).__name__
+    base = np.asarray(array)
+    return f"{base.dtype} of shape {base.shape} and strides {base.strides}"
+
+
+cdef int check_array(array, str name, dtype, int type_number, int ndim, bint writes) except -1:
+    """Whether it is an array of this machine's numbers of one type, each vector of its last axis adjacent."""
+    cdef cnp.ndarray checked
+    cdef int axis
+    if not cnp.PyArray_Check(array):
+        raise TypeError(f"{name} is {describe(array)}, wanted an array")
+    checked = <cnp.ndarray>array
+    if (cnp.PyArray_TYPE(checked) != type_number or not cnp.PyArray_ISNOTSWAPPED(checked)
+            or not cnp.PyArray_ISALIGNED(checked) or (writes and not cnp.PyArray_ISWRITEABLE(checked))):
+        raise TypeError(f"{name} is {describe(array)}, wanted aligned {'writeable ' if writes else ''}{dtype}")
+    if cnp.PyArray_NDIM(checked) != ndim:
+        raise ValueError(f"{name} is {describe(array)}, wanted {ndim} dimensions")
+    for axis in range(ndim if cnp.PyArray_SIZE(checked) else 0):
+        if (cnp.PyArray_STRIDE(checked, axis) % cnp.PyArray_ITEMSIZE(checked)
+                or (axis == ndim - 1 and cnp.PyArray_DIM(checked, axis) > 1
+                    and cnp.PyArray_STRIDE(checked, axis) != cnp.PyArray_ITEMSIZE(checked))):
+            raise ValueError(f"{name} is {describe(array)}, wanted adjacent elements")
+    return 0
 
 
 cdef class Model:
-    """A prepared model. Arguments are checked by the Python layers; shapes are theirs to get right."""
+    """A prepared model. What arguments mean is checked by the Python layers, that memory is theirs to use, here."""
     cdef fastrnn_model *model
     cdef readonly int64_t num_layers, hidden_size, output_size, num_directions, input_size
     cdef readonly bint is_lstm
+    cdef int num_gates
     cdef readonly object dtype
     cdef int type_number
     cdef list spare  # workspaces of earlier calls
@@ -387,6 +460,7 @@ cdef class Model:
         self.dtype = np.dtype(dtype)
         self.type_number = self.dtype.num
         self.is_lstm = kind == "lstm"
+        self.num_gates = NUM_GATES[kind]
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.output_size = proj_size or hidden_size
         self.num_directions = 2 if bidirectional else 1
@@ -395,14 +469,27 @@ cdef class Model:
         config.dtype = FASTRNN_FLOAT32 if self.dtype == np.float32 else FASTRNN_FLOAT64
         config.input_size, config.hidden_size, config.proj_size = input_size, hidden_size, proj_size
         config.num_layers, config.bidirectional, config.reverse = num_layers, bidirectional, reverse
+        if len(cells) != self.num_layers * self.num_directions:
+            raise ValueError(f"cells has {len(cells)} entries, wanted {self.num_layers * self.num_directions}")
         if use_blas:
             load_blas()
         prepared = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))
         if prepared == NULL:
             raise MemoryError("no memory for the model's description")
+        units = self.num_gates * self.hidden_size
         try:
             for i, (arrays, activations, clips, coupled, linear_before_reset) in enumerate(cells):
                 cell = &prepared[i]
+                width = self.input_size if i < self.num_directions else self.num_directions * self.output_size
+                for array, name, rows, columns in (
+                    (arrays[0], "weight_ih", units, width),
+                    (arrays[1], "weight_hh", units, self.output_size),
+                    (arrays[2], "bias_ih", 1, units),
+                    (arrays[3], "bias_hh", 1, units),
+                    (arrays[4], "weight_hr", self.output_size, self.hidden_size),
+                    (arrays[5], "peephole", 3, self.hidden_size),
+                ):
+                    self.check_block(array, f"{name} of cell {i}", 1, rows, columns, False)
                 cell.weight_ih, cell.weight_hh = address(arrays[0]), address(arrays[1])
                 cell.bias_ih, cell.bias_hh = address(arrays[2]), address(arrays[3])
                 cell.weight_hr, cell.peephole = address(arrays[4]), address(arrays[5])
@@ -428,6 +515,89 @@ cdef class Model:
     def nbytes(self):
         return fastrnn_model_nbytes(self.model)
 
+    @property
+    def fingerprint(self):
+        return fastrnn_model_fingerprint(self.model)
+
+    def unpack(self):
+        """The cells as the constructor takes them, but for biases, which are added up where the cell adds them."""
+        cdef fastrnn_cell_arrays arrays
+        cdef fastrnn_cell cell
+        cells = []
+        rows = self.num_gates * self.hidden_size
+        for i in range(self.num_layers * self.num_directions):
+            width = self.input_size if i < self.num_directions else self.num_directions * self.output_size
+            shapes = ((rows, width), (rows, self.output_size), (rows,), (rows,), (self.output_size, self.hidden_size),
+                      (3, self.hidden_size))
+            parts = [np.empty(shape, self.dtype) for shape in shapes]
+            arrays.weight_ih, arrays.weight_hh = <void *>address(parts[0]), <void *>address(parts[1])
+            arrays.bias_ih, arrays.bias_hh = <void *>address(parts[2]), <void *>address(parts[3])
+            arrays.weight_hr, arrays.peephole = <void *>address(parts[4]), <void *>address(parts[5])
+            raise_status(fastrnn_model_unpack(self.model, i, &arrays, &cell))
+            if cell.weight_hr == NULL:
+                parts[4] = None
+            if cell.peephole == NULL:
+                parts[5] = None
+            activations = [
+                (ACTIVATION_NAMES[cell.activations[j].name], cell.activations[j].alpha, cell.activations[j].beta)
+                for j in range(self.num_gates + self.is_lstm)
+            ]
+            clips = (cell.cell_clip, cell.gate_clip, cell.proj_clip)
+            cells.append((tuple(parts), activations, clips, bool(cell.coupled), bool(cell.linear_before_reset)))
+        return cells
+
+    cdef int check_block(self, array, str name, int64_t parts, int64_t rows, int64_t columns, bint writes) except -1:
+        """Whether it is None, or C-contiguous, and of so many elements."""
+        cdef cnp.ndarray checked
+        if array is None:
+            return 0
+        if cnp.PyArray_Check(array):
+            checked = <cnp.ndarray>array
+            if (cnp.PyArray_TYPE(checked) == self.type_number and cnp.PyArray_ISCARRAY_RO(checked)
+                    and (not writes or cnp.PyArray_ISWRITEABLE(checked))
+                    and cnp.PyArray_SIZE(checked) == parts * rows * columns):
+                return 0
+        error = ValueError if cnp.PyArray_Check(array) else TypeError
+        raise error(f"{name} is {describe(array)}, wanted a C-contiguous {'writeable ' if writes else ''}{self.dtype} "
+                    f"array of shape {(parts, rows, columns)}")
+
+    cdef int check_states(self, h, c, int64_t num_rows, bint writes) except -1:
+        cdef int64_t count = self.num_layers * self.num_directions
+        self.check_block(h, "h", count, num_rows, self.output_size, writes)
+        self.check_block(c, "c", count, num_rows, self.hidden_size, writes)
+        return 0
+
+    cdef int check_vectors(self, arrays, str name, const fastrnn_batch *batch, const int64_t *indices,
+                           const int64_t *step_offsets, int64_t width, bint writes) except -1:
+        """Whether they are as set_view takes them, and hold every step of the batch."""
+        cdef cnp.ndarray array
+        cdef int64_t i, steps
+        if isinstance(arrays, list):
+            if batch.lengths == NULL or step_offsets != NULL or len(<list>arrays) != batch.num_rows:
+                raise ValueError(f"{name} is a list of {len(<list>arrays)}, wanted {batch.num_rows} with their lengths")
+            for i in range(batch.num_rows):
+                one = (<list>arrays)[i if indices == NULL else indices[i]]
+                check_array(one, name, self.dtype, self.type_number, 2, writes)
+                array = <cnp.ndarray>one
+                if (not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 0) < batch.lengths[i]
+                        or cnp.PyArray_DIM(array, 1) != width):
+                    raise ValueError(f"{name} holds {describe(array)}, wanted ({batch.lengths[i]}, {width})")
+            return 0
+        check_array(arrays, name, self.dtype, self.type_number, 3 if step_offsets == NULL else 2, writes)
+        array = <cnp.ndarray>arrays
+        if step_offsets == NULL:
+            if (cnp.PyArray_DIM(array, 0) != batch.num_rows or cnp.PyArray_DIM(array, 1) < batch.num_steps
+                    or cnp.PyArray_DIM(array, 2) != width):
+                raise ValueError(f"{name} is {describe(array)}, wanted ({batch.num_rows}, {batch.num_steps}, {width})")
+            return 0
+        steps = cnp.PyArray_DIM(array, 0)
+        if not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 1) != width:
+            raise ValueError(f"{name} is {describe(array)}, wanted C-contiguous (N, {width})")
+        for i in range(batch.num_steps):
+            if not 0 <= batch.batch_sizes[i] <= steps or not 0 <= step_offsets[i] <= steps - batch.batch_sizes[i]:
+                raise ValueError(f"step_offsets[{i}] is {step_offsets[i]}, but {name} has {steps} steps")
+        return 0
+
     cdef Workspace borrow(self, const fastrnn_batch *batch):
         cdef size_t size
         raise_status(fastrnn_workspace_size(self.model, batch, &size))
@@ -450,25 +620,41 @@ cdef class Model:
         cdef const int64_t *offsets = NULL
         cdef const int64_t *data_indices
         cdef void **rows = NULL
+        cdef int64_t row
+        if plan is not None and plan.owner is not self:
+            raise ValueError("plan is of another model")
         boundary.indices = NULL
-        batch.past_end = FASTRNN_PAST_END_NOTHING
-        batch.padded_steps = 0
-        if past_end is not None:
-            batch.past_end = PAST_ENDS[past_end]
-            batch.padded_steps = y.shape[1]
+        batch.slots = NULL
         if schedule is None:
-            batch.num_rows, batch.num_steps = x.shape[0], x.shape[1]
+            check_array(x, "x", self.dtype, self.type_number, 3, False)
+            batch.num_rows, batch.num_steps = cnp.PyArray_DIM(<cnp.ndarray>x, 0), cnp.PyArray_DIM(<cnp.ndarray>x, 1)
             batch.lengths = batch.batch_sizes = NULL
         else:
             lengths, batch_sizes, indices, step_offsets = schedule
-            batch.num_rows, batch.num_steps = len(lengths), len(batch_sizes)
-            batch.lengths, batch.batch_sizes = integers(lengths), integers(batch_sizes)
-            boundary.indices = integers(indices)
-            offsets = integers(step_offsets)
+            batch.num_rows, batch.num_steps = count_of(lengths, "lengths"), count_of(batch_sizes, "batch_sizes")
+            batch.lengths = integers(lengths, "lengths", batch.num_rows)
+            batch.batch_sizes = integers(batch_sizes, "batch_sizes", batch.num_steps)
+            boundary.indices = integers(indices, "indices", batch.num_rows)
+            offsets = integers(step_offsets, "step_offsets", batch.num_steps)
+            if boundary.indices != NULL:
+                for row in range(batch.num_rows):
+                    if not 0 <= boundary.indices[row] < batch.num_rows:
+                        raise ValueError(f"indices[{row}] is {boundary.indices[row]}, wanted 0 to {batch.num_rows - 1}")
+        data_indices = boundary.indices if offsets == NULL else NULL
+        self.check_vectors(x, "x", &batch, data_indices, offsets, self.input_size, False)
+        self.check_vectors(y, "y", &batch, data_indices, offsets, self.num_directions * self.output_size, True)
+        self.check_states(h0, c0, batch.num_rows, False)
+        self.check_states(hn, cn, batch.num_rows, True)
+        batch.past_end = FASTRNN_PAST_END_NOTHING
+        batch.padded_steps = 0
+        if past_end is not None:
+            if isinstance(y, list) or offsets != NULL:
+                raise ValueError("past_end is given, but only y (B, T, D*P) has steps past a row's end")
+            batch.past_end = PAST_ENDS[past_end]
+            batch.padded_steps = cnp.PyArray_DIM(<cnp.ndarray>y, 1)
         batch.pool = pool.pool
         cdef Workspace workspace = self.borrow(&batch)
         try:
-            data_indices = boundary.indices if offsets == NULL else NULL
             if data_indices != NULL or isinstance(x, list):
                 rows = <void **>PyMem_RawMalloc(2 * (batch.num_rows + 1) * sizeof(void *))
                 if rows == NULL:
@@ -540,18 +726,9 @@ cdef class Stream:
     def __dealloc__(self):
         PyMem_RawFree(self.block)
 
-    cdef int check_state(self, cnp.ndarray array, str name, int64_t width, bint writes) except -1:
-        if array is not None and (cnp.PyArray_TYPE(array) != self.model.type_number or not cnp.PyArray_ISCARRAY_RO(array)
-                                  or (writes and not cnp.PyArray_ISWRITEABLE(array))
-                                  or cnp.PyArray_SIZE(array) != self.model.num_layers * self.batch_size * width):
-            raise ValueError(f"{name} is {(<object>array).dtype} of shape {(<object>array).shape}, wanted a C-contiguous {self.model.dtype} "
-                             f"array of shape ({self.model.num_layers}, {self.batch_size}, {width})")
-        return 0
-
     def set_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
-        self.check_state(h, "h", self.model.output_size, False)
-        self.check_state(c, "c", self.model.hidden_size, False)
+        self.model.check_states(h, c, self.batch_size, False)
         self.claim()
         boundary.h0, boundary.c0 = address(h), address(c)
         boundary.hn = boundary.cn = NULL
@@ -562,8 +739,7 @@ cdef class Stream:
 
     def get_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
-        self.check_state(h, "h", self.model.output_size, True)
-        self.check_state(c, "c", self.model.hidden_size, True)
+        self.model.check_states(h, c, self.batch_size, True)
         self.claim()
         boundary.h0 = boundary.c0 = NULL
         boundary.hn, boundary.cn = <void *>address(h), <void *>address(c)
@@ -571,6 +747,44 @@ cdef class Stream:
         status = fastrnn_stream_get(self.model.model, self.batch_size, self.state, &boundary)
         self.busy = False
         raise_status(status)
+
+    def reset_rows(self, rows):
+        cdef fastrnn_boundary boundary
+        cdef cnp.ndarray slots = self.take_rows(rows)
+        boundary.h0 = boundary.c0 = boundary.hn = boundary.cn = NULL
+        boundary.indices = NULL
+        self.claim()
+        status = fastrnn_stream_set_slots(self.model.model, cnp.PyArray_DIM(slots, 0),
+                                          <const int64_t *>cnp.PyArray_DATA(slots), self.state, &boundary)
+        self.busy = False
+        self.raise_rows(status, slots)
+
+    cdef cnp.ndarray take_rows(self, rows):
+        """A copy of a caller's numbers of rows, as int64."""
+        cdef cnp.ndarray array, slots
+        cdef const int64_t *numbers
+        cdef int64_t i
+        array = as_array(rows, "rows")
+        if cnp.PyArray_NDIM(array) != 1:
+            raise ValueError(f"rows has shape {(<object>array).shape}, wanted one dimension")
+        if not cnp.PyArray_ISINTEGER(array) and cnp.PyArray_SIZE(array):
+            raise TypeError(f"rows is of type {(<object>array).dtype}, wanted integers")
+        slots = array.astype(np.int64)  # numbers that int64 does not hold become negative
+        numbers = <const int64_t *>cnp.PyArray_DATA(slots)
+        for i in range(cnp.PyArray_DIM(slots, 0)):
+            if not 0 <= numbers[i] < self.batch_size:
+                raise ValueError(f"rows[{i}] is {array[i]}, but the stream has {self.batch_size} rows")
+        return slots
+
+    cdef int raise_rows(self, fastrnn_status status, cnp.ndarray slots) except -1:
+        """As raise_status, for rows in range: what the core refuses is a row that is named twice."""
+        if status == FASTRNN_ERROR_ARGUMENT and slots is not None:
+            seen = set()
+            for number in slots.tolist():
+                if number in seen:
+                    raise ValueError(f"rows names row {number} twice, wanted each row once")
+                seen.add(number)
+        return raise_status(status)
 
     cdef int claim(self) except -1:
         if self.busy:
@@ -597,15 +811,16 @@ cdef class Stream:
             pending_exception()
         return block
 
-    cdef int run_without_gil(self, fastrnn_batch *batch) except -1:
+    cdef int run_without_gil(self, fastrnn_batch *batch, cnp.ndarray slots) except -1:
         cdef fastrnn_status status
         cdef Pool pool = shared_pool  # which another thread may replace
         cdef void *copy = NULL  # an interrupted call leaves the state as it was: a long one advances a copy
         cdef void *state = self.state
         batch.pool = pool.pool
         if self.is_long:
-            copy = self.copy_state()
-            state = aligned(copy)
+            if batch.slots == NULL:  # the core keeps the state of named rows by itself
+                copy = self.copy_state()
+                state = aligned(copy)
             batch.interrupted = check_signals
             batch.interrupted_context = NULL
         with nogil:
@@ -618,30 +833,32 @@ cdef class Stream:
             self.block, self.state = copy, state
         else:
             PyMem_RawFree(copy)
-        raise_status(status)
+        self.raise_rows(status, slots)
         return 0
 
-    cdef int advance(self, cnp.ndarray x, cnp.ndarray y, int64_t num_steps, bint steps_axis) except -1:
-        """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous."""
+    cdef int advance(self, cnp.ndarray x, cnp.ndarray y, int64_t num_steps, bint steps_axis, cnp.ndarray slots) except -1:
+        """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous. slots: the rows' numbers, or None for all."""
         cdef fastrnn_batch batch
         cdef size_t size
         cdef int64_t width = self.model.output_size
         cdef double work, rows
         self.claim()
         try:
-            batch.num_rows, batch.num_steps = self.batch_size, num_steps
+            batch.num_rows, batch.num_steps = cnp.PyArray_DIM(x, 0), num_steps
             batch.lengths = batch.batch_sizes = NULL
+            batch.slots = NULL if slots is None else <const int64_t *>cnp.PyArray_DATA(slots)
             batch.pool = shared_pool.pool
-            if num_steps != self.num_steps or shared_pool.number != self.pool_number:
+            if num_steps != self.num_steps or batch.slots != NULL or shared_pool.number != self.pool_number:
                 self.num_steps = -1
                 raise_status(fastrnn_workspace_size(self.model.model, &batch, &size))
                 self.workspace.reserve(size)
                 # a gate's multiply-adds
                 work = <double>self.model.hidden_size * (self.model.input_size + self.model.hidden_size)
-                rows = <double>num_steps * self.batch_size * self.model.num_layers
+                rows = <double>num_steps * batch.num_rows * self.model.num_layers
                 self.is_long = rows * (work + ROW_WORK) >= LONG_WORK
                 self.is_short = rows * work < SHORT_WORK
-                self.num_steps, self.pool_number = num_steps, shared_pool.number
+                if batch.slots == NULL:
+                    self.num_steps, self.pool_number = num_steps, shared_pool.number
             batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.model.input_size, self.model.input_size)
             batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
             batch.past_end = FASTRNN_PAST_END_NOTHING
@@ -650,87 +867,166 @@ cdef class Stream:
                 batch.x.row_stride *= num_steps
                 batch.y.row_stride *= num_steps
             if self.is_short:
-                raise_status(fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory))
+                self.raise_rows(fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory), slots)
             else:
-                self.run_without_gil(&batch)
+                self.run_without_gil(&batch, slots)
         finally:
             self.busy = False
         return 0
 
-    def step(self, x, *, casting="safe"):
-        """One step of every row.
+    def step(self, x, rows=None, *, casting="safe"):
+        """One step of every row, or of the named ones.
 
         Parameters
         ----------
-        x : (B, I) array
+        x : (B, I) array; with rows (R, I), in the order of `rows`
+        rows : (R,) integers, numbers of rows from 0 to B-1, each once, in any order; None: all
+            The other rows keep their states, and take no part in the cost.
         casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
 
         Returns
         -------
-        (B, P) array
+        (B, P) or (R, P) array
 
         Raises
         ------
         TypeError, ValueError
-            x has another shape or a dtype that must not be converted; the stream's state is unchanged.
+            x or rows does not fit, or x must not be converted; the message says which, what was found and what was wanted, and the stream's
+            state is unchanged.
+        RuntimeError
+            Another thread is in a call of this stream.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(1, 2, dtype="f4"), "weight_hh_l0": np.eye(1, dtype="f4")}
+        >>> stream = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu").stream(batch_size=3)
+        >>> stream.step(np.ones((3, 2), "f4")).ravel()
+        array([1., 1., 1.], dtype=float32)
+        >>> stream.step(np.ones((2, 2), "f4"), rows=[2, 0]).ravel()
+        array([2., 2.], dtype=float32)
+        >>> stream.state.ravel()
+        array([2., 1., 2.], dtype=float32)
         """
         cdef cnp.npy_intp shape[2]
+        cdef cnp.ndarray slots = None
+        shape[0], shape[1] = self.batch_size, self.model.output_size
+        if rows is not None:
+            slots = self.take_rows(rows)
+            shape[0] = cnp.PyArray_DIM(slots, 0)
         if not cnp.PyArray_Check(x) or cnp.PyArray_TYPE(<cnp.ndarray>x) != self.model.type_number or casting is not SAFE:
             x = as_floats(x, "x", self.model.dtype, check_casting(casting))
         cdef cnp.ndarray array = <cnp.ndarray>x
-        if (cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 0) != self.batch_size
+        if (cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 0) != shape[0]
                 or cnp.PyArray_DIM(array, 1) != self.model.input_size):
-            raise ValueError(f"x has shape {x.shape}, wanted {(self.batch_size, self.model.input_size)}")
+            raise ValueError(f"x has shape {x.shape}, wanted {(shape[0], self.model.input_size)}")
         if not cnp.PyArray_ISCARRAY_RO(array):
             array = np.array(array, self.model.dtype, order="C")
-        shape[0], shape[1] = self.batch_size, self.model.output_size
-        cdef cnp.ndarray y = cnp.PyArray_EMPTY(2, shape, self.model.type_number, 0)
-        self.advance(array, y, 1, False)
+        cdef cnp.ndarray y = cnp.PyArray_SimpleNew(2, shape, self.model.type_number)
+        self.advance(array, y, 1, False, slots)
         return y
 
-    def run(self, x, *, casting="safe"):
-        """Several steps of every row: the same bits as one step at a time.
+    def run(self, x, rows=None, *, casting="safe"):
+        """Several steps of every row, or of the named ones: the same bits as one step at a time.
 
         Parameters
         ----------
-        x : (B, T, I) array
+        x : (B, T, I) array; with rows (R, T, I), in the order of `rows`
+        rows : (R,) integers, as in :meth:`step`
         casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
 
         Returns
         -------
-        (B, T, P) array
+        (B, T, P) or (R, T, P) array
 
         Raises
         ------
         TypeError, ValueError
-            x has another shape or a dtype that must not be converted; the stream's state is unchanged.
+            x or rows does not fit, or x must not be converted; the stream's state is unchanged.
+        RuntimeError
+            Another thread is in a call of this stream.
+        KeyboardInterrupt
+            Ctrl-C, between two steps; the stream's state is unchanged.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(1, 2, dtype="f4"), "weight_hh_l0": np.eye(1, dtype="f4")}
+        >>> stream = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu").stream(batch_size=2)
+        >>> stream.run(np.ones((2, 3, 2), "f4"))[0].ravel()
+        array([1., 2., 3.], dtype=float32)
+        >>> stream.run(np.ones((1, 2, 2), "f4"), rows=[1])[0].ravel()
+        array([4., 5.], dtype=float32)
         """
+        cdef cnp.ndarray slots = None if rows is None else self.take_rows(rows)
+        count = self.batch_size if slots is None else cnp.PyArray_DIM(slots, 0)
         x = as_floats(x, "x", self.model.dtype, check_casting(casting))
-        if x.ndim != 3 or x.shape[0] != self.batch_size or x.shape[2] != self.model.input_size:
-            raise ValueError(f"x has shape {x.shape}, wanted ({self.batch_size}, T, {self.model.input_size})")
+        if x.ndim != 3 or x.shape[0] != count or x.shape[2] != self.model.input_size:
+            raise ValueError(f"x has shape {x.shape}, wanted ({count}, T, {self.model.input_size})")
         x = np.require(x, self.model.dtype, ["C", "A"])
-        y = np.empty((self.batch_size, x.shape[1], self.model.output_size), self.model.dtype)
-        self.advance(x, y, x.shape[1], True)
+        y = np.empty((count, x.shape[1], self.model.output_size), self.model.dtype)
+        self.advance(x, y, x.shape[1], True, slots)
         return y
 
     def snapshot(self):
-        """The state as bytes, for :meth:`restore`."""
+        """The state as bytes, for :meth:`restore`.
+
+        They hold a fingerprint of the layer's options and weights, and the state in little-endian order, so that a
+        stream of the same layer restores them anywhere: on another instruction set or machine, or after pickling.
+        ``include/fastrnn.h`` has the format.
+
+        Returns
+        -------
+        bytes
+            32 and, for each row and layer, P (for an LSTM P + H) numbers of the layer's dtype.
+        """
+        cdef size_t size
         self.claim()
         try:
-            return (<char *>self.state)[:self.size]
+            raise_status(fastrnn_stream_snapshot_size(self.model.model, self.batch_size, &size))
+            snapshot = PyBytes_FromStringAndSize(NULL, size)
+            raise_status(fastrnn_stream_snapshot(self.model.model, self.batch_size, self.state, PyBytes_AS_STRING(snapshot)))
+            return snapshot
         finally:
             self.busy = False
 
     def restore(self, bytes snapshot not None):
-        """Go back to a snapshot of this stream, or of one alike.
+        """Go back to a snapshot of this stream, or of another of as many rows of a layer with the same weights.
 
         Raises
         ------
         ValueError
-            The snapshot's size is not this stream's.
+            The bytes are no snapshot, or one of another layer or number of rows; the stream's state is unchanged.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(3, 2, dtype="f4"), "weight_hh_l0": np.eye(3, 1, dtype="f4")}
+        >>> layer = fastrnn.GRU.from_state_dict(weights)
+        >>> stream, other = layer.stream(), layer.stream()
+        >>> y = stream.step(np.ones((1, 2), "f4"))
+        >>> other.restore(stream.snapshot())
+        >>> other.state == stream.state
+        array([[[ True]]])
         """
-        if len(snapshot) != self.size:
-            raise ValueError(f"snapshot has {len(snapshot)} bytes, wanted {self.size}: it is of another kind of stream")
+        cdef const char *content = snapshot
+        cdef size_t size = len(snapshot), wanted
+        cdef fastrnn_snapshot_info info
         self.claim()
-        memcpy(self.state, <const char *>snapshot, self.size)
+        status = fastrnn_stream_restore(self.model.model, self.batch_size, self.state, content, size)
         self.busy = False
+        if status != FASTRNN_ERROR_SNAPSHOT:
+            raise_status(status)
+            return
+        if fastrnn_snapshot_describe(content, size, &info) != FASTRNN_OK:
+            raise ValueError(f"snapshot is {size} bytes that are none, wanted what snapshot() returned")
+        fingerprint = fastrnn_model_fingerprint(self.model.model)
+        if info.version != 1:
+            raise ValueError(f"snapshot is of format version {info.version}, wanted 1")
+        if info.fingerprint != fingerprint or info.real_size != self.model.dtype.itemsize:
+            raise ValueError(f"snapshot is of a layer with other options or weights: its fingerprint is "
+                             f"{info.fingerprint:016x}, wanted {fingerprint:016x}")
+        if info.num_rows != self.batch_size:
+            raise ValueError(f"snapshot is of {info.num_rows} rows, wanted {self.batch_size}")
+        raise_status(fastrnn_stream_snapshot_size(self.model.model, self.batch_size, &wanted))
+        raise ValueError(f"snapshot has {size} bytes, wanted {wanted}")

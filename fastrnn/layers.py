@@ -14,11 +14,14 @@ from .importers import pytorch
 from .masks import check_mask, fill_masked, is_right_padded, packed_steps
 from .packed import Packed, PackedLike, as_packed, is_torch_packed, with_torch_data
 from .schedule import Schedule, are_full, check_lengths, schedule
-from .spec import CellKind, ModelSpec, activations_of
+from .spec import Activation, CellKind, CellSpec, ModelSpec, activations_of
 from .streams import Stream, open_stream
 
 Backend = Literal["auto", "fused", "blas"]
 PastEnd = Literal["zero", "carry"]
+
+#: A cell's arrays, in the order in which the engine takes and returns them.
+PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
 
 MOST_UNROLLED = 1 << 24  # steps; a plan of them takes hundreds of megabytes a layer
 
@@ -57,7 +60,11 @@ NestedRows = Sequence[Sequence[Sequence[float]]]
 class Layer(Generic[StateT]):
     """What LSTM, GRU and RNN share. L layers, D directions, I inputs, H hidden units, P outputs.
 
-    Weights are copied at construction and never change, so a layer may be shared by threads.
+    Weights are copied at construction and never change, so a layer may be shared by threads, and its copies,
+    shallow or deep, are the layer itself. A pickle holds the weights in PyTorch's layout, and ``backend`` and ``isa``
+    as they were given: where ``isa`` was None, the layer that is loaded runs on the best instruction set that there
+    is; where one was named, on that one, and loading fails with ValueError on a machine without it. Results have
+    the same bits where the instruction set is the same.
 
     Parameters
     ----------
@@ -98,13 +105,14 @@ class Layer(Generic[StateT]):
         self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
         self.reverse = bool(spec.reverse)
         self.dtype = _choose_dtype(spec, dtype)
+        self._asked = {"backend": backend, "isa": isa}
         self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
         self.backend = _choose_backend(backend, self.dtype, self.isa)
         cells = [
             (
                 tuple(
                     None if array is None else np.ascontiguousarray(array, self.dtype)
-                    for array in (c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh, c.weight_hr, c.peephole)
+                    for array in (getattr(c, part) for part in PARTS)
                 ),
                 [(a.name, a.alpha, a.beta) for a in activations_of(spec.kind, c)],
                 tuple(clip or 0.0 for clip in (c.cell_clip, c.gate_clip, c.proj_clip)),
@@ -137,6 +145,40 @@ class Layer(Generic[StateT]):
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{name} cannot be deleted: a layer is immutable")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = vars(self).copy()
+        del state["_model"], state["_frozen"]
+        return state | {"_spec": self._unpack()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if name != "_spec":
+                setattr(self, name, value)
+        Layer.__init__(self, state["_spec"], dtype=state["dtype"], **state["_asked"])
+
+    def _unpack(self) -> ModelSpec:
+        """What the layer was made of, in the layer's dtype; biases added up where the cell adds them."""
+        cells = []
+        for arrays, activations, clips, coupled, linear_before_reset in self._model.unpack():
+            cell = CellSpec(
+                **dict(zip(PARTS, arrays, strict=True)),
+                activations=tuple(Activation(*activation) for activation in activations),
+                cell_clip=clips[0] or None,
+                gate_clip=clips[1] or None,
+                proj_clip=clips[2] or None,
+                coupled=coupled,
+                linear_before_reset=linear_before_reset,
+            )
+            cells.append(cell)
+        sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
+        return ModelSpec(self.kind, cells, *sizes, self.batch_first, self.reverse)
 
     @classmethod
     def from_torch(
@@ -358,11 +400,12 @@ class Layer(Generic[StateT]):
         time_major = not unbatched and not self.batch_first
         rows_first = array[None] if unbatched else array.swapaxes(0, 1) if time_major else array
         B, T = rows_first.shape[:2]
-        y = self._new_output(out, array, (*array.shape[:-1], self.output_size))
+        result = self._new_output(out, array, (*array.shape[:-1], self.output_size))
+        y = result if out is None else np.asarray(result)  # a subclass may index otherwise
         y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
         h0, c0 = self._check_state(state, B, unbatched, casting)
         for part in (h0, c0):
-            if out is not None and part is not None and np.may_share_memory(out, part):
+            if out is not None and part is not None and np.may_share_memory(y, part):
                 raise ValueError("out overlaps state, wanted memory of its own")
         checked = None
         if lengths is not None and not are_full(lengths, B, T):
@@ -380,7 +423,7 @@ class Layer(Generic[StateT]):
             self._model.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan, fill)
         if unbatched:
             hn, cn = hn[:, 0], None if cn is None else cn[:, 0]
-        return y, self._join_state(hn, cn)
+        return result, self._join_state(hn, cn)
 
     def _run_masked(
         self, x: NDArray[Any], y: NDArray[Any], mask: NDArray[np.bool_], past_end: PastEnd, states: tuple[Any, ...]
@@ -452,13 +495,14 @@ class Layer(Generic[StateT]):
             return np.empty(shape, self.dtype)
         if not isinstance(out, np.ndarray):
             raise TypeError(f"out is {type(out).__name__}, wanted a NumPy array")
-        if out.dtype != self.dtype or not out.dtype.isnative:
-            raise TypeError(f"out is {out.dtype.str}, wanted {self.dtype.str}")
-        if out.shape != shape:
-            raise ValueError(f"out has shape {out.shape}, wanted {shape}")
-        if not out.flags.carray:
+        array = np.asarray(out)  # a subclass may say otherwise
+        if array.dtype != self.dtype or not array.dtype.isnative:
+            raise TypeError(f"out is {array.dtype.str}, wanted {self.dtype.str}")
+        if array.shape != shape:
+            raise ValueError(f"out has shape {array.shape}, wanted {shape}")
+        if not array.flags.carray:
             raise ValueError("out is not C-contiguous, aligned and writeable, wanted an array that is")
-        if np.may_share_memory(out, x):
+        if np.may_share_memory(array, x):
             raise ValueError("out overlaps x, wanted memory of its own")
         return out
 
@@ -541,6 +585,9 @@ class Unrolled(Generic[StateT]):
     def __init__(self, layer: Layer[StateT], model: _core.Model, num_steps: int) -> None:
         self._layer, self._plan = layer, _core.Unrolled(model, num_steps)
         self.num_steps = num_steps
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Layer.unroll, (self._layer, self.num_steps)
 
     def __call__(
         self, x: ArrayLike, state: StateLike = None, *, out: NDArray[Any] | None = None, casting: Casting = "safe"

@@ -127,7 +127,8 @@ class CellSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Layers x directions of one kind of cell; `cells` runs l0, l0 reverse, l1, l1 reverse, ...
+    """Layers x directions of one kind of cell; `cells`, any iterable of CellSpec, runs l0,
+    l0 reverse, l1, l1 reverse, ... and is kept as a tuple.
 
     With `reverse` the one direction is the reverse one: in every layer each row runs from its own last step.
     Build it, then call :meth:`validate`, which names everything that does not fit.
@@ -142,6 +143,10 @@ class ModelSpec:
     proj_size: int = 0
     batch_first: bool = True
     reverse: bool = False
+
+    def __post_init__(self) -> None:
+        # An iterator would be used up by validate(), and a list could change after it.
+        object.__setattr__(self, "cells", tuple(self.cells))
 
     @property
     def num_directions(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from numpy.typing import ArrayLike
 
 from . import _core
 
@@ -16,22 +18,44 @@ class Stream(_core.Stream, Generic[StateT]):
     """The state of a live batch, carried from call to call. Made by ``layer.stream(batch_size)``.
 
     A stream has one owner; the layer behind it may serve any number of streams. ``step`` and ``run``
-    give the same bits as one call over the whole sequence, however it is cut.
+    give the same bits as one call over the whole sequence, however it is cut, and whichever rows take
+    their steps together.
+
+    Copies, shallow or deep, and pickles are streams of their own in the same state. A copy shares the
+    layer, which is immutable; a pickle holds it, as a pickle of the layer does, and loads on any
+    instruction set.
 
     Examples
     --------
+    >>> import copy
     >>> import numpy as np, fastrnn
-    >>> weights = {"weight_ih_l0": np.eye(4, 2, dtype="f4"), "weight_hh_l0": np.eye(4, 1, dtype="f4")}
-    >>> stream = fastrnn.LSTM.from_state_dict(weights).stream()
-    >>> stream.step(np.ones((1, 2), np.float32)).shape
-    (1, 1)
+    >>> weights = {"weight_ih_l0": np.ones((4, 2), "f4"), "weight_hh_l0": np.ones((4, 1), "f4")}
+    >>> stream = fastrnn.LSTM.from_state_dict(weights).stream(batch_size=3)
+    >>> stream.step(np.ones((3, 2), np.float32)).shape
+    (3, 1)
+    >>> stream.run(np.ones((2, 5, 2), np.float32), rows=[2, 0]).shape
+    (2, 5, 1)
+    >>> other = copy.copy(stream)
+    >>> stream.reset()
+    >>> float(stream.state.h.max()), bool((other.state.h > 0).all())
+    (0.0, True)
     """
 
     _layer: Layer[StateT]
 
     @property
     def state(self) -> StateT:
-        """The state as the layer returns it: h (L, B, P), and for an LSTM State(h, c)."""
+        """A copy of the state as the layer returns it: h (L, B, P), and for an LSTM State(h, c) with c (L, B, H).
+
+        Setting it takes h or (h, c) of the layer's dtype, or None for zeros.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What it is set to is of another type or shape; the state is unchanged.
+        RuntimeError
+            Another thread is in a call of this stream.
+        """
         h, c = self._layer._new_state(self.batch_size)
         self.get_state(h, c)
         state: StateT = self._layer._join_state(h, c)
@@ -41,13 +65,54 @@ class Stream(_core.Stream, Generic[StateT]):
     def state(self, state: StateLike) -> None:
         self.set_state(*self._layer._check_state(state, self.batch_size, unbatched=False))
 
-    def reset(self) -> None:
-        """Go back to a state of zeros."""
-        self.set_state(None, None)
+    def reset(self, rows: ArrayLike | None = None) -> None:
+        """Go back to a state of zeros.
+
+        Parameters
+        ----------
+        rows : (R,) integers, numbers of rows from 0 to B-1, each once, in any order; None: all
+            The other rows keep their states.
+
+        Raises
+        ------
+        TypeError, ValueError
+            rows does not fit; the state is unchanged.
+        RuntimeError
+            Another thread is in a call of this stream.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(1, 2, dtype="f4"), "weight_hh_l0": np.eye(1, dtype="f4")}
+        >>> stream = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu").stream(batch_size=2)
+        >>> y = stream.step(np.ones((2, 2), "f4"))
+        >>> stream.reset(rows=[1])
+        >>> stream.state.ravel()
+        array([1., 0.], dtype=float32)
+        """
+        if rows is None:
+            self.set_state(None, None)
+        else:
+            self.reset_rows(rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        others = {name: value for name, value in vars(self).items() if name != "_layer"}
+        return _reopen, (type(self), self._layer, self.batch_size, self.snapshot()), others or None
+
+    def __setstate__(self, others: dict[str, Any]) -> None:
+        vars(self).update(others)
 
 
-def open_stream(layer: Layer[StateT], model: _core.Model, batch_size: int) -> Stream[StateT]:
+def open_stream(
+    layer: Layer[StateT], model: _core.Model, batch_size: int, kind: type[Stream[StateT]] = Stream
+) -> Stream[StateT]:
     """A stream of zeros over the layer's model."""
-    stream: Stream[StateT] = Stream(model, batch_size)
+    stream = kind(model, batch_size)
     stream._layer = layer
+    return stream
+
+
+def _reopen(kind: type[Stream[StateT]], layer: Layer[StateT], batch_size: int, snapshot: bytes) -> Stream[StateT]:
+    stream = open_stream(layer, layer._model, batch_size, kind)
+    stream.restore(snapshot)
     return stream

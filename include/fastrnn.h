@@ -37,7 +37,8 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_ISA,         /* the named instruction set is unknown or not runnable here */
     FASTRNN_ERROR_BLAS,        /* this configuration needs BLAS and none was given */
     FASTRNN_ERROR_INTERRUPTED, /* the caller's callback asked to stop; outputs are unspecified */
-    FASTRNN_ERROR_FORKED       /* this process is a child that the callback forked during a shared call; as above */
+    FASTRNN_ERROR_FORKED,      /* this process is a child that the callback forked during a shared call; as above */
+    FASTRNN_ERROR_SNAPSHOT     /* the bytes are no snapshot of a stream of this model and number of rows */
 } fastrnn_status;
 
 typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
@@ -122,6 +123,21 @@ FASTRNN_API void fastrnn_model_destroy(fastrnn_model *model);
 FASTRNN_API const char *fastrnn_model_isa(const fastrnn_model *model); /* NULL for NULL */
 FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model);   /* of the prepacked weights; 0 for NULL */
 
+/* A hash of config, options and weights, not of the instruction set or BLAS: models that are given the same, and those
+ * made of what fastrnn_model_unpack gives, have the same one. Biases count as fastrnn_model_unpack gives them. */
+FASTRNN_API uint64_t fastrnn_model_fingerprint(const fastrnn_model *model);
+
+/* Where fastrnn_model_unpack writes, shapes as in fastrnn_cell. NULL, or an array that the cell lacks: not written. */
+typedef struct fastrnn_cell_arrays {
+    void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr, *peephole;
+} fastrnn_cell_arrays;
+
+/* The index-th cell (l0, l0 reverse, l1, ...) as fastrnn_model_create takes it, on any instruction set, for the same
+ * prepared weights. Where the cell adds its biases, bias_ih is their sum and bias_hh zero: everywhere but in the GRU's
+ * candidate gate. *cell gets the options, and points to `arrays`; to NULL where the cell has no such array. */
+FASTRNN_API fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, const fastrnn_cell_arrays *arrays,
+                                                fastrnn_cell *cell);
+
 /* Threads that share the work of one call at a time with its caller. They start when a call first needs them,
  * sleep between calls, and are gone in a child that the process forks, where new ones start, on the processors of the
  * child's first caller. A child forked by `interrupted` during a shared call has none of the threads that share it, and
@@ -165,6 +181,7 @@ typedef struct fastrnn_batch {
     int (*interrupted)(void *); /* NULL, or asked every 20 ms or so, on the caller's thread; non-zero stops the run */
     void *interrupted_context;
     fastrnn_pool *pool; /* NULL: the caller's thread alone */
+    const int64_t *slots; /* for fastrnn_stream_run: (B) distinct rows of the stream, in any order; NULL: all of them */
 } fastrnn_batch;
 
 /* The recurrent state: (L*D, B, P) for h, (L*D, B, H) for c (NULL unless LSTM), row r of the run
@@ -181,16 +198,41 @@ FASTRNN_API fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, co
 FASTRNN_API fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batch,
                                        const fastrnn_boundary *boundary, void *workspace);
 
-/* A live stream keeps its state between calls in memory of the caller's, aligned to 64 bytes: every
- * row takes every step. Models of the forward direction only. The memory may be copied as bytes: a snapshot.
- * Its workspace is that of a batch. */
+/* A live stream keeps its state between calls in memory of the caller's, aligned to 64 bytes, which
+ * fastrnn_stream_set makes. Models of the forward direction only. A run takes every step with every row, or with those
+ * that batch->slots names: the others are neither read nor written, and each row's bits are those of a stream of its
+ * own. After an interruption named rows are as they were before; the whole stream is unspecified.
+ * The workspace is that of the batch. The memory may be copied as bytes, for use by the same model. */
 FASTRNN_API fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows, size_t *size);
 FASTRNN_API fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, void *stream,
                                               const fastrnn_boundary *boundary); /* reads h0, c0 */
+/* The states of `count` distinct rows only: row slots[r] of the stream from row r, or indices[r], of h0 and c0. */
+FASTRNN_API fastrnn_status fastrnn_stream_set_slots(const fastrnn_model *model, int64_t count, const int64_t *slots,
+                                                    void *stream, const fastrnn_boundary *boundary);
 FASTRNN_API fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, const void *stream,
                                               const fastrnn_boundary *boundary); /* writes hn, cn */
 FASTRNN_API fastrnn_status fastrnn_stream_run(const fastrnn_model *model, const fastrnn_batch *batch, void *stream,
                                               void *workspace); /* batch->lengths and batch_sizes are NULL */
+
+/* A snapshot is a stream's state as bytes that any machine and instruction set restores, in little-endian order:
+ *   0  "FASTRNNS"   8  uint32 format version, 1   12  uint32 bytes of a real, 4 or 8
+ *   16 uint64 fastrnn_model_fingerprint           24  int64 number of rows B
+ *   32 h (L, B, P), then for an LSTM c (L, B, H), reals. */
+FASTRNN_API fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_model *model, int64_t num_rows, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_stream_snapshot(const fastrnn_model *model, int64_t num_rows, const void *stream,
+                                                   void *snapshot);
+/* Reads bytes from anywhere. FASTRNN_ERROR_SNAPSHOT, and the stream unchanged, if they are not such a snapshot of
+ * as many rows of a model with the same fingerprint. */
+FASTRNN_API fastrnn_status fastrnn_stream_restore(const fastrnn_model *model, int64_t num_rows, void *stream,
+                                                  const void *snapshot, size_t size);
+
+/* What a snapshot says of itself; FASTRNN_ERROR_SNAPSHOT if it is none. */
+typedef struct fastrnn_snapshot_info {
+    uint32_t version, real_size;
+    uint64_t fingerprint;
+    int64_t num_rows;
+} fastrnn_snapshot_info;
+FASTRNN_API fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fastrnn_snapshot_info *info);
 
 /* The fixed-length path: every step of every layer laid out ahead for exactly num_steps steps. */
 typedef struct fastrnn_unrolled fastrnn_unrolled;

@@ -40,7 +40,8 @@ ARROWS = {
     "threads": {"common", "clock"},
     "dispatch": {"kernels/kernels", "cpu"},
     "matrix": {"kernels/kernels"},
-    "cell": {"matrix", "threads"},
+    "hash": {"common"},
+    "cell": {"hash", "matrix", "threads"},
     "sequence": {"cell", "clock", "cpu"},
     "packed": {"sequence"},
     "unrolled": {"sequence"},
@@ -48,6 +49,7 @@ ARROWS = {
     "plan": {"model", "sequence"},
     "workspace": {"plan"},
     "stream": {"model", "sequence"},
+    "snapshot": {"stream"},
     "run": {"cpu", "packed", "stream", "threads", "unrolled", "workspace"},
 }
 

@@ -1,5 +1,8 @@
 """Live streams: steps and runs, states, snapshots, refusals, threads."""
 
+import subprocess
+import sys
+import sysconfig
 import threading
 from dataclasses import replace
 
@@ -124,6 +127,124 @@ def test_a_forged_snapshot_does_no_harm(layer, byte):
     assert_same_bits(stream.run(x), layer(x)[0])
 
 
+def test_a_snapshot_of_another_model_is_refused(rng, layer, spec):
+    other = random_spec(rng, spec.kind, 3, 5, 2)
+    stream = LAYERS[spec.kind](replace(spec, cells=[replace(c, gate_clip=0.5) for c in spec.cells])).stream(2)
+    before = layer.stream(2).snapshot()
+    snapshots = {"options or weights": stream.snapshot(), "rows": layer.stream(3).snapshot()}
+    if not spec.proj_size:
+        snapshots["fingerprint"] = LAYERS[spec.kind](other).stream(2).snapshot()
+    stream = layer.stream(2)
+    for message, snapshot in snapshots.items():
+        with pytest.raises(ValueError, match=f"snapshot is of .*{message}"):
+            stream.restore(snapshot)
+    with pytest.raises(ValueError, match="format version 2, wanted 1"):
+        stream.restore(before[:8] + b"\2" + before[9:])
+    for bad in (before[:-1], before + b"\0"):
+        with pytest.raises(ValueError, match=rf"snapshot has {len(bad)} bytes, wanted {len(before)}"):
+            stream.restore(bad)
+    for bad in (before[:31], b"\0" * len(before), b"fastrnns" + before[8:]):
+        with pytest.raises(ValueError, match="that are none"):
+            stream.restore(bad)
+    assert stream.snapshot() == before
+
+
+def test_a_snapshot_is_pytorchs_layout_on_every_instruction_set(rng, spec):
+    """Magic number, version, size of a number, fingerprint, rows; then h (L, B, P) and c (L, B, H)."""
+    layers = [LAYERS[spec.kind](spec, isa=isa) for isa in fastrnn.info()["isas"]]
+    layers.append(LAYERS[spec.kind](spec, backend="blas"))
+    _, state = steps_of(rng, spec, 3)
+    parts = state if spec.kind == "lstm" else (state,)
+    arrays = b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in parts)
+    for layer in layers:
+        stream = layer.stream(3)
+        stream.run(np.ones((3, 1, 3), np.float32))  # so that h stands in the other buffer
+        stream.state = state
+        header = (
+            b"FASTRNNS" + np.array([1, 4], "<u4").tobytes() + np.array([layer._model.fingerprint, 3], "<u8").tobytes()
+        )
+        assert stream.snapshot() == header + arrays
+        for other in layers:
+            restored = other.stream(3)
+            restored.restore(header + arrays)
+            assert_same_bits(restored.state, state)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_named_rows_are_streams_of_their_own(rng, layer, spec, threads):
+    """In any order and chunks: the bits of private streams; the other rows' states stay."""
+    rows, before = 5, fastrnn.get_num_threads()
+    x, state = steps_of(rng, spec, rows, 12)
+    stream, alone = layer.stream(rows), [layer.stream() for _ in range(rows)]
+    stream.state = state
+    for row, one in enumerate(alone):
+        one.state = rows_of_state(state, [row])
+    taken = np.zeros(rows, int)
+    try:
+        fastrnn.set_num_threads(threads)
+        for turn in range(30):
+            named = rng.permutation(rows)[: rng.integers(0, rows + 1)]
+            named = named[taken[named] < 12]
+            if turn % 5 == 4:
+                stream.reset(rows=named)
+                for row in named:
+                    alone[row].reset()
+            elif turn % 2:
+                now = np.stack([x[row, taken[row]] for row in named]) if len(named) else np.zeros((0, 3), "f4")
+                found = stream.step(now, rows=named.astype(np.uint8) if turn % 3 else named.tolist())
+                wanted = [alone[row].step(x[row : row + 1, taken[row]]) for row in named]
+                taken[named] += 1
+            else:
+                steps = min([2, *(12 - taken[named])])
+                now = np.array([x[row, taken[row] : taken[row] + steps] for row in named], "f4").reshape(-1, steps, 3)
+                found = stream.run(now, rows=named)
+                wanted = [alone[row].run(now[i : i + 1]) for i, row in enumerate(named)]
+                taken[named] += steps
+            if turn % 5 != 4:
+                assert found.shape[0] == len(named)
+                for i, one in enumerate(wanted):
+                    assert_same_bits(found[i : i + 1], one)
+            for row, one in enumerate(alone):
+                assert_same_bits(rows_of_state(stream.state, [row]), one.state)
+            if turn % 7 == 6:  # all rows together in between
+                now = rng.standard_normal((rows, 3)).astype(np.float32)
+                assert_same_bits(stream.step(now), np.concatenate([alone[i].step(now[i : i + 1]) for i in range(rows)]))
+    finally:
+        fastrnn.set_num_threads(before)
+    assert taken.sum() > 20
+
+
+def test_bad_rows_are_refused_by_name(rng, layer, spec):
+    x, state = steps_of(rng, spec, 3)
+    stream = layer.stream(3)
+    stream.state = state
+    before = stream.snapshot()
+    for bad, error, message in (
+        ([0, 3], ValueError, r"rows\[1\] is 3, but the stream has 3 rows"),
+        ([-1, 0], ValueError, r"rows\[0\] is -1"),
+        (np.array([2**64 - 1, 0], np.uint64), ValueError, rf"rows\[0\] is {2**64 - 1}"),
+        ([2, 2], ValueError, "rows names row 2 twice"),
+        ([0.0, 1.0], TypeError, "rows is of type float64, wanted integers"),
+        ([True, False], TypeError, "rows is of type bool"),
+        ([[0], [1]], ValueError, r"rows has shape \(2, 1\)"),
+        (1, ValueError, r"rows has shape \(\)"),
+        ("text", (TypeError, ValueError), "rows"),
+    ):
+        for call in (
+            lambda bad=bad: stream.step(x[:2, 0], rows=bad),
+            lambda bad=bad: stream.run(x[:2], rows=bad),
+            lambda bad=bad: stream.reset(rows=bad),
+        ):
+            with pytest.raises(error, match=message):
+                call()
+    for bad in (x[:1, 0], x[:3, 0], x[:2]):
+        with pytest.raises(ValueError, match="x has shape"):
+            stream.step(bad, rows=[0, 1])
+    with pytest.raises(ValueError, match="x has shape"):
+        stream.run(x, rows=[0, 1])
+    assert stream.snapshot() == before
+
+
 def test_bad_input_leaves_the_state_unchanged(rng, layer, spec):
     x, state = steps_of(rng, spec, 2)
     stream = layer.stream(2)
@@ -229,3 +350,10 @@ def test_raw_state_is_checked():
         stream.set_state(5, 6)
     with pytest.raises(ValueError, match="h is float32"):
         stream.get_state(np.zeros(0, np.float32), None)
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has no free threading")
+def test_the_module_keeps_the_gil():
+    """A stream's busy flag and a model's spare workspaces are guarded by it."""
+    code = "import sys, fastrnn; assert sys._is_gil_enabled()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

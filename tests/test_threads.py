@@ -221,6 +221,7 @@ layer(x[:, :50])
 def test_interrupt_of_a_long_call(shape, num_threads):
     """The bound is an order of magnitude: bench/ measures."""
     code = f"""
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 _core.set_num_threads({num_threads}, 0)
 layer = make(512)
 short = np.ones({(shape[0], 20)} + (8,), "f4")

@@ -61,6 +61,12 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
     return fits;
 }
 
+/* The gate layout of a peephole's rows. */
+static fr_gate_layout peephole_layout(const fr_cell *cell, const fr_backend *backend)
+{
+    return (fr_gate_layout){.block = backend->kernels->vector_length, .gate = cell->c_stride};
+}
+
 fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
                       const fastrnn_cell *source)
 {
@@ -98,10 +104,72 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
     if (source->peephole) {
         void *peephole = fr_take(arena, (size_t)(3 * s.blocks), row);
         memset(peephole, 0, (size_t)(3 * s.blocks) * row);
-        fr_gates_add(backend, (fr_gate_layout){.block = V, .gate = s.blocks * V}, source->peephole, 0, 3, s.H, peephole);
+        fr_gates_add(backend, peephole_layout(&cell, backend), source->peephole, 0, 3, s.H, peephole);
         cell.options.peephole = peephole;
     }
     return cell;
+}
+
+void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell_arrays *arrays, fastrnn_cell *source)
+{
+    const size_t e = backend->kernels->element_size;
+    const int64_t H = cell->hidden_size;
+    const int gates = cell->input.gates;
+    const fr_options *options = &cell->options;
+    fr_matrix_unpack(backend, &cell->input, 0, H, arrays->weight_ih);
+    fr_matrix_unpack(backend, &cell->recurrent, 0, H, arrays->weight_hh);
+    if (cell->candidate.data)
+        fr_matrix_unpack(backend, &cell->candidate, 2, H, arrays->weight_hh);
+    fr_gates_unpack(backend, cell->gates, cell->bias, 0, gates, H, arrays->bias_ih);
+    if (arrays->bias_hh)
+        memset(arrays->bias_hh, 0, (size_t)(gates * H) * e);
+    if (cell->kind == FASTRNN_GRU)
+        fr_gates_unpack(backend, cell->gates, fr_at(cell->bias, 3 * cell->gates.gate, e), 2, 1, H, arrays->bias_hh);
+    if (cell->projected)
+        fr_matrix_unpack(backend, &cell->projection, 0, cell->output_size, arrays->weight_hr);
+    if (options->peephole)
+        fr_gates_unpack(backend, peephole_layout(cell, backend), options->peephole, 0, 3, H, arrays->peephole);
+    *source = (fastrnn_cell){
+        .weight_ih = arrays->weight_ih, .weight_hh = arrays->weight_hh, .bias_ih = arrays->bias_ih, .bias_hh = arrays->bias_hh,
+        .weight_hr = cell->projected ? arrays->weight_hr : NULL, .peephole = options->peephole ? arrays->peephole : NULL,
+        .cell_clip = options->cell_clip, .gate_clip = options->gate_clip, .proj_clip = options->proj_clip,
+        .coupled = options->coupled, .linear_before_reset = options->linear_before_reset,
+    };
+    memcpy(source->activations, options->activations, sizeof source->activations);
+}
+
+static void hash_gates(const fr_backend *backend, fr_gate_layout layout, const void *in, int gates, int64_t units, uint64_t *hash)
+{
+    const size_t e = backend->kernels->element_size;
+    for (int gate = 0; gate < gates; gate++)
+        for (int64_t unit = 0; unit < units; unit++)
+            fr_hash_add_reals(hash, fr_at(in, fr_gates_element(backend, layout, gate, unit), e), 1, e);
+}
+
+void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell *source, uint64_t *hash)
+{
+    const size_t e = backend->kernels->element_size;
+    const int64_t H = cell->hidden_size, P = cell->output_size;
+    const int gates = cell->input.gates, activations = cell->kind == FASTRNN_LSTM ? gates + 1 : gates;
+    for (int i = 0; i < activations; i++) {
+        fr_hash_add(hash, (uint64_t)source->activations[i].name);
+        fr_hash_add_double(hash, source->activations[i].alpha);
+        fr_hash_add_double(hash, source->activations[i].beta);
+    }
+    fr_hash_add_double(hash, source->cell_clip);
+    fr_hash_add_double(hash, source->gate_clip);
+    fr_hash_add_double(hash, source->proj_clip);
+    fr_hash_add(hash, cell->kind == FASTRNN_LSTM && cell->options.coupled);
+    fr_hash_add(hash, cell->kind == FASTRNN_GRU && cell->options.linear_before_reset);
+    fr_hash_add(hash, source->peephole != NULL);
+    fr_hash_add_reals(hash, source->weight_ih, gates * H * cell->input_size, e);
+    fr_hash_add_reals(hash, source->weight_hh, gates * H * P, e);
+    /* What preparation adds up may have other bits than what it was given: a sum of biases, or 0 for -0. */
+    hash_gates(backend, cell->gates, cell->bias, cell->slots, H, hash);
+    if (source->peephole)
+        hash_gates(backend, peephole_layout(cell, backend), cell->options.peephole, 3, H, hash);
+    if (cell->projected)
+        fr_hash_add_reals(hash, source->weight_hr, P * H, e);
 }
 
 bool fr_cell_needs_hidden(const fr_cell *cell)

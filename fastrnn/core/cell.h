@@ -2,6 +2,7 @@
 #ifndef FR_CELL_H
 #define FR_CELL_H
 
+#include "hash.h"
 #include "matrix.h"
 #include "threads.h"
 
@@ -27,6 +28,12 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
                        const fastrnn_cell *source);
 fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
                       const fastrnn_cell *source);
+
+/* What the cell was prepared from, biases summed where the cell sums them. */
+void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell_arrays *arrays, fastrnn_cell *source);
+
+/* *hash goes on over the cell's options and weights; source is what it was prepared from, whose pointers must hold. */
+void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell *source, uint64_t *hash);
 
 /* Elements of scratch that each worker needs. */
 int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend);

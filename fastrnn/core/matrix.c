@@ -16,6 +16,15 @@ bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, in
     return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length) * kernels->element_size);
 }
 
+/* Where the matrix holds column i of a gate's unit; BLAS's rows are in one piece, so that the next columns follow. */
+static void *element_of(const fr_backend *backend, const fr_matrix *matrix, int gate, int64_t unit, int64_t i)
+{
+    const int64_t V = backend->kernels->vector_length, k = matrix->k;
+    const int64_t element = backend->blas ? (gate * matrix->blocks * V + unit) * k + i
+                                          : ((unit / V * k + i) * matrix->gates + gate) * V + unit % V;
+    return fr_at(matrix->data, element, backend->kernels->element_size);
+}
+
 fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void *weight, int first_gate, int gates,
                           int64_t units, int64_t k)
 {
@@ -29,28 +38,54 @@ fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void
             const char *from = fr_at(weight, ((first_gate + gate) * units + unit) * k, e);
             if (backend->blas) {
                 if (k)
-                    memcpy(fr_at(matrix.data, (gate * blocks * V + unit) * k, e), from, (size_t)k * e);
+                    memcpy(element_of(backend, &matrix, gate, unit, 0), from, (size_t)k * e);
                 continue;
             }
             for (int64_t i = 0; i < k; i++)
-                memcpy(fr_at(matrix.data, ((unit / V * k + i) * gates + gate) * V + unit % V, e), fr_at(from, i, e), e);
+                memcpy(element_of(backend, &matrix, gate, unit, i), fr_at(from, i, e), e);
         }
     return matrix;
+}
+
+void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight)
+{
+    const size_t e = backend->kernels->element_size;
+    for (int gate = 0; weight && gate < matrix->gates; gate++)
+        for (int64_t unit = 0; unit < units; unit++) {
+            char *to = fr_at(weight, ((first_gate + gate) * units + unit) * matrix->k, e);
+            for (int64_t i = 0; i < matrix->k; i++)
+                memcpy(fr_at(to, i, e), element_of(backend, matrix, gate, unit, i), e);
+        }
+}
+
+int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int gate, int64_t unit)
+{
+    const int64_t V = backend->kernels->vector_length;
+    return unit / V * layout.block + gate * layout.gate + unit % V;
 }
 
 void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *vector, int first_gate, int gates,
                   int64_t units, void *out)
 {
-    const int64_t V = backend->kernels->vector_length;
     for (int gate = 0; vector && gate < gates; gate++)
         for (int64_t unit = 0; unit < units; unit++) {
             const int64_t from = (first_gate + gate) * units + unit;
-            const int64_t to = unit / V * layout.block + gate * layout.gate + unit % V;
+            const int64_t to = fr_gates_element(backend, layout, gate, unit);
             if (backend->kernels->element_size == sizeof(double))
                 ((double *)out)[to] += ((const double *)vector)[from];
             else
                 ((float *)out)[to] += ((const float *)vector)[from];
         }
+}
+
+void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
+                     int64_t units, void *vector)
+{
+    const size_t e = backend->kernels->element_size;
+    for (int gate = 0; vector && gate < gates; gate++)
+        for (int64_t unit = 0; unit < units; unit++)
+            memcpy(fr_at(vector, (first_gate + gate) * units + unit, e),
+                   fr_at(in, fr_gates_element(backend, layout, gate, unit), e), e);
 }
 
 int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix)

@@ -27,6 +27,7 @@ typedef struct fr_gate_layout {
     int64_t row, block, gate; /* strides in elements */
 } fr_gate_layout;
 fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int slots);
+int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int gate, int64_t unit);
 
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks);
 
@@ -37,6 +38,11 @@ fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void
 /* A vector (all gates * units) in a gate layout, zero elsewhere; adds to what `out` holds. */
 void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *vector, int first_gate, int gates,
                   int64_t units, void *out);
+
+/* The inverses: gates into rows [first_gate * units, ...) of weight (all gates * units, k), and into those of a vector. */
+void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight);
+void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
+                     int64_t units, void *vector);
 
 /* Elements of scratch that a product of this matrix needs. */
 int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix);

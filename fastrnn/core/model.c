@@ -16,6 +16,7 @@ const char *fastrnn_status_message(fastrnn_status status)
     case FASTRNN_ERROR_INTERRUPTED: return "interrupted";
     case FASTRNN_ERROR_FORKED:
         return "the process was forked during this call, and the child has none of the threads that shared it";
+    case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of a stream of this model and number of rows";
     }
     return "unknown status";
 }
@@ -84,6 +85,16 @@ static int64_t most_steps_of(const fastrnn_model *model)
     return fr_min(FR_MOST_ROWS, (int64_t)steps - BLOCK_ROWS_MOST);
 }
 
+static uint64_t hash_of(const fastrnn_config *config)
+{
+    uint64_t hash = FR_HASH_START;
+    const int64_t values[] = {config->kind,      config->dtype,      config->input_size,         config->hidden_size,
+                              config->proj_size, config->num_layers, config->bidirectional != 0, config->reverse != 0};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        fr_hash_add(&hash, (uint64_t)values[i]);
+    return hash;
+}
+
 fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
                                     const fastrnn_blas *blas, fastrnn_model **model)
 {
@@ -118,8 +129,11 @@ fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_
         made->backend.blas = &made->blas;
     }
     fr_arena arena = fr_arena_of(weights);
-    for (int64_t i = 0; i < num_cells; i++)
+    made->fingerprint = hash_of(config);
+    for (int64_t i = 0; i < num_cells; i++) {
         made->cells[i] = fr_cell_place(&arena, &made->backend, config, i < D ? config->input_size : D * P, &cells[i]);
+        fr_cell_hash(&made->cells[i], &made->backend, &cells[i], &made->fingerprint);
+    }
     made->widest = widest_of(made);
     made->block_rows = block_rows_of(made);
     made->most_steps = most_steps_of(made);
@@ -136,6 +150,16 @@ void fastrnn_model_destroy(fastrnn_model *model)
 
 const char *fastrnn_model_isa(const fastrnn_model *model) { return model ? model->backend.kernels->isa : NULL; }
 size_t fastrnn_model_nbytes(const fastrnn_model *model) { return model ? model->nbytes : 0; }
+uint64_t fastrnn_model_fingerprint(const fastrnn_model *model) { return model ? model->fingerprint : 0; }
+
+fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, const fastrnn_cell_arrays *arrays,
+                                    fastrnn_cell *cell)
+{
+    if (!model || !fr_in_range(index, 0, model->num_cells - 1) || !arrays || !cell)
+        return FASTRNN_ERROR_ARGUMENT;
+    fr_cell_unpack(&model->cells[index], &model->backend, arrays, cell);
+    return FASTRNN_OK;
+}
 
 fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x, float *y)
 {

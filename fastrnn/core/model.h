@@ -20,6 +20,7 @@ struct fastrnn_model {
     int64_t block_rows; /* of steps that are projected, or gathered, ahead of the recurrence */
     int64_t most_steps; /* sum of lengths, and number of rows, up to which a workspace's size fits size_t */
     size_t nbytes;
+    uint64_t fingerprint;
     void *weights;
     fr_cell cells[]; /* l0, l0 reverse, l1, ... */
 };

@@ -304,6 +304,16 @@ static fastrnn_status start(fr_run *run, void *memory)
     return (fastrnn_status)run->status;
 }
 
+/* Room for the state of rows that a stream's run names, ahead of the rest of the workspace. */
+static fastrnn_status add_gathered(const fastrnn_model *model, int64_t num_rows, size_t *size)
+{
+    size_t gathered;
+    const fastrnn_status status = fastrnn_stream_size(model, num_rows, &gathered);
+    if (status != FASTRNN_OK)
+        return status;
+    return fr_add_bytes(size, 1, gathered + FR_ALIGNMENT) ? FASTRNN_OK : FASTRNN_ERROR_SIZE;
+}
+
 fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, const fastrnn_batch *batch, size_t *size)
 {
     if (!model || !batch || !size)
@@ -324,7 +334,7 @@ fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, const fastrnn_
         const size_t one = fr_workspace_lay_out(model, &plan, batch, total_steps, NULL, &unused);
         *size = one > *size ? one : *size;
     }
-    return FASTRNN_OK;
+    return batch->slots ? add_gathered(model, batch->num_rows, size) : FASTRNN_OK;
 }
 
 fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batch, const fastrnn_boundary *boundary,
@@ -334,11 +344,35 @@ fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batc
     return boundary ? start(&run, workspace) : FASTRNN_ERROR_ARGUMENT;
 }
 
+/* The named rows as a stream of their own. */
+static fastrnn_status run_slots(const fastrnn_model *model, const fastrnn_batch *batch, void *stream, void *workspace)
+{
+    size_t bytes;
+    void *gathered = fr_arena_of(workspace).next;
+    fastrnn_status status = fastrnn_stream_size(model, batch->num_rows, &bytes);
+    if (status != FASTRNN_OK)
+        return status;
+    status = fr_stream_gather(model, stream, batch->num_rows, batch->slots, gathered);
+    if (status != FASTRNN_OK)
+        return status;
+    fr_run run = {.model = model, .batch = batch, .stream = gathered};
+    status = start(&run, fr_at(gathered, (int64_t)bytes, 1));
+    if (status == FASTRNN_OK) {
+        fr_stream_advance(gathered, batch->num_steps);
+        fr_stream_scatter(model, gathered, batch->num_rows, batch->slots, stream);
+    }
+    return status;
+}
+
 fastrnn_status fastrnn_stream_run(const fastrnn_model *model, const fastrnn_batch *batch, void *stream, void *workspace)
 {
-    fr_run run = {.model = model, .batch = batch, .stream = stream};
-    if (!fr_stream_is_valid(model, stream) || !batch || batch->lengths)
+    if (!fr_stream_is_valid(model, stream) || !batch || batch->lengths || batch->batch_sizes || !workspace)
         return FASTRNN_ERROR_ARGUMENT;
+    if (batch->slots)
+        return run_slots(model, batch, stream, workspace);
+    if (batch->num_rows != fr_stream_num_rows(stream))
+        return FASTRNN_ERROR_ARGUMENT;
+    fr_run run = {.model = model, .batch = batch, .stream = stream};
     const fastrnn_status status = start(&run, workspace);
     if (status == FASTRNN_OK || status == FASTRNN_ERROR_INTERRUPTED || status == FASTRNN_ERROR_FORKED)
         fr_stream_advance(stream, batch->num_steps);

@@ -3,7 +3,8 @@
 #include <string.h>
 
 typedef struct fr_stream_header {
-    int64_t first; /* fr_state.first of every layer: all rows take every step */
+    int64_t first; /* fr_state.first of every layer and row */
+    int64_t num_rows;
 } fr_stream_header;
 
 static size_t c_bytes(const fastrnn_model *model, const fr_cell *cell)
@@ -22,6 +23,8 @@ bool fr_stream_is_valid(const fastrnn_model *model, const void *stream)
 {
     return streams(model) && stream && (uintptr_t)stream % FR_ALIGNMENT == 0;
 }
+
+int64_t fr_stream_num_rows(const void *stream) { return ((const fr_stream_header *)stream)->num_rows; }
 
 fr_arena fr_stream_layers(const void *stream)
 {
@@ -46,6 +49,58 @@ void fr_stream_advance(void *stream, int64_t num_steps)
     header->first = (header->first + num_steps) & 1;
 }
 
+/* The marks, of a byte, are zero between calls: they find a row that is named twice. */
+static bool slots_are_valid(const fastrnn_model *model, const void *stream, int64_t count, const int64_t *slots)
+{
+    size_t total, marks_bytes = 0;
+    fr_add_bytes(&marks_bytes, 1, (size_t)fr_stream_num_rows(stream));
+    if (fastrnn_stream_size(model, fr_stream_num_rows(stream), &total) != FASTRNN_OK)
+        return false;
+    unsigned char *marks = fr_at(stream, (int64_t)(total - marks_bytes), 1);
+    int64_t marked = 0;
+    for (; marked < count && fr_in_range(slots[marked], 0, fr_stream_num_rows(stream) - 1) && !marks[slots[marked]]; marked++)
+        marks[slots[marked]] = 1;
+    for (int64_t i = 0; i < marked; i++)
+        marks[slots[i]] = 0;
+    return marked == count;
+}
+
+/* Vectors of `width` bytes, row from[i] to row to[i]; NULL: row i. */
+static void copy_rows(int64_t count, const void *source, const int64_t *from, void *target, const int64_t *to, size_t bytes)
+{
+    for (int64_t i = 0; bytes && i < count; i++)
+        memcpy(fr_at(target, to ? to[i] : i, bytes), fr_at(source, from ? from[i] : i, bytes), bytes);
+}
+
+static void copy_streams(const fastrnn_model *model, int64_t count, const void *source, const int64_t *from, void *target,
+                         const int64_t *to)
+{
+    fr_arena source_layers = fr_stream_layers(source), target_layers = fr_stream_layers(target);
+    for (int64_t i = 0; i < model->num_layers; i++) {
+        const fr_cell *cell = &model->cells[i];
+        fr_state a, b;
+        fr_stream_layer(model, i, fr_stream_num_rows(source), source, &source_layers, &a);
+        fr_stream_layer(model, i, fr_stream_num_rows(target), target, &target_layers, &b);
+        copy_rows(count, fr_stream_h(&a), from, fr_stream_h(&b), to, h_bytes(model, cell));
+        copy_rows(count, a.c, from, b.c, to, c_bytes(model, cell));
+    }
+}
+
+fastrnn_status fr_stream_gather(const fastrnn_model *model, const void *stream, int64_t count, const int64_t *slots,
+                                void *gathered)
+{
+    if (!slots_are_valid(model, stream, count, slots))
+        return FASTRNN_ERROR_ARGUMENT;
+    *(fr_stream_header *)gathered = (fr_stream_header){.num_rows = count};
+    copy_streams(model, count, stream, slots, gathered, NULL);
+    return FASTRNN_OK;
+}
+
+void fr_stream_scatter(const fastrnn_model *model, const void *gathered, int64_t count, const int64_t *slots, void *stream)
+{
+    copy_streams(model, count, gathered, NULL, stream, slots);
+}
+
 fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows, size_t *size)
 {
     if (!streams(model) || !size || num_rows < 0)
@@ -59,7 +114,7 @@ fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows,
             !fr_add_bytes(size, rows, h_bytes(model, cell)) || !fr_add_bytes(size, rows, c_bytes(model, cell)))
             return FASTRNN_ERROR_SIZE;
     }
-    return FASTRNN_OK;
+    return fr_add_bytes(size, 1, rows) ? FASTRNN_OK : FASTRNN_ERROR_SIZE;
 }
 
 /* A stream's rows are as they are stored, and no lengths are theirs. */
@@ -72,6 +127,7 @@ fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, 
     if (!fr_stream_is_valid(model, stream) || !boundary || fastrnn_stream_size(model, num_rows, &total) != FASTRNN_OK)
         return FASTRNN_ERROR_ARGUMENT;
     memset(stream, 0, total);
+    ((fr_stream_header *)stream)->num_rows = num_rows;
     const fastrnn_batch batch = {.num_rows = num_rows};
     const fr_rows rows = {&batch, 0, 1, num_rows};
     fr_arena layers = fr_stream_layers(stream);
@@ -83,11 +139,33 @@ fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, 
     return FASTRNN_OK;
 }
 
+fastrnn_status fastrnn_stream_set_slots(const fastrnn_model *model, int64_t count, const int64_t *slots, void *stream,
+                                        const fastrnn_boundary *boundary)
+{
+    if (!fr_stream_is_valid(model, stream) || !boundary || count < 0 || (count && !slots) ||
+        !slots_are_valid(model, stream, count, slots))
+        return FASTRNN_ERROR_ARGUMENT;
+    const size_t e = model->backend.kernels->element_size;
+    const fastrnn_batch batch = {.num_rows = count};
+    fr_arena layers = fr_stream_layers(stream);
+    for (int64_t i = 0; i < model->num_layers; i++) {
+        const fr_cell *cell = &model->cells[i];
+        fr_state all;
+        fr_stream_layer(model, i, fr_stream_num_rows(stream), stream, &layers, &all);
+        for (int64_t row = 0; row < count; row++) {
+            const fr_rows rows = {&batch, row, 1, 1};
+            fr_state one = {.h = {fr_at(fr_stream_h(&all), slots[row] * cell->h_stride, e)},
+                            .c = fr_at(all.c, slots[row] * cell->c_stride, e)};
+            fr_state_load(cell, &model->backend, &alone, &rows, boundary, i, &one);
+        }
+    }
+    return FASTRNN_OK;
+}
+
 fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, const void *stream,
                                   const fastrnn_boundary *boundary)
 {
-    size_t total;
-    if (!fr_stream_is_valid(model, stream) || !boundary || fastrnn_stream_size(model, num_rows, &total) != FASTRNN_OK)
+    if (!fr_stream_is_valid(model, stream) || !boundary || num_rows != fr_stream_num_rows(stream))
         return FASTRNN_ERROR_ARGUMENT;
     const fastrnn_batch batch = {.num_rows = num_rows};
     const fr_rows rows = {&batch, 0, 1, num_rows};

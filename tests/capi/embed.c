@@ -20,8 +20,9 @@ int main(void)
     const int64_t lengths[B] = {4, 2, 1}, batch_sizes[T] = {3, 2, 1, 1}; /* longest row first */
     const fastrnn_view in = {.base = x, .row_stride = T * I, .step_stride = I};
     const fastrnn_view out = {.base = y, .row_stride = T * H, .step_stride = H};
-    const fastrnn_batch batch = {B, T, lengths, batch_sizes, in, out, FASTRNN_PAST_END_ZERO, T, NULL, NULL, NULL};
-    const fastrnn_batch step = {1, 1, NULL, NULL, in, out, FASTRNN_PAST_END_NOTHING, 0, NULL, NULL, NULL};
+    const fastrnn_batch batch = {.num_rows = B, .num_steps = T, .lengths = lengths, .batch_sizes = batch_sizes,
+                                 .x = in, .y = out, .past_end = FASTRNN_PAST_END_ZERO, .padded_steps = T};
+    const fastrnn_batch step = {.num_rows = 1, .num_steps = 1, .x = in, .y = out};
     const fastrnn_boundary zero = {0};
     fastrnn_model *model = NULL;
     size_t bytes = 0, stream_bytes = 0;

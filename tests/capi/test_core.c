@@ -568,6 +568,154 @@ static fastrnn_model *model_make(net *n, const char *isa, const fastrnn_blas *bl
     return model;
 }
 
+/* What a model unpacks to is what it was given, biases added up, and makes the same model on every instruction set. */
+static void check_unpacked(const fastrnn_model *model, const problem *p, const char *isa, const fastrnn_blas *blas)
+{
+    net *n = (net *)(uintptr_t)p->net;
+    const fastrnn_dtype dtype = n->config.dtype;
+    const size_t e = size_of(dtype);
+    const int64_t H = n->config.hidden_size;
+    fastrnn_cell unpacked[MOST_CELLS];
+    void *memory[MOST_CELLS][NUM_TENSORS];
+    bool same = true;
+    for (int64_t i = 0; i < n->num_cells; i++) {
+        const int64_t counts[NUM_TENSORS] = {n->G * H * input_width(n, i), n->G * H * n->P, n->G * H, n->G * H, n->P * H, 3 * H};
+        for (int j = 0; j < NUM_TENSORS; j++)
+            memory[i][j] = block((size_t)counts[j] * e);
+        const fastrnn_cell_arrays arrays = {memory[i][W_IH], memory[i][W_HH], memory[i][B_IH],
+                                            memory[i][B_HH], memory[i][W_HR], memory[i][PEEPHOLE]};
+        expect(fastrnn_model_unpack(model, i, &arrays, &unpacked[i]), FASTRNN_OK, "unpack");
+        for (int j = 0; j < NUM_TENSORS; j++) {
+            if (j == B_IH || j == B_HH)
+                continue;
+            const bool present = n->exact[i][j] != NULL;
+            void *wanted = present ? reals(n->exact[i][j], counts[j], dtype) : NULL;
+            same &= present ? !memcmp(memory[i][j], wanted, (size_t)counts[j] * e) : is_poison(memory[i][j], (size_t)counts[j] * e);
+            free(wanted);
+        }
+        for (int64_t at = 0; at < n->G * H; at++) {
+            const double a = n->exact[i][B_IH] ? n->exact[i][B_IH][at] : 0, b = n->exact[i][B_HH] ? n->exact[i][B_HH][at] : 0;
+            const bool apart = n->config.kind == FASTRNN_GRU && at >= 2 * H;
+            const double sum = dtype == FASTRNN_FLOAT64 ? a + b : (double)((float)a + (float)b);
+            same &= real_at(memory[i][B_IH], dtype, at) == (apart ? a : sum);
+            same &= real_at(memory[i][B_HH], dtype, at) == (apart ? b : 0);
+        }
+        check((unpacked[i].peephole != NULL) == (n->exact[i][PEEPHOLE] != NULL) &&
+                  (unpacked[i].weight_hr != NULL) == (n->exact[i][W_HR] != NULL),
+              "unpacked: the arrays that there are");
+        check(!memcmp(unpacked[i].activations, n->cells[i].activations, sizeof unpacked[i].activations) &&
+                  unpacked[i].cell_clip == n->cells[i].cell_clip && unpacked[i].gate_clip == n->cells[i].gate_clip &&
+                  unpacked[i].proj_clip == n->cells[i].proj_clip && unpacked[i].coupled == n->cells[i].coupled &&
+                  unpacked[i].linear_before_reset == n->cells[i].linear_before_reset,
+              "unpacked: the options");
+    }
+    check(same, "unpacked: the weights");
+    const char *other;
+    for (size_t i = 0; (other = fastrnn_isa(i)) != NULL; i++) {
+        fastrnn_model *again = NULL;
+        expect(fastrnn_model_create(&n->config, unpacked, other, blas, &again), FASTRNN_OK, "a model of what was unpacked");
+        check(fastrnn_model_fingerprint(again) == fastrnn_model_fingerprint(model), "the same fingerprint");
+        if (!strcmp(other, isa)) {
+            outcome wanted = execute(model, p, 0, p->B, RUN, BATCH_MAJOR), found = execute(again, p, 0, p->B, RUN, BATCH_MAJOR);
+            check(same_bits(p, &wanted, &found, 0, p->B), "the same bits");
+            outcome_free(&wanted);
+            outcome_free(&found);
+        }
+        fastrnn_model_destroy(again);
+    }
+    for (int64_t i = 0; i < n->num_cells; i++)
+        for (int j = 0; j < NUM_TENSORS; j++)
+            free(memory[i][j]);
+}
+
+/* Rows of a stream that take their steps in groups, each in an order of its own, have the bits of a run; so does a
+ * stream restored from a snapshot halfway. */
+static void check_slots(const fastrnn_model *model, const problem *p)
+{
+    const net *n = p->net;
+    const size_t e = size_of(n->config.dtype);
+    const int64_t I = n->config.input_size, P = n->P, H = n->config.hidden_size, L = n->num_cells, T = p->T;
+    int64_t B = 1;
+    while (B < p->B && p->lengths[B] == T)
+        B++;
+    outcome all = execute(model, p, 0, B, RUN, BATCH_MAJOR);
+    size_t stream_bytes = 0, snapshot_bytes = 0;
+    expect(fastrnn_stream_size(model, B, &stream_bytes), FASTRNN_OK, "stream size");
+    expect(fastrnn_stream_snapshot_size(model, B, &snapshot_bytes), FASTRNN_OK, "snapshot size");
+    void *stream = aligned_alloc(64, stream_bytes), *snapshot = block(snapshot_bytes);
+    void *h0 = block((size_t)(L * B * P) * e), *c0 = block((size_t)(L * B * H) * e);
+    outcome found = {.y = block((size_t)(B * T * P) * e), .hn = block((size_t)(L * B * P) * e), .cn = block((size_t)(L * B * H) * e)};
+    int64_t *slots = block((size_t)B * sizeof *slots), *taken = block((size_t)B * sizeof *taken);
+    for (int64_t row = 0; row < B; row++) {
+        slots[row] = row;
+        taken[row] = 0;
+        for (int64_t layer = 0; layer < L; layer++) {
+            void *h = reals(p->h0 + (layer * p->B + row) * P, P, n->config.dtype);
+            void *c = reals(p->c0 + (layer * p->B + row) * H, H, n->config.dtype);
+            memcpy((char *)h0 + (size_t)((layer * B + row) * P) * e, h, (size_t)P * e);
+            memcpy((char *)c0 + (size_t)((layer * B + row) * H) * e, c, (size_t)H * e);
+            free(h), free(c);
+        }
+    }
+    const bool lstm = n->config.kind == FASTRNN_LSTM;
+    const fastrnn_boundary zero = {0}, initial = {.h0 = h0, .c0 = lstm ? c0 : NULL};
+    expect(fastrnn_stream_set(model, B, stream, &zero), FASTRNN_OK, "stream set");
+    expect(fastrnn_stream_set_slots(model, B, slots, stream, &initial), FASTRNN_OK, "stream set slots");
+    bool halfway = false;
+    for (int64_t left = B * T; left > 0;) {
+        for (int64_t i = B - 1; i > 0; i--) { /* another order */
+            const int64_t j = (int64_t)(random_bits() % (uint64_t)(i + 1)), swapped = slots[i];
+            slots[i] = slots[j];
+            slots[j] = swapped;
+        }
+        int64_t count = 0, chunk = 1 + (int64_t)(random_bits() % 3);
+        const int64_t most = 1 + (int64_t)(random_bits() % (uint64_t)B);
+        for (int64_t i = 0; i < B; i++) /* those that have steps left come first */
+            if (taken[slots[i]] < T && count < most) {
+                const int64_t slot = slots[i];
+                slots[i] = slots[count];
+                slots[count++] = slot;
+                chunk = T - taken[slot] < chunk ? T - taken[slot] : chunk;
+            }
+        char *x = block((size_t)(count * chunk * I) * e), *y = block((size_t)(count * chunk * P) * e);
+        for (int64_t row = 0; row < count; row++) {
+            void *values = reals(p->x + (slots[row] * T + taken[slots[row]]) * I, chunk * I, n->config.dtype);
+            memcpy(x + (size_t)(row * chunk * I) * e, values, (size_t)(chunk * I) * e);
+            free(values);
+        }
+        const fastrnn_batch batch = {.num_rows = count, .num_steps = chunk, .pool = pool, .slots = slots,
+                                     .x = {.base = x, .row_stride = chunk * I, .step_stride = I},
+                                     .y = {.base = y, .row_stride = chunk * P, .step_stride = P}};
+        size_t size = 0;
+        expect(fastrnn_workspace_size(model, &batch, &size), FASTRNN_OK, "workspace of slots");
+        void *workspace = block(size);
+        expect(fastrnn_stream_run(model, &batch, stream, workspace), FASTRNN_OK, "run of slots");
+        for (int64_t row = 0; row < count; row++) {
+            memcpy((char *)found.y + (size_t)((slots[row] * T + taken[slots[row]]) * P) * e, y + (size_t)(row * chunk * P) * e,
+                   (size_t)(chunk * P) * e);
+            taken[slots[row]] += chunk;
+        }
+        left -= count * chunk;
+        free(x), free(y), free(workspace);
+        if (!halfway && left <= B * T / 2) {
+            halfway = true;
+            expect(fastrnn_stream_snapshot(model, B, stream, snapshot), FASTRNN_OK, "snapshot");
+            expect(fastrnn_stream_set(model, B, stream, &zero), FASTRNN_OK, "stream set");
+            expect(fastrnn_stream_restore(model, B, stream, snapshot, snapshot_bytes), FASTRNN_OK, "restore");
+        }
+    }
+    const fastrnn_boundary final = {.hn = found.hn, .cn = lstm ? found.cn : NULL};
+    expect(fastrnn_stream_get(model, B, stream, &final), FASTRNN_OK, "stream get");
+    check(!memcmp(found.y, all.y, (size_t)(B * T * P) * e) && !memcmp(found.hn, all.hn, (size_t)(L * B * P) * e) &&
+              (!lstm || !memcmp(found.cn, all.cn, (size_t)(L * B * H) * e)),
+          "rows that run apart have the bits of a run");
+    outcome_free(&all);
+    outcome_free(&found);
+    void *const blocks[] = {stream, snapshot, h0, c0, slots, taken};
+    for (int i = 0; i < LENGTH(blocks); i++)
+        free(blocks[i]);
+}
+
 /* ---- Groups of checks ------------------------------------------------------------------------------------------ */
 
 typedef struct sweep {
@@ -594,6 +742,9 @@ static void test_sizes(const char *isa, fastrnn_kind kind, sweep s)
                        directions, (int)B, layout_names[at]);
             fastrnn_model *model = model_make(&n, isa, NULL);
             check_problem(model, &p, at);
+            check_unpacked(model, &p, isa, NULL);
+            if (D == 1)
+                check_slots(model, &p);
             fastrnn_model_destroy(model);
             problem_free(&p);
             net_free(&n);
@@ -650,6 +801,9 @@ static void check_options(const char *isa, const fastrnn_blas *blas, fastrnn_con
     problem p = problem_make(&n, B, 6, turn % 3 != 0);
     fastrnn_model *model = model_make(&n, isa, blas);
     check_problem(model, &p, (layout)(turn % NUM_LAYOUTS));
+    check_unpacked(model, &p, isa, blas);
+    if (n.D == 1)
+        check_slots(model, &p);
     fastrnn_model_destroy(model);
     problem_free(&p);
     net_free(&n);
@@ -924,7 +1078,7 @@ static void test_wrong_models(void)
 
     fastrnn_model_destroy(NULL);
     fastrnn_unrolled_destroy(NULL);
-    for (int status = FASTRNN_OK; status <= FASTRNN_ERROR_INTERRUPTED + 1; status++)
+    for (int status = FASTRNN_OK; status <= FASTRNN_ERROR_SNAPSHOT + 1; status++)
         check(fastrnn_status_message((fastrnn_status)status) != NULL, "a message for every status");
     check(!strcmp(fastrnn_version(), FASTRNN_VERSION), "version");
     check(fastrnn_model_isa(NULL) == NULL && fastrnn_model_nbytes(NULL) == 0, "no model has neither");
@@ -1044,6 +1198,86 @@ static void test_wrong_runs(void)
     small_free(&s);
     small_free(&both);
     end_group("wrong runs");
+}
+
+/* Names of rows, snapshots and unpacking: what is wrong is refused, and leaves the stream as it was. */
+static void test_wrong_streams(void)
+{
+    small s = small_make(3, 4, 1), both = small_make(3, 4, 2);
+    const fastrnn_boundary zero = {0};
+    size_t bytes = 0, size = 0, workspace_bytes = 0;
+    expect(fastrnn_stream_size(s.model, 3, &bytes), FASTRNN_OK, "stream size");
+    unsigned char *stream = aligned_alloc(64, bytes), *before = block(bytes);
+    expect(fastrnn_stream_set(s.model, 3, stream, &zero), FASTRNN_OK, "stream set");
+    fastrnn_batch batch = s.batch; /* of two rows */
+    int64_t slots[2] = {2, 0};
+    batch.slots = slots;
+    expect(fastrnn_workspace_size(s.model, &batch, &workspace_bytes), FASTRNN_OK, "workspace of slots");
+    expect(fastrnn_workspace_size(both.model, &batch, &size), FASTRNN_ERROR_ARGUMENT, "slots of two directions");
+    void *workspace = block(workspace_bytes);
+    expect(fastrnn_stream_run(s.model, &batch, stream, workspace), FASTRNN_OK, "good slots");
+    memcpy(before, stream, bytes);
+    const int64_t wrong[][2] = {{0, 3}, {-1, 0}, {1, 1}, {INT64_MIN, INT64_MAX}};
+    for (int i = 0; i < LENGTH(wrong); i++) {
+        batch.slots = wrong[i];
+        in_context("slots %lld %lld", (long long)wrong[i][0], (long long)wrong[i][1]);
+        expect(fastrnn_stream_run(s.model, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "run of slots");
+        expect(fastrnn_stream_set_slots(s.model, 2, wrong[i], stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots");
+    }
+    batch.slots = NULL;
+    expect(fastrnn_stream_run(s.model, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "two rows of three, not named");
+    expect(fastrnn_stream_get(s.model, 2, stream, &zero), FASTRNN_ERROR_ARGUMENT, "get of two rows of three");
+    expect(fastrnn_stream_set_slots(s.model, -1, slots, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: count");
+    expect(fastrnn_stream_set_slots(s.model, 2, NULL, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: no slots");
+    expect(fastrnn_stream_set_slots(s.model, 2, slots, stream, NULL), FASTRNN_ERROR_ARGUMENT, "set slots: no boundary");
+
+    expect(fastrnn_stream_snapshot_size(s.model, 3, &size), FASTRNN_OK, "snapshot size");
+    expect(fastrnn_stream_snapshot_size(s.model, -1, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: rows");
+    expect(fastrnn_stream_snapshot_size(s.model, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "snapshot size: huge rows");
+    expect(fastrnn_stream_snapshot_size(s.model, 3, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot size: no size");
+    expect(fastrnn_stream_snapshot_size(both.model, 3, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: two directions");
+    expect(fastrnn_stream_snapshot_size(s.model, 3, &size), FASTRNN_OK, "snapshot size");
+    unsigned char *snapshot = block(size);
+    expect(fastrnn_stream_snapshot(s.model, 2, stream, snapshot), FASTRNN_ERROR_ARGUMENT, "snapshot: rows");
+    expect(fastrnn_stream_snapshot(s.model, 3, stream, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot: nowhere to put it");
+    expect(fastrnn_stream_snapshot(s.model, 3, stream, snapshot), FASTRNN_OK, "snapshot");
+    for (size_t cut = 0; cut < size; cut++) { /* from blocks of just that size: a sanitizer sees any reading past them */
+        unsigned char *part = memcpy(block(cut), snapshot, cut);
+        in_context("%d of %d bytes", (int)cut, (int)size);
+        expect(fastrnn_stream_restore(s.model, 3, stream, part, cut), FASTRNN_ERROR_SNAPSHOT, "a cut snapshot");
+        free(part);
+    }
+    for (int bit = 0; bit < 32 * 8; bit++) {
+        snapshot[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        in_context("bit %d", bit);
+        expect(fastrnn_stream_restore(s.model, 3, stream, snapshot, size), FASTRNN_ERROR_SNAPSHOT, "a forged header");
+        snapshot[bit / 8] ^= (unsigned char)(1 << bit % 8);
+    }
+    expect(fastrnn_stream_restore(s.model, 2, stream, snapshot, size), FASTRNN_ERROR_ARGUMENT, "restore: rows");
+    expect(fastrnn_stream_restore(s.model, 3, stream, NULL, size), FASTRNN_ERROR_ARGUMENT, "restore: no snapshot");
+    expect(fastrnn_stream_restore(s.model, 3, stream, snapshot, size + 1), FASTRNN_ERROR_SNAPSHOT, "a byte too many");
+    check(fastrnn_model_fingerprint(s.model) != fastrnn_model_fingerprint(both.model), "fingerprints of two models");
+    check(!memcmp(before, stream, bytes), "refused calls leave the stream as it was");
+    fastrnn_snapshot_info info;
+    expect(fastrnn_snapshot_describe(snapshot, size, &info), FASTRNN_OK, "describe");
+    check(info.version == 1 && info.real_size == 4 && info.num_rows == 3 &&
+              info.fingerprint == fastrnn_model_fingerprint(s.model), "what a snapshot says of itself");
+    expect(fastrnn_snapshot_describe(snapshot, 31, &info), FASTRNN_ERROR_SNAPSHOT, "describe: cut");
+    expect(fastrnn_snapshot_describe(NULL, 31, &info), FASTRNN_ERROR_ARGUMENT, "describe: nothing");
+    expect(fastrnn_stream_restore(s.model, 3, stream, snapshot, size), FASTRNN_OK, "a good snapshot");
+
+    fastrnn_cell cell;
+    const fastrnn_cell_arrays none = {0};
+    expect(fastrnn_model_unpack(s.model, 0, &none, &cell), FASTRNN_OK, "unpack the options alone");
+    expect(fastrnn_model_unpack(s.model, 1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
+    expect(fastrnn_model_unpack(s.model, -1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
+    expect(fastrnn_model_unpack(NULL, 0, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no model");
+    expect(fastrnn_model_unpack(s.model, 0, NULL, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no arrays");
+    expect(fastrnn_model_unpack(s.model, 0, &none, NULL), FASTRNN_ERROR_ARGUMENT, "unpack: no cell");
+    free(stream), free(before), free(workspace), free(snapshot);
+    small_free(&s);
+    small_free(&both);
+    end_group("wrong slots, snapshots and unpacking");
 }
 
 /* No rows, no steps and no inputs are sizes like others. */
@@ -1222,6 +1456,7 @@ int main(int argc, char **argv)
     test_blas_far_steps(&lp64);
     test_wrong_models();
     test_wrong_runs();
+    test_wrong_streams();
     test_interruption(usual);
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed != 0;
