@@ -21,7 +21,7 @@ import threading
 
 import numpy as np
 
-from .arguments import as_floats, check_casting
+from .arguments import as_array, as_floats, check_casting
 
 cnp.import_array()
 

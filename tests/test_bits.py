@@ -308,7 +308,9 @@ def with_nans_in_weights(rng, spec):
     cells = []
     for cell in spec.cells:
         arrays = {
-            name: getattr(cell, name).copy() for name in ("bias_ih", "bias_hh", "peephole") if getattr(cell, name) is not None
+            name: getattr(cell, name).copy()
+            for name in ("bias_ih", "bias_hh", "peephole")
+            if getattr(cell, name) is not None
         }
         sprinkle_nans(rng, *arrays.values())
         cells.append(replace(cell, **arrays))

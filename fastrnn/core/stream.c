@@ -156,7 +156,7 @@ fastrnn_status fastrnn_stream_set_slots(const fastrnn_model *model, int64_t coun
             const fr_rows rows = {&batch, row, 1, 1};
             fr_state one = {.h = {fr_at(fr_stream_h(&all), slots[row] * cell->h_stride, e)},
                             .c = fr_at(all.c, slots[row] * cell->c_stride, e)};
-            fr_state_load(cell, &model->backend, &alone, &rows, boundary, i, &one);
+            fr_state_load(cell, &model->backend, &alone, &rows, boundary, i, &one, NULL);
         }
     }
     return FASTRNN_OK;
