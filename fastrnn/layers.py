@@ -626,8 +626,11 @@ def _choose_backend(backend: Backend, dtype: np.dtype[Any], isa: str | None) -> 
 
 def _is_list_of_sequences(x: list[Any]) -> bool:
     """Whether a list holds sequences, and does not spell out an array in Python's numbers."""
-    if not x or any(hasattr(row, "__array__") or hasattr(row, "shape") for row in x):
+    if not x:
         return True
+    for row in x:  # any() would leave a generator, and where memory ends Python prints that it cannot close it
+        if hasattr(row, "__array__") or hasattr(row, "shape"):
+            return True
     return len({len(row) for row in x if isinstance(row, list | tuple)}) > 1
 
 

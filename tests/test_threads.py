@@ -537,6 +537,7 @@ def fail_each_allocation(attempt, most=400):
     raise AssertionError(f"{most} allocations are not enough for one call")
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # nothing prints
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("way", ["ragged", "list", "dense", "unroll"])
 def test_every_failed_allocation_of_a_call(rng, threads, way, num_threads):
