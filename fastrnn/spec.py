@@ -6,7 +6,7 @@ LSTM ``i f g o``, GRU ``r z n``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -146,7 +146,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         # An iterator would be used up by validate(), and a list could change after it.
-        object.__setattr__(self, "cells", tuple(self.cells))
+        if isinstance(self.cells, Iterable) and not isinstance(self.cells, str | Mapping):
+            object.__setattr__(self, "cells", tuple(self.cells))
 
     @property
     def num_directions(self) -> int:

@@ -743,7 +743,7 @@ static void test_sizes(const char *isa, fastrnn_kind kind, sweep s)
             fastrnn_model *model = model_make(&n, isa, NULL);
             check_problem(model, &p, at);
             check_unpacked(model, &p, isa, NULL);
-            if (D == 1)
+            if (directions == 1)
                 check_slots(model, &p);
             fastrnn_model_destroy(model);
             problem_free(&p);
