@@ -177,7 +177,7 @@ DEF SHORT_WORK = 1 << 13  # some 2 us, shared with no other thread: giving the G
 DEF COPY_BYTES = 1 << 22
 
 
-DEF GIL_SHARE = 10  # the GIL is asked for again after this many times as long as it last took to come,
+DEF GIL_SHARE = 20  # the GIL is asked for again after this many times as long as it last took to come,
 DEF GIL_SECONDS = 1.0  # or after this
 
 cdef unsigned long main_thread
