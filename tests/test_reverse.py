@@ -198,7 +198,7 @@ def test_descriptions(rng):
     assert spec.num_directions == 1 and spec.name(1, "weight_ih") == "weight_ih_l1"
     layer = fastrnn.LSTM(spec)
     assert layer.reverse is True and "reverse=True" in repr(layer)
-    with pytest.raises(ValueError, match=r"reverse is True, but the model is bidirectional"):
+    with pytest.raises(ValueError, match=r"reverse is True, but the layer is bidirectional"):
         replace(random_spec(rng, "lstm", 3, 4, 1, True), reverse=True).validate()
     for bad in (1, "False", None):
         with pytest.raises(TypeError, match=r"^reverse is .*, wanted True or False"):
