@@ -17,7 +17,7 @@ from . import runtime, thread_limits
 from .layers import GRU, LSTM, RNN, State, Unrolled
 from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
 from .runtime import get_num_threads, info, set_num_threads
-from .spec import Activation, CellSpec, ModelSpec
+from .spec import Activation, CellSpec, LayerSpec
 from .streams import Stream
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "RNN",
     "Activation",
     "CellSpec",
-    "ModelSpec",
+    "LayerSpec",
     "Packed",
     "State",
     "Stream",

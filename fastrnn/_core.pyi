@@ -30,7 +30,7 @@ class Pool:
     num_threads: int
 
 @disjoint_base
-class Model:
+class Layer:
     def __new__(
         cls,
         kind: str,
@@ -48,7 +48,7 @@ class Model:
     dtype: np.dtype[Any]
     input_size: int
     hidden_size: int
-    output_size: int
+    h_size: int
     num_layers: int
     num_directions: int
     is_lstm: bool
@@ -71,12 +71,12 @@ class Model:
 
 @disjoint_base
 class Unrolled:
-    def __new__(cls, model: Model, num_steps: int) -> Self: ...
+    def __new__(cls, layer: Layer, num_steps: int) -> Self: ...
     num_steps: int
 
 @disjoint_base
 class Stream:
-    def __new__(cls, model: Model, batch_size: int) -> Self: ...
+    def __new__(cls, layer: Layer, batch_size: int) -> Self: ...
     batch_size: int
     def set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
     def get_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> None: ...

@@ -5,7 +5,7 @@ Arrays are checked by their C structures here, whatever Python above has checked
 anything for its shape, strides or length.
 
 The module does not declare itself compatible with free threading, so that importing it turns the GIL of such a Python
-on: Stream.busy and Model.spare are plain fields, which the GIL guards.
+on: Stream.busy and Layer.spare are plain fields, which the GIL guards.
 """
 
 cimport numpy as cnp
@@ -94,7 +94,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct fastrnn_blas:
         void *sgemm
         void *dgemm
-    ctypedef struct fastrnn_model
+    ctypedef struct fastrnn_layer
     ctypedef struct fastrnn_unrolled
     ctypedef struct fastrnn_pool
     ctypedef struct fastrnn_view:
@@ -127,28 +127,28 @@ cdef extern from "fastrnn.h" nogil:
     const char *fastrnn_status_message(fastrnn_status)
     const char *fastrnn_version()
     const char *fastrnn_isa(size_t)
-    fastrnn_status fastrnn_model_create(const fastrnn_config *, const fastrnn_cell *, const char *, const fastrnn_blas *,
-                                        fastrnn_model **)
-    void fastrnn_model_destroy(fastrnn_model *)
-    const char *fastrnn_model_isa(const fastrnn_model *)
-    size_t fastrnn_model_nbytes(const fastrnn_model *)
-    uint64_t fastrnn_model_fingerprint(const fastrnn_model *)
-    fastrnn_status fastrnn_model_unpack(const fastrnn_model *, int64_t, const fastrnn_cell_arrays *, fastrnn_cell *)
+    fastrnn_status fastrnn_layer_create(const fastrnn_config *, const fastrnn_cell *, const char *, const fastrnn_blas *,
+                                        fastrnn_layer **)
+    void fastrnn_layer_destroy(fastrnn_layer *)
+    const char *fastrnn_layer_isa(const fastrnn_layer *)
+    size_t fastrnn_layer_nbytes(const fastrnn_layer *)
+    uint64_t fastrnn_layer_fingerprint(const fastrnn_layer *)
+    fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *, int64_t, const fastrnn_cell_arrays *, fastrnn_cell *)
     fastrnn_status fastrnn_pool_create(int, fastrnn_pool **)
     void fastrnn_pool_destroy(fastrnn_pool *)
     void fastrnn_pool_set_threshold(fastrnn_pool *, double)
-    fastrnn_status fastrnn_workspace_size(const fastrnn_model *, const fastrnn_batch *, size_t *)
-    fastrnn_status fastrnn_run(const fastrnn_model *, const fastrnn_batch *, const fastrnn_boundary *, void *)
-    fastrnn_status fastrnn_stream_size(const fastrnn_model *, int64_t, size_t *)
-    fastrnn_status fastrnn_stream_set(const fastrnn_model *, int64_t, void *, const fastrnn_boundary *)
-    fastrnn_status fastrnn_stream_set_slots(const fastrnn_model *, int64_t, const int64_t *, void *, const fastrnn_boundary *)
-    fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_model *, int64_t, size_t *)
-    fastrnn_status fastrnn_stream_snapshot(const fastrnn_model *, int64_t, const void *, void *)
-    fastrnn_status fastrnn_stream_restore(const fastrnn_model *, int64_t, void *, const void *, size_t)
+    fastrnn_status fastrnn_workspace_size(const fastrnn_layer *, const fastrnn_batch *, size_t *)
+    fastrnn_status fastrnn_run(const fastrnn_layer *, const fastrnn_batch *, const fastrnn_boundary *, void *)
+    fastrnn_status fastrnn_stream_size(const fastrnn_layer *, int64_t, size_t *)
+    fastrnn_status fastrnn_stream_set(const fastrnn_layer *, int64_t, void *, const fastrnn_boundary *)
+    fastrnn_status fastrnn_stream_set_slots(const fastrnn_layer *, int64_t, const int64_t *, void *, const fastrnn_boundary *)
+    fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *, int64_t, size_t *)
+    fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *, int64_t, const void *, void *)
+    fastrnn_status fastrnn_stream_restore(const fastrnn_layer *, int64_t, void *, const void *, size_t)
     fastrnn_status fastrnn_snapshot_describe(const void *, size_t, fastrnn_snapshot_info *)
-    fastrnn_status fastrnn_stream_get(const fastrnn_model *, int64_t, const void *, const fastrnn_boundary *)
-    fastrnn_status fastrnn_stream_run(const fastrnn_model *, const fastrnn_batch *, void *, void *)
-    fastrnn_status fastrnn_unrolled_create(const fastrnn_model *, int64_t, fastrnn_unrolled **)
+    fastrnn_status fastrnn_stream_get(const fastrnn_layer *, int64_t, const void *, const fastrnn_boundary *)
+    fastrnn_status fastrnn_stream_run(const fastrnn_layer *, const fastrnn_batch *, void *, void *)
+    fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *, int64_t, fastrnn_unrolled **)
     void fastrnn_unrolled_destroy(fastrnn_unrolled *)
     fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *, const fastrnn_batch *, const fastrnn_boundary *, void *)
     fastrnn_status fastrnn_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
@@ -439,10 +439,10 @@ cdef int check_array(array, str name, dtype, int type_number, int ndim, bint wri
     return 0
 
 
-cdef class Model:
-    """A prepared model. What arguments mean is checked by the Python layers, that memory is theirs to use, here."""
-    cdef fastrnn_model *model
-    cdef readonly int64_t num_layers, hidden_size, output_size, num_directions, input_size
+cdef class Layer:
+    """A prepared layer. What arguments mean is checked by the Python layers, that memory is theirs to use, here."""
+    cdef fastrnn_layer *layer
+    cdef readonly int64_t num_layers, hidden_size, h_size, num_directions, input_size
     cdef readonly bint is_lstm
     cdef int num_gates
     cdef readonly object dtype
@@ -462,7 +462,7 @@ cdef class Model:
         self.is_lstm = kind == "lstm"
         self.num_gates = NUM_GATES[kind]
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.output_size = proj_size or hidden_size
+        self.h_size = proj_size or hidden_size
         self.num_directions = 2 if bidirectional else 1
         self.spare = []
         config.kind = KINDS[kind]
@@ -475,18 +475,18 @@ cdef class Model:
             load_blas()
         prepared = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))
         if prepared == NULL:
-            raise MemoryError("no memory for the model's description")
+            raise MemoryError("no memory for the layer's description")
         units = self.num_gates * self.hidden_size
         try:
             for i, (arrays, activations, clips, coupled, linear_before_reset) in enumerate(cells):
                 cell = &prepared[i]
-                width = self.input_size if i < self.num_directions else self.num_directions * self.output_size
+                width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
                 for array, name, rows, columns in (
                     (arrays[0], "weight_ih", units, width),
-                    (arrays[1], "weight_hh", units, self.output_size),
+                    (arrays[1], "weight_hh", units, self.h_size),
                     (arrays[2], "bias_ih", 1, units),
                     (arrays[3], "bias_hh", 1, units),
-                    (arrays[4], "weight_hr", self.output_size, self.hidden_size),
+                    (arrays[4], "weight_hr", self.h_size, self.hidden_size),
                     (arrays[5], "peephole", 3, self.hidden_size),
                 ):
                     self.check_block(array, f"{name} of cell {i}", 1, rows, columns, False)
@@ -499,25 +499,25 @@ cdef class Model:
                 cell.cell_clip, cell.gate_clip, cell.proj_clip = clips
                 cell.coupled, cell.linear_before_reset = coupled, linear_before_reset
             with nogil:
-                status = fastrnn_model_create(&config, prepared, isa_pointer, &blas if use_blas else NULL, &self.model)
+                status = fastrnn_layer_create(&config, prepared, isa_pointer, &blas if use_blas else NULL, &self.layer)
             raise_status(status)
         finally:
             PyMem_RawFree(prepared)
 
     def __dealloc__(self):
-        fastrnn_model_destroy(self.model)
+        fastrnn_layer_destroy(self.layer)
 
     @property
     def isa(self):
-        return fastrnn_model_isa(self.model).decode()
+        return fastrnn_layer_isa(self.layer).decode()
 
     @property
     def nbytes(self):
-        return fastrnn_model_nbytes(self.model)
+        return fastrnn_layer_nbytes(self.layer)
 
     @property
     def fingerprint(self):
-        return fastrnn_model_fingerprint(self.model)
+        return fastrnn_layer_fingerprint(self.layer)
 
     def unpack(self):
         """The cells as the constructor takes them, but for biases, which are added up where the cell adds them."""
@@ -526,14 +526,14 @@ cdef class Model:
         cells = []
         rows = self.num_gates * self.hidden_size
         for i in range(self.num_layers * self.num_directions):
-            width = self.input_size if i < self.num_directions else self.num_directions * self.output_size
-            shapes = ((rows, width), (rows, self.output_size), (rows,), (rows,), (self.output_size, self.hidden_size),
+            width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
+            shapes = ((rows, width), (rows, self.h_size), (rows,), (rows,), (self.h_size, self.hidden_size),
                       (3, self.hidden_size))
             parts = [np.empty(shape, self.dtype) for shape in shapes]
             arrays.weight_ih, arrays.weight_hh = <void *>address(parts[0]), <void *>address(parts[1])
             arrays.bias_ih, arrays.bias_hh = <void *>address(parts[2]), <void *>address(parts[3])
             arrays.weight_hr, arrays.peephole = <void *>address(parts[4]), <void *>address(parts[5])
-            raise_status(fastrnn_model_unpack(self.model, i, &arrays, &cell))
+            raise_status(fastrnn_layer_unpack(self.layer, i, &arrays, &cell))
             if cell.weight_hr == NULL:
                 parts[4] = None
             if cell.peephole == NULL:
@@ -563,7 +563,7 @@ cdef class Model:
 
     cdef int check_states(self, h, c, int64_t num_rows, bint writes) except -1:
         cdef int64_t count = self.num_layers * self.num_directions
-        self.check_block(h, "h", count, num_rows, self.output_size, writes)
+        self.check_block(h, "h", count, num_rows, self.h_size, writes)
         self.check_block(c, "c", count, num_rows, self.hidden_size, writes)
         return 0
 
@@ -600,7 +600,7 @@ cdef class Model:
 
     cdef Workspace borrow(self, const fastrnn_batch *batch):
         cdef size_t size
-        raise_status(fastrnn_workspace_size(self.model, batch, &size))
+        raise_status(fastrnn_workspace_size(self.layer, batch, &size))
         cdef Workspace workspace = self.spare.pop() if self.spare else Workspace()
         workspace.reserve(size)
         return workspace
@@ -622,7 +622,7 @@ cdef class Model:
         cdef void **rows = NULL
         cdef int64_t row
         if plan is not None and plan.owner is not self:
-            raise ValueError("plan is of another model")
+            raise ValueError("plan is of another layer")
         boundary.indices = NULL
         batch.slots = NULL
         if schedule is None:
@@ -642,7 +642,7 @@ cdef class Model:
                         raise ValueError(f"indices[{row}] is {boundary.indices[row]}, wanted 0 to {batch.num_rows - 1}")
         data_indices = boundary.indices if offsets == NULL else NULL
         self.check_vectors(x, "x", &batch, data_indices, offsets, self.input_size, False)
-        self.check_vectors(y, "y", &batch, data_indices, offsets, self.num_directions * self.output_size, True)
+        self.check_vectors(y, "y", &batch, data_indices, offsets, self.num_directions * self.h_size, True)
         self.check_states(h0, c0, batch.num_rows, False)
         self.check_states(hn, cn, batch.num_rows, True)
         batch.past_end = FASTRNN_PAST_END_NOTHING
@@ -669,7 +669,7 @@ cdef class Model:
                 if plan is not None:
                     status = fastrnn_unrolled_run(plan.plan, &batch, &boundary, workspace.memory)
                 else:
-                    status = fastrnn_run(self.model, &batch, &boundary, workspace.memory)
+                    status = fastrnn_run(self.layer, &batch, &boundary, workspace.memory)
             raise_status(status)
         finally:
             PyMem_RawFree(rows)
@@ -679,13 +679,13 @@ cdef class Model:
 cdef class Unrolled:
     """A plan for exactly num_steps steps."""
     cdef fastrnn_unrolled *plan
-    cdef Model owner
+    cdef Layer owner
     cdef readonly int64_t num_steps
 
-    def __cinit__(self, Model model not None, int64_t num_steps):
-        self.owner = model
+    def __cinit__(self, Layer layer not None, int64_t num_steps):
+        self.owner = layer
         self.num_steps = num_steps
-        raise_status(fastrnn_unrolled_create(model.model, num_steps, &self.plan))
+        raise_status(fastrnn_unrolled_create(layer.layer, num_steps, &self.plan))
 
     def __dealloc__(self):
         fastrnn_unrolled_destroy(self.plan)
@@ -700,7 +700,7 @@ cdef void *aligned(void *block) noexcept nogil:
 
 cdef class Stream:
     """The state of a live batch between calls."""
-    cdef Model model
+    cdef Layer layer
     cdef readonly int64_t batch_size
     cdef void *block  # the state's allocation; `state` is its aligned part
     cdef void *state
@@ -711,10 +711,10 @@ cdef class Stream:
     cdef bint is_long, is_short  # such calls
     cdef bint busy
 
-    def __cinit__(self, Model model not None, int64_t batch_size):
-        self.model = model
+    def __cinit__(self, Layer layer not None, int64_t batch_size):
+        self.layer = layer
         self.batch_size = batch_size
-        raise_status(fastrnn_stream_size(model.model, batch_size, &self.size))
+        raise_status(fastrnn_stream_size(layer.layer, batch_size, &self.size))
         self.block = PyMem_RawMalloc(self.size + ALIGNMENT)
         if self.block == NULL:
             raise MemoryError(f"no memory for a stream's state of {self.size} bytes")
@@ -728,23 +728,23 @@ cdef class Stream:
 
     def set_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
-        self.model.check_states(h, c, self.batch_size, False)
+        self.layer.check_states(h, c, self.batch_size, False)
         self.claim()
         boundary.h0, boundary.c0 = address(h), address(c)
         boundary.hn = boundary.cn = NULL
         boundary.indices = NULL
-        status = fastrnn_stream_set(self.model.model, self.batch_size, self.state, &boundary)
+        status = fastrnn_stream_set(self.layer.layer, self.batch_size, self.state, &boundary)
         self.busy = False
         raise_status(status)
 
     def get_state(self, cnp.ndarray h, cnp.ndarray c):
         cdef fastrnn_boundary boundary
-        self.model.check_states(h, c, self.batch_size, True)
+        self.layer.check_states(h, c, self.batch_size, True)
         self.claim()
         boundary.h0 = boundary.c0 = NULL
         boundary.hn, boundary.cn = <void *>address(h), <void *>address(c)
         boundary.indices = NULL
-        status = fastrnn_stream_get(self.model.model, self.batch_size, self.state, &boundary)
+        status = fastrnn_stream_get(self.layer.layer, self.batch_size, self.state, &boundary)
         self.busy = False
         raise_status(status)
 
@@ -754,7 +754,7 @@ cdef class Stream:
         boundary.h0 = boundary.c0 = boundary.hn = boundary.cn = NULL
         boundary.indices = NULL
         self.claim()
-        status = fastrnn_stream_set_slots(self.model.model, cnp.PyArray_DIM(slots, 0),
+        status = fastrnn_stream_set_slots(self.layer.layer, cnp.PyArray_DIM(slots, 0),
                                           <const int64_t *>cnp.PyArray_DATA(slots), self.state, &boundary)
         self.busy = False
         self.raise_rows(status, slots)
@@ -824,7 +824,7 @@ cdef class Stream:
             batch.interrupted = check_signals
             batch.interrupted_context = NULL
         with nogil:
-            status = fastrnn_stream_run(self.model.model, batch, state, self.workspace.memory)
+            status = fastrnn_stream_run(self.layer.layer, batch, state, self.workspace.memory)
         if batch.num_steps > 1 and self.workspace.size > KEPT_BYTES:
             self.workspace = Workspace()
             self.num_steps = -1
@@ -840,7 +840,7 @@ cdef class Stream:
         """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous. slots: the rows' numbers, or None for all."""
         cdef fastrnn_batch batch
         cdef size_t size
-        cdef int64_t width = self.model.output_size
+        cdef int64_t width = self.layer.h_size
         cdef double work, rows
         self.claim()
         try:
@@ -850,16 +850,16 @@ cdef class Stream:
             batch.pool = shared_pool.pool
             if num_steps != self.num_steps or batch.slots != NULL or shared_pool.number != self.pool_number:
                 self.num_steps = -1
-                raise_status(fastrnn_workspace_size(self.model.model, &batch, &size))
+                raise_status(fastrnn_workspace_size(self.layer.layer, &batch, &size))
                 self.workspace.reserve(size)
                 # a gate's multiply-adds
-                work = <double>self.model.hidden_size * (self.model.input_size + self.model.hidden_size)
-                rows = <double>num_steps * batch.num_rows * self.model.num_layers
+                work = <double>self.layer.hidden_size * (self.layer.input_size + self.layer.hidden_size)
+                rows = <double>num_steps * batch.num_rows * self.layer.num_layers
                 self.is_long = rows * (work + ROW_WORK) >= LONG_WORK
                 self.is_short = rows * work < SHORT_WORK
                 if batch.slots == NULL:
                     self.num_steps, self.pool_number = num_steps, shared_pool.number
-            batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.model.input_size, self.model.input_size)
+            batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.layer.input_size, self.layer.input_size)
             batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
             batch.past_end = FASTRNN_PAST_END_NOTHING
             batch.interrupted = NULL
@@ -867,7 +867,7 @@ cdef class Stream:
                 batch.x.row_stride *= num_steps
                 batch.y.row_stride *= num_steps
             if self.is_short:
-                self.raise_rows(fastrnn_stream_run(self.model.model, &batch, self.state, self.workspace.memory), slots)
+                self.raise_rows(fastrnn_stream_run(self.layer.layer, &batch, self.state, self.workspace.memory), slots)
             else:
                 self.run_without_gil(&batch, slots)
         finally:
@@ -910,19 +910,19 @@ cdef class Stream:
         """
         cdef cnp.npy_intp shape[2]
         cdef cnp.ndarray slots = None
-        shape[0], shape[1] = self.batch_size, self.model.output_size
+        shape[0], shape[1] = self.batch_size, self.layer.h_size
         if rows is not None:
             slots = self.take_rows(rows)
             shape[0] = cnp.PyArray_DIM(slots, 0)
-        if not cnp.PyArray_Check(x) or cnp.PyArray_TYPE(<cnp.ndarray>x) != self.model.type_number or casting is not SAFE:
-            x = as_floats(x, "x", self.model.dtype, check_casting(casting))
+        if not cnp.PyArray_Check(x) or cnp.PyArray_TYPE(<cnp.ndarray>x) != self.layer.type_number or casting is not SAFE:
+            x = as_floats(x, "x", self.layer.dtype, check_casting(casting))
         cdef cnp.ndarray array = <cnp.ndarray>x
         if (cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 0) != shape[0]
-                or cnp.PyArray_DIM(array, 1) != self.model.input_size):
-            raise ValueError(f"x has shape {x.shape}, wanted {(shape[0], self.model.input_size)}")
+                or cnp.PyArray_DIM(array, 1) != self.layer.input_size):
+            raise ValueError(f"x has shape {x.shape}, wanted {(shape[0], self.layer.input_size)}")
         if not cnp.PyArray_ISCARRAY_RO(array):
-            array = np.array(array, self.model.dtype, order="C")
-        cdef cnp.ndarray y = cnp.PyArray_SimpleNew(2, shape, self.model.type_number)
+            array = np.array(array, self.layer.dtype, order="C")
+        cdef cnp.ndarray y = cnp.PyArray_SimpleNew(2, shape, self.layer.type_number)
         self.advance(array, y, 1, False, slots)
         return y
 
@@ -960,11 +960,11 @@ cdef class Stream:
         """
         cdef cnp.ndarray slots = None if rows is None else self.take_rows(rows)
         count = self.batch_size if slots is None else cnp.PyArray_DIM(slots, 0)
-        x = as_floats(x, "x", self.model.dtype, check_casting(casting))
-        if x.ndim != 3 or x.shape[0] != count or x.shape[2] != self.model.input_size:
-            raise ValueError(f"x has shape {x.shape}, wanted ({count}, T, {self.model.input_size})")
-        x = np.require(x, self.model.dtype, ["C", "A"])
-        y = np.empty((count, x.shape[1], self.model.output_size), self.model.dtype)
+        x = as_floats(x, "x", self.layer.dtype, check_casting(casting))
+        if x.ndim != 3 or x.shape[0] != count or x.shape[2] != self.layer.input_size:
+            raise ValueError(f"x has shape {x.shape}, wanted ({count}, T, {self.layer.input_size})")
+        x = np.require(x, self.layer.dtype, ["C", "A"])
+        y = np.empty((count, x.shape[1], self.layer.h_size), self.layer.dtype)
         self.advance(x, y, x.shape[1], True, slots)
         return y
 
@@ -983,9 +983,9 @@ cdef class Stream:
         cdef size_t size
         self.claim()
         try:
-            raise_status(fastrnn_stream_snapshot_size(self.model.model, self.batch_size, &size))
+            raise_status(fastrnn_stream_snapshot_size(self.layer.layer, self.batch_size, &size))
             snapshot = PyBytes_FromStringAndSize(NULL, size)
-            raise_status(fastrnn_stream_snapshot(self.model.model, self.batch_size, self.state, PyBytes_AS_STRING(snapshot)))
+            raise_status(fastrnn_stream_snapshot(self.layer.layer, self.batch_size, self.state, PyBytes_AS_STRING(snapshot)))
             return snapshot
         finally:
             self.busy = False
@@ -1013,20 +1013,20 @@ cdef class Stream:
         cdef size_t size = len(snapshot), wanted
         cdef fastrnn_snapshot_info info
         self.claim()
-        status = fastrnn_stream_restore(self.model.model, self.batch_size, self.state, content, size)
+        status = fastrnn_stream_restore(self.layer.layer, self.batch_size, self.state, content, size)
         self.busy = False
         if status != FASTRNN_ERROR_SNAPSHOT:
             raise_status(status)
             return
         if fastrnn_snapshot_describe(content, size, &info) != FASTRNN_OK:
             raise ValueError(f"snapshot is {size} bytes that are none, wanted what snapshot() returned")
-        fingerprint = fastrnn_model_fingerprint(self.model.model)
+        fingerprint = fastrnn_layer_fingerprint(self.layer.layer)
         if info.version != 1:
             raise ValueError(f"snapshot is of format version {info.version}, wanted 1")
-        if info.fingerprint != fingerprint or info.real_size != self.model.dtype.itemsize:
+        if info.fingerprint != fingerprint or info.real_size != self.layer.dtype.itemsize:
             raise ValueError(f"snapshot is of a layer with other options or weights: its fingerprint is "
                              f"{info.fingerprint:016x}, wanted {fingerprint:016x}")
         if info.num_rows != self.batch_size:
             raise ValueError(f"snapshot is of {info.num_rows} rows, wanted {self.batch_size}")
-        raise_status(fastrnn_stream_snapshot_size(self.model.model, self.batch_size, &wanted))
+        raise_status(fastrnn_stream_snapshot_size(self.layer.layer, self.batch_size, &wanted))
         raise ValueError(f"snapshot has {size} bytes, wanted {wanted}")

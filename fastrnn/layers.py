@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN: immutable layers over one prepared model."""
+"""LSTM, GRU and RNN: immutable recurrent layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .importers import pytorch
 from .masks import check_mask, fill_masked, is_right_padded, packed_steps
 from .packed import Packed, PackedLike, as_packed, is_torch_packed, with_torch_data
 from .schedule import Schedule, are_full, check_lengths, schedule
-from .spec import Activation, CellKind, CellSpec, ModelSpec, activations_of
+from .spec import Activation, CellKind, CellSpec, LayerSpec, activations_of
 from .streams import Stream, open_stream
 
 Backend = Literal["auto", "fused", "blas"]
@@ -68,7 +68,7 @@ class Layer(Generic[StateT]):
 
     Parameters
     ----------
-    spec : ModelSpec
+    spec : LayerSpec
         The weights and options; ``from_torch`` and ``from_state_dict`` make one.
     backend : {"auto", "fused", "blas"}
         "fused": products and gates together on prepacked weights; float32. "blas": products through
@@ -91,11 +91,11 @@ class Layer(Generic[StateT]):
     kind: ClassVar[CellKind]
 
     def __init__(
-        self, spec: ModelSpec, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+        self, spec: LayerSpec, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
     ) -> None:
-        if not isinstance(spec, ModelSpec):
+        if not isinstance(spec, LayerSpec):
             raise TypeError(
-                f"spec is {type(spec).__name__}, wanted a ModelSpec; from_torch and from_state_dict make one"
+                f"spec is {type(spec).__name__}, wanted a LayerSpec; from_torch and from_state_dict make one"
             )
         if spec.kind != self.kind:
             raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
@@ -121,7 +121,7 @@ class Layer(Generic[StateT]):
             )
             for c in spec.cells
         ]
-        self._model = _core.Model(
+        self._engine = _core.Layer(
             spec.kind,
             self.dtype,
             self.input_size,
@@ -134,7 +134,7 @@ class Layer(Generic[StateT]):
             self.isa,
             self.backend == "blas",
         )
-        self.isa = self._model.isa if self.backend == "fused" else None
+        self.isa = self._engine.isa if self.backend == "fused" else None
         self._frozen = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -154,7 +154,7 @@ class Layer(Generic[StateT]):
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
-        del state["_model"], state["_frozen"]
+        del state["_engine"], state["_frozen"]
         return state | {"_spec": self._unpack()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -163,10 +163,10 @@ class Layer(Generic[StateT]):
                 setattr(self, name, value)
         Layer.__init__(self, state["_spec"], dtype=state["dtype"], **state["_asked"])
 
-    def _unpack(self) -> ModelSpec:
+    def _unpack(self) -> LayerSpec:
         """What the layer was made of, in the layer's dtype; biases added up where the cell adds them."""
         cells = []
-        for arrays, activations, clips, coupled, linear_before_reset in self._model.unpack():
+        for arrays, activations, clips, coupled, linear_before_reset in self._engine.unpack():
             cell = CellSpec(
                 **dict(zip(PARTS, arrays, strict=True)),
                 activations=tuple(Activation(*activation) for activation in activations),
@@ -178,7 +178,7 @@ class Layer(Generic[StateT]):
             )
             cells.append(cell)
         sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
-        return ModelSpec(self.kind, cells, *sizes, self.batch_first, self.reverse)
+        return LayerSpec(self.kind, cells, *sizes, self.batch_first, self.reverse)
 
     @classmethod
     def from_torch(
@@ -233,7 +233,7 @@ class Layer(Generic[StateT]):
     @property
     def nbytes(self) -> int:
         """Bytes of the prepared weights."""
-        return self._model.nbytes
+        return self._engine.nbytes
 
     @property
     def num_directions(self) -> int:
@@ -370,7 +370,7 @@ class Layer(Generic[StateT]):
             raise ValueError(
                 "the layer runs in reverse, wanted the forward direction: a stream has no last step to start from"
             )
-        return open_stream(self, self._model, as_integer(batch_size, "batch_size", 0))
+        return open_stream(self, self._engine, as_integer(batch_size, "batch_size", 0))
 
     def unroll(self, num_steps: int) -> Unrolled[StateT]:
         """Lay out the fixed-length path for exactly num_steps steps, for comparison with the packed one."""
@@ -379,7 +379,7 @@ class Layer(Generic[StateT]):
             raise ValueError(
                 f"num_steps is {steps}, wanted at most {MOST_UNROLLED}: every step takes memory of its own"
             )
-        return Unrolled(self, self._model, steps)
+        return Unrolled(self, self._engine, steps)
 
     def _run_array(
         self,
@@ -420,7 +420,7 @@ class Layer(Generic[StateT]):
         else:
             order = None if checked is None else self._order(checked)
             fill = None if order is None else past_end
-            self._model.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan, fill)
+            self._engine.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan, fill)
         if unbatched:
             hn, cn = hn[:, 0], None if cn is None else cn[:, 0]
         return result, self._join_state(hn, cn)
@@ -431,7 +431,7 @@ class Layer(Generic[StateT]):
         """Run the steps of x (B, T, I) where mask (B, T) is True into y (B, T, D*P); states are h0, c0, hn, cn."""
         counts = mask.sum(axis=1, dtype=np.int64)
         if is_right_padded(mask):
-            self._model.run(_vectors_adjacent(x), y, self._order(counts), *states)
+            self._engine.run(_vectors_adjacent(x), y, self._order(counts), *states)
         else:
             order = schedule(counts)
             rows, steps = packed_steps(mask, order)
@@ -457,7 +457,7 @@ class Layer(Generic[StateT]):
         hn, cn = self._new_state(len(rows))
         y = [np.empty((len(row), self.output_size), self.dtype) for row in rows]
         order = schedule(np.array([len(row) for row in rows], np.int64))
-        self._model.run(rows, y, (order.lengths, order.batch_sizes, order.sorted_indices, None), h0, c0, hn, cn)
+        self._engine.run(rows, y, (order.lengths, order.batch_sizes, order.sorted_indices, None), h0, c0, hn, cn)
         return y, self._join_state(hn, cn)
 
     def _run_packed(self, x: Packed, state: StateLike, casting: Casting) -> tuple[Packed, Any]:
@@ -482,7 +482,7 @@ class Layer(Generic[StateT]):
         """Run packed steps (N, I) to packed outputs (N, D*P); states are h0, c0, hn, cn."""
         y = np.empty((len(data), self.output_size), self.dtype)
         offsets = np.cumsum(order.batch_sizes) - order.batch_sizes
-        self._model.run(data, y, (order.lengths, order.batch_sizes, order.sorted_indices, offsets), *states)
+        self._engine.run(data, y, (order.lengths, order.batch_sizes, order.sorted_indices, offsets), *states)
         return y
 
     def _check_width(self, array: NDArray[Any], name: str) -> None:
@@ -582,8 +582,8 @@ LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (LSTM, GRU, RNN
 class Unrolled(Generic[StateT]):
     """The fixed-length path: every row runs all T steps. Made by ``layer.unroll(T)``."""
 
-    def __init__(self, layer: Layer[StateT], model: _core.Model, num_steps: int) -> None:
-        self._layer, self._plan = layer, _core.Unrolled(model, num_steps)
+    def __init__(self, layer: Layer[StateT], engine: _core.Layer, num_steps: int) -> None:
+        self._layer, self._plan = layer, _core.Unrolled(engine, num_steps)
         self.num_steps = num_steps
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -606,7 +606,7 @@ class Unrolled(Generic[StateT]):
         return self._layer._run_array(x, state, None, None, "zero", out, check_casting(casting), self._plan)
 
 
-def _choose_dtype(spec: ModelSpec, dtype: DTypeLike | None) -> np.dtype[Any]:
+def _choose_dtype(spec: LayerSpec, dtype: DTypeLike | None) -> np.dtype[Any]:
     chosen = np.dtype(spec.cells[0].weight_ih.dtype if dtype is None else dtype)
     if chosen not in (np.float32, np.float64):
         raise TypeError(f"dtype is {chosen}, wanted float32 or float64")

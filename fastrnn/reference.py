@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .spec import Activation, CellSpec, ModelSpec, activations_of
+from .spec import Activation, CellSpec, LayerSpec, activations_of
 
 Array = NDArray[np.float64]
 
 
 def run(
-    spec: ModelSpec,
+    spec: LayerSpec,
     x: ArrayLike,
     state: Any = None,
     lengths: Sequence[int] | NDArray[Any] | None = None,
@@ -31,7 +31,7 @@ def run(
 
     Parameters
     ----------
-    spec : ModelSpec
+    spec : LayerSpec
         A valid description; its arrays are widened to float64. `batch_first` is not looked at.
     x : (B, T, I)
         Always batch-major. Nothing past a row's length is read.
@@ -54,7 +54,7 @@ def run(
     """
     x = np.asarray(x, dtype=np.float64)
     B, T, _ = x.shape
-    D, P, H = spec.num_directions, spec.output_size, spec.hidden_size
+    D, P, H = spec.num_directions, spec.h_size, spec.hidden_size
     h0, c0 = state if spec.kind == "lstm" and state is not None else (state, None)
     h = np.zeros((len(spec.cells), B, P)) if h0 is None else np.array(h0, dtype=np.float64)
     c = np.zeros((len(spec.cells), B, H)) if c0 is None else np.array(c0, dtype=np.float64)

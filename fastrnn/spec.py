@@ -1,4 +1,4 @@
-"""The neutral description of a model: arrays in PyTorch's layout and gate order, options by name.
+"""The neutral description of a recurrent layer: arrays in PyTorch's layout and gate order, options by name.
 
 Importers end here, the engine and the reference start here. Gates stand in PyTorch's order:
 LSTM ``i f g o``, GRU ``r z n``.
@@ -126,7 +126,7 @@ class CellSpec:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class LayerSpec:
     """Layers x directions of one kind of cell; `cells`, any iterable of CellSpec, runs l0,
     l0 reverse, l1, l1 reverse, ... and is kept as a tuple.
 
@@ -154,7 +154,7 @@ class ModelSpec:
         return 2 if self.bidirectional else 1
 
     @property
-    def output_size(self) -> int:
+    def h_size(self) -> int:
         """Width P of one direction's output."""
         return self.proj_size or self.hidden_size
 
@@ -163,7 +163,7 @@ class ModelSpec:
         layer, direction = divmod(index, self.num_directions)
         return f"{part}_l{layer}" + ("_reverse" if direction else "")
 
-    def validate(self) -> ModelSpec:
+    def validate(self) -> LayerSpec:
         """Check sizes, shapes and options; return self.
 
         Raises
@@ -177,7 +177,7 @@ class ModelSpec:
         if types:
             raise TypeError("; ".join(types + faults))
         if self.reverse and self.bidirectional:
-            faults.append("reverse is True, but the model is bidirectional: wanted one of the two")
+            faults.append("reverse is True, but the layer is bidirectional: wanted one of the two")
         if self.proj_size and self.kind != "lstm":
             faults.append(f"proj_size is {self.proj_size}, but only an LSTM has a projection")
         if len(self.cells) != self.num_layers * self.num_directions:
@@ -230,7 +230,7 @@ class ModelSpec:
                 check(as_real, activation.beta, f"{name}: beta of {activation.name}")
 
     def _cell_faults(self, index: int, cell: CellSpec) -> list[str]:
-        rows, P = NUM_GATES[self.kind] * self.hidden_size, self.output_size
+        rows, P = NUM_GATES[self.kind] * self.hidden_size, self.h_size
         width = self.input_size if index < self.num_directions else self.num_directions * P
         wanted: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, width),

@@ -104,15 +104,15 @@ class Stream(_core.Stream, Generic[StateT]):
 
 
 def open_stream(
-    layer: Layer[StateT], model: _core.Model, batch_size: int, kind: type[Stream[StateT]] = Stream
+    layer: Layer[StateT], engine: _core.Layer, batch_size: int, kind: type[Stream[StateT]] = Stream
 ) -> Stream[StateT]:
-    """A stream of zeros over the layer's model."""
-    stream = kind(model, batch_size)
+    """A stream of zeros over the layer's prepared weights."""
+    stream = kind(engine, batch_size)
     stream._layer = layer
     return stream
 
 
 def _reopen(kind: type[Stream[StateT]], layer: Layer[StateT], batch_size: int, snapshot: bytes) -> Stream[StateT]:
-    stream = open_stream(layer, layer._model, batch_size, kind)
+    stream = open_stream(layer, layer._engine, batch_size, kind)
     stream.restore(snapshot)
     return stream

@@ -1,8 +1,8 @@
 /* fastrnn: trained recurrent networks (LSTM, GRU, RNN) on CPUs.
  *
  * Life cycle: fill a fastrnn_config and one fastrnn_cell a layer and direction, call
- * fastrnn_model_create, then any number of runs and steps, then fastrnn_model_destroy.
- * A model copies its weights, never changes, and may be shared by threads. A workspace and a
+ * fastrnn_layer_create, then any number of runs and steps, then fastrnn_layer_destroy.
+ * A layer copies its weights, never changes, and may be shared by threads. A workspace and a
  * state belong to one call at a time. Only create and the caller allocate; nothing prints or aborts.
  *
  * Arrays hold the config's real type, `real`: float, or double (which runs through BLAS).
@@ -38,7 +38,7 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_BLAS,        /* this configuration needs BLAS and none was given */
     FASTRNN_ERROR_INTERRUPTED, /* the caller's callback asked to stop; outputs are unspecified */
     FASTRNN_ERROR_FORKED,      /* this process is a child that the callback forked during a shared call; as above */
-    FASTRNN_ERROR_SNAPSHOT     /* the bytes are no snapshot of a stream of this model and number of rows */
+    FASTRNN_ERROR_SNAPSHOT     /* the bytes are no snapshot of a stream of this layer and number of rows */
 } fastrnn_status;
 
 typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
@@ -79,7 +79,7 @@ typedef struct fastrnn_config {
     int reverse;         /* each row runs from its own last step, in every layer; not with bidirectional */
 } fastrnn_config;
 
-/* One layer in one direction. Pointers may dangle after fastrnn_model_create. */
+/* One layer in one direction. Pointers may dangle after fastrnn_layer_create. */
 typedef struct fastrnn_cell {
     const void *weight_ih; /* (G*H, width of the layer's input) */
     const void *weight_hh; /* (G*H, P) */
@@ -106,7 +106,7 @@ typedef struct fastrnn_blas {
                   const double *beta, double *c, const int64_t *ldc);
 } fastrnn_blas;
 
-typedef struct fastrnn_model fastrnn_model;
+typedef struct fastrnn_layer fastrnn_layer;
 
 /* A sentence for a status; never NULL. */
 FASTRNN_API const char *fastrnn_status_message(fastrnn_status status);
@@ -115,27 +115,27 @@ FASTRNN_API const char *fastrnn_version(void);
 /* The index-th instruction set that can run here, best first, or NULL past the last. */
 FASTRNN_API const char *fastrnn_isa(size_t index);
 
-/* Make a model. isa: a name, or NULL for FASTRNN_ISA in the environment, else the best.
+/* Make a layer. isa: a name, or NULL for FASTRNN_ISA in the environment, else the best.
  * blas: NULL runs the fused kernels (float only), else every matrix product goes through it. */
-FASTRNN_API fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
-                                                const fastrnn_blas *blas, fastrnn_model **model);
-FASTRNN_API void fastrnn_model_destroy(fastrnn_model *model);
-FASTRNN_API const char *fastrnn_model_isa(const fastrnn_model *model); /* NULL for NULL */
-FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model);   /* of the prepacked weights; 0 for NULL */
+FASTRNN_API fastrnn_status fastrnn_layer_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
+                                                const fastrnn_blas *blas, fastrnn_layer **layer);
+FASTRNN_API void fastrnn_layer_destroy(fastrnn_layer *layer);
+FASTRNN_API const char *fastrnn_layer_isa(const fastrnn_layer *layer); /* NULL for NULL */
+FASTRNN_API size_t fastrnn_layer_nbytes(const fastrnn_layer *layer);   /* of the prepacked weights; 0 for NULL */
 
-/* A hash of config, options and weights, not of the instruction set or BLAS: models that are given the same, and those
- * made of what fastrnn_model_unpack gives, have the same one. Biases count as fastrnn_model_unpack gives them. */
-FASTRNN_API uint64_t fastrnn_model_fingerprint(const fastrnn_model *model);
+/* A hash of config, options and weights, not of the instruction set or BLAS: layers that are given the same, and those
+ * made of what fastrnn_layer_unpack gives, have the same one. Biases count as fastrnn_layer_unpack gives them. */
+FASTRNN_API uint64_t fastrnn_layer_fingerprint(const fastrnn_layer *layer);
 
-/* Where fastrnn_model_unpack writes, shapes as in fastrnn_cell. NULL, or an array that the cell lacks: not written. */
+/* Where fastrnn_layer_unpack writes, shapes as in fastrnn_cell. NULL, or an array that the cell lacks: not written. */
 typedef struct fastrnn_cell_arrays {
     void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr, *peephole;
 } fastrnn_cell_arrays;
 
-/* The index-th cell (l0, l0 reverse, l1, ...) as fastrnn_model_create takes it, on any instruction set, for the same
+/* The index-th cell (l0, l0 reverse, l1, ...) as fastrnn_layer_create takes it, on any instruction set, for the same
  * prepared weights. Where the cell adds its biases, bias_ih is their sum and bias_hh zero: everywhere but in the GRU's
  * candidate gate. *cell gets the options, and points to `arrays`; to NULL where the cell has no such array. */
-FASTRNN_API fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, const fastrnn_cell_arrays *arrays,
+FASTRNN_API fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, const fastrnn_cell_arrays *arrays,
                                                 fastrnn_cell *cell);
 
 /* Threads that share the work of one call at a time with its caller. They start when a call first needs them,
@@ -194,36 +194,36 @@ typedef struct fastrnn_boundary {
 
 /* Bytes of workspace, of any alignment, that a run of this batch needs; its views are not looked at.
  * FASTRNN_ERROR_SIZE where that does not fit size_t. */
-FASTRNN_API fastrnn_status fastrnn_workspace_size(const fastrnn_model *model, const fastrnn_batch *batch, size_t *size);
-FASTRNN_API fastrnn_status fastrnn_run(const fastrnn_model *model, const fastrnn_batch *batch,
+FASTRNN_API fastrnn_status fastrnn_workspace_size(const fastrnn_layer *layer, const fastrnn_batch *batch, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_run(const fastrnn_layer *layer, const fastrnn_batch *batch,
                                        const fastrnn_boundary *boundary, void *workspace);
 
 /* A live stream keeps its state between calls in memory of the caller's, aligned to 64 bytes, which
  * fastrnn_stream_set makes. Models of the forward direction only. A run takes every step with every row, or with those
  * that batch->slots names: the others are neither read nor written, and each row's bits are those of a stream of its
  * own. After an interruption named rows are as they were before; the whole stream is unspecified.
- * The workspace is that of the batch. The memory may be copied as bytes, for use by the same model. */
-FASTRNN_API fastrnn_status fastrnn_stream_size(const fastrnn_model *model, int64_t num_rows, size_t *size);
-FASTRNN_API fastrnn_status fastrnn_stream_set(const fastrnn_model *model, int64_t num_rows, void *stream,
+ * The workspace is that of the batch. The memory may be copied as bytes, for use by the same layer. */
+FASTRNN_API fastrnn_status fastrnn_stream_size(const fastrnn_layer *layer, int64_t num_rows, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_stream_set(const fastrnn_layer *layer, int64_t num_rows, void *stream,
                                               const fastrnn_boundary *boundary); /* reads h0, c0 */
 /* The states of `count` distinct rows only: row slots[r] of the stream from row r, or indices[r], of h0 and c0. */
-FASTRNN_API fastrnn_status fastrnn_stream_set_slots(const fastrnn_model *model, int64_t count, const int64_t *slots,
+FASTRNN_API fastrnn_status fastrnn_stream_set_slots(const fastrnn_layer *layer, int64_t count, const int64_t *slots,
                                                     void *stream, const fastrnn_boundary *boundary);
-FASTRNN_API fastrnn_status fastrnn_stream_get(const fastrnn_model *model, int64_t num_rows, const void *stream,
+FASTRNN_API fastrnn_status fastrnn_stream_get(const fastrnn_layer *layer, int64_t num_rows, const void *stream,
                                               const fastrnn_boundary *boundary); /* writes hn, cn */
-FASTRNN_API fastrnn_status fastrnn_stream_run(const fastrnn_model *model, const fastrnn_batch *batch, void *stream,
+FASTRNN_API fastrnn_status fastrnn_stream_run(const fastrnn_layer *layer, const fastrnn_batch *batch, void *stream,
                                               void *workspace); /* batch->lengths and batch_sizes are NULL */
 
 /* A snapshot is a stream's state as bytes that any machine and instruction set restores, in little-endian order:
  *   0  "FASTRNNS"   8  uint32 format version, 1   12  uint32 bytes of a real, 4 or 8
- *   16 uint64 fastrnn_model_fingerprint           24  int64 number of rows B
+ *   16 uint64 fastrnn_layer_fingerprint           24  int64 number of rows B
  *   32 h (L, B, P), then for an LSTM c (L, B, H), reals. */
-FASTRNN_API fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_model *model, int64_t num_rows, size_t *size);
-FASTRNN_API fastrnn_status fastrnn_stream_snapshot(const fastrnn_model *model, int64_t num_rows, const void *stream,
+FASTRNN_API fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *layer, int64_t num_rows, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *layer, int64_t num_rows, const void *stream,
                                                    void *snapshot);
 /* Reads bytes from anywhere. FASTRNN_ERROR_SNAPSHOT, and the stream unchanged, if they are not such a snapshot of
- * as many rows of a model with the same fingerprint. */
-FASTRNN_API fastrnn_status fastrnn_stream_restore(const fastrnn_model *model, int64_t num_rows, void *stream,
+ * as many rows of a layer with the same fingerprint. */
+FASTRNN_API fastrnn_status fastrnn_stream_restore(const fastrnn_layer *layer, int64_t num_rows, void *stream,
                                                   const void *snapshot, size_t size);
 
 /* What a snapshot says of itself; FASTRNN_ERROR_SNAPSHOT if it is none. */
@@ -236,7 +236,7 @@ FASTRNN_API fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_
 
 /* The fixed-length path: every step of every layer laid out ahead for exactly num_steps steps. */
 typedef struct fastrnn_unrolled fastrnn_unrolled;
-FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_model *model, int64_t num_steps, fastrnn_unrolled **plan);
+FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **plan);
 FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *plan);
 FASTRNN_API fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *plan, const fastrnn_batch *batch,
                                                 const fastrnn_boundary *boundary, void *workspace);

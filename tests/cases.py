@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn import reference
 from fastrnn.layers import LAYERS
-from fastrnn.spec import ACTIVATIONS, DEFAULT_ACTIVATIONS, NUM_GATES, Activation, CellSpec, ModelSpec
+from fastrnn.spec import ACTIVATIONS, DEFAULT_ACTIVATIONS, NUM_GATES, Activation, CellSpec, LayerSpec
 
 #: Ties, ones, zeros, full length, in no order.
 LENGTHS = (3, 0, 7, 1, 3, 7, 0, 1, 5)
@@ -32,7 +32,7 @@ def random_spec(
     dtype: Any = np.float32,
     scale: float = 1.0,
     **options: Any,
-) -> ModelSpec:
+) -> LayerSpec:
     """A model with weights as PyTorch draws them, times `scale`; `options` go to every cell."""
     P, D, rows = proj_size or hidden_size, 1 + bidirectional, NUM_GATES[kind] * hidden_size
 
@@ -52,10 +52,10 @@ def random_spec(
         for layer in range(num_layers)
         for _ in range(D)
     ]
-    return ModelSpec(kind, cells, input_size, hidden_size, num_layers, bidirectional, proj_size).validate()
+    return LayerSpec(kind, cells, input_size, hidden_size, num_layers, bidirectional, proj_size).validate()
 
 
-def random_options(rng: np.random.Generator, spec: ModelSpec) -> ModelSpec:
+def random_options(rng: np.random.Generator, spec: LayerSpec) -> LayerSpec:
     """Give every cell its own options and activations."""
 
     def maybe(value: Any) -> Any:
@@ -93,19 +93,19 @@ class Batch:
 
 
 def random_batch(
-    rng: np.random.Generator, spec: ModelSpec, lengths: tuple[int, ...] = LENGTHS, dtype: Any = np.float32
+    rng: np.random.Generator, spec: LayerSpec, lengths: tuple[int, ...] = LENGTHS, dtype: Any = np.float32
 ) -> Batch:
     B, T = len(lengths), max(lengths, default=0)
     x = rng.standard_normal((B, T, spec.input_size)).astype(dtype)
     for row, length in enumerate(lengths):
         x[row, length:] = np.nan
-    h = rng.uniform(-1, 1, (len(spec.cells), B, spec.output_size)).astype(dtype)
+    h = rng.uniform(-1, 1, (len(spec.cells), B, spec.h_size)).astype(dtype)
     c = rng.uniform(-2, 2, (len(spec.cells), B, spec.hidden_size)).astype(dtype)
     return Batch(x, lengths, (h, c) if spec.kind == "lstm" else h)
 
 
 def run_engine(
-    spec: ModelSpec, x: Any, state: Any = None, lengths: Any = None, past_end: Any = "zero", **options: Any
+    spec: LayerSpec, x: Any, state: Any = None, lengths: Any = None, past_end: Any = "zero", **options: Any
 ) -> tuple[Any, Any, Any]:
     """The engine behind the reference's signature; `options` go to the layer."""
     y, last = LAYERS[spec.kind](spec, **options)(x, state, lengths=lengths, past_end=past_end)
@@ -122,7 +122,7 @@ def assert_close(found: tuple[Any, Any, Any], wanted: tuple[Any, Any, Any], tole
 
 
 def assert_matches_reference(
-    spec: ModelSpec, batch: Batch, past_end: Any = "zero", tolerance: float = 3e-6, **options: Any
+    spec: LayerSpec, batch: Batch, past_end: Any = "zero", tolerance: float = 3e-6, **options: Any
 ) -> None:
     found = run_engine(spec, batch.x, batch.state, batch.lengths, past_end, **options)
     assert_close(found, reference.run(spec, batch.x, batch.state, batch.lengths, past_end), tolerance)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.spec import NUM_GATES, Activation, CellSpec, ModelSpec
+from fastrnn.spec import NUM_GATES, Activation, CellSpec, LayerSpec
 
 Run = Callable[..., tuple[Any, Any, Any]]
 
@@ -20,7 +20,7 @@ GATES = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}
 ROWS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def in_spec(change: Callable[[ModelSpec], ModelSpec]) -> Callable[[Run], Run]:
+def in_spec(change: Callable[[LayerSpec], LayerSpec]) -> Callable[[Run], Run]:
     return lambda run: lambda spec, *call: run(change(spec), *call)
 
 
@@ -71,13 +71,13 @@ def permute_peepholes(*order: int) -> Callable[[Run], Run]:
     return in_cells(permuted)
 
 
-def swap_directions(spec: ModelSpec) -> ModelSpec:
+def swap_directions(spec: LayerSpec) -> LayerSpec:
     if not spec.bidirectional:
         return spec
     return replace(spec, cells=[spec.cells[index ^ 1] for index in range(len(spec.cells))])
 
 
-def swap_layers(spec: ModelSpec) -> ModelSpec:
+def swap_layers(spec: LayerSpec) -> LayerSpec:
     """Only where both layers have the same shapes."""
     if spec.num_layers == 1:
         return spec
@@ -183,7 +183,7 @@ def cell_state_lost_past_end(spec, lengths, y, h, c):
 
 def reverse_left_reversed(spec, lengths, y, h, c):
     if spec.bidirectional:
-        half = slice(spec.output_size, None)
+        half = slice(spec.h_size, None)
         for row, length in enumerate(lengths):
             y[row, :length, half] = y[row, :length, half][::-1].copy()
     return y, h, c
@@ -196,7 +196,7 @@ def reverse_starts_at_the_batches_end(run: Run) -> Run:
         y, h, c = (a if a is None else a.copy() for a in run(spec, x, state, lengths, past_end))
         if spec.bidirectional:
             y_padded, h_padded, _ = run(spec, np.nan_to_num(x), state, [x.shape[1]] * len(x), past_end)
-            y[..., spec.output_size :] = y_padded[..., spec.output_size :]
+            y[..., spec.h_size :] = y_padded[..., spec.h_size :]
             h[1::2] = h_padded[1::2]
         return y, h, c
 
@@ -207,12 +207,12 @@ def final_reverse_state_from_the_last_step(spec, lengths, y, h, c):
     if spec.bidirectional:
         for row, length in enumerate(lengths):
             if length:
-                h[-1, row] = y[row, length - 1, spec.output_size :]
+                h[-1, row] = y[row, length - 1, spec.h_size :]
     return y, h, c
 
 
 def halves_of_y_swapped(spec, lengths, y, h, c):
-    P = spec.output_size
+    P = spec.h_size
     return (np.concatenate([y[..., P:], y[..., :P]], -1) if spec.bidirectional else y), h, c
 
 

@@ -45,10 +45,10 @@ ARROWS = {
     "sequence": {"cell", "clock", "cpu"},
     "packed": {"sequence"},
     "unrolled": {"sequence"},
-    "model": {"cell", "dispatch"},
-    "plan": {"model", "sequence"},
+    "layer": {"cell", "dispatch"},
+    "plan": {"layer", "sequence"},
     "workspace": {"plan"},
-    "stream": {"model", "sequence"},
+    "stream": {"layer", "sequence"},
     "snapshot": {"stream"},
     "run": {"cpu", "packed", "stream", "threads", "unrolled", "workspace"},
 }

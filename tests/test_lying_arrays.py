@@ -8,7 +8,7 @@ from cases import LAYERS, random_batch, random_spec
 
 import fastrnn
 from fastrnn import _core
-from fastrnn.spec import ModelSpec
+from fastrnn.spec import LayerSpec
 
 LENGTHS = (3, 0, 5, 1, 3, 5)
 
@@ -169,7 +169,7 @@ def test_weights_that_say_they_fit(rng):
     ):
         cell = {part: getattr(good, part) for part in ("weight_ih", "weight_hh")} | {name: tiny(Fitting, claimed)}
         with pytest.raises((TypeError, ValueError)):
-            fastrnn.LSTM(ModelSpec("lstm", [fastrnn.spec.CellSpec(**cell)], 3, 5))
+            fastrnn.LSTM(LayerSpec("lstm", [fastrnn.spec.CellSpec(**cell)], 3, 5))
     assert small.shape == (20, 3)
 
 
@@ -198,7 +198,7 @@ def call(layer, batch):
     def run(**changes):
         a = good | changes
         schedule = a["lengths"], a["batch_sizes"], a["indices"], a["step_offsets"]
-        return layer._model.run(a["x"], a["y"], schedule, a["h0"], a["c0"], a["hn"], a["cn"], a["plan"], a["past_end"])
+        return layer._engine.run(a["x"], a["y"], schedule, a["h0"], a["c0"], a["hn"], a["cn"], a["plan"], a["past_end"])
 
     run()
     return run
@@ -264,20 +264,20 @@ def test_the_compiled_module_checks_packed_steps(call, layer):
 
 def test_the_number_of_cells_is_checked(rng):
     spec = random_spec(rng, "rnn", 3, 5)
-    cells = LAYERS["rnn"](spec)._model.unpack()
+    cells = LAYERS["rnn"](spec)._engine.unpack()
     for count in (0, 2, 3):
         with pytest.raises(ValueError, match=f"cells has {count} entries, wanted 1"):
-            _core.Model("rnn", np.float32, 3, 5, 0, 1, False, False, cells * count, None, False)
+            _core.Layer("rnn", np.float32, 3, 5, 0, 1, False, False, cells * count, None, False)
 
 
 def test_cells_of_any_iterable(rng):
     spec = random_spec(rng, "gru", 3, 5, 2)
     x = np.ones((2, 4, 3), np.float32)
-    once = ModelSpec("gru", (cell for cell in spec.cells), 3, 5, 2)
+    once = LayerSpec("gru", (cell for cell in spec.cells), 3, 5, 2)
     for _ in range(2):
         assert_same_bits(fastrnn.GRU(once)(x), fastrnn.GRU(spec)(x))
     cells = list(spec.cells)
-    kept = ModelSpec("gru", cells, 3, 5, 2)
+    kept = LayerSpec("gru", cells, 3, 5, 2)
     cells.clear()
     assert_same_bits(fastrnn.GRU(kept)(x), fastrnn.GRU(spec)(x))
 
@@ -286,4 +286,4 @@ def test_cells_of_any_iterable(rng):
             return 2
 
     with pytest.raises(ValueError, match="cells has 1 entries"):
-        fastrnn.GRU(ModelSpec("gru", Longer(spec.cells[:1]), 3, 5, 2))
+        fastrnn.GRU(LayerSpec("gru", Longer(spec.cells[:1]), 3, 5, 2))

@@ -186,7 +186,7 @@ def test_no_rows_and_no_steps(layer, spec):
     for shape in ((0, 4), (4, 0), (0, 0)):
         y, last = layer(np.zeros((*shape, 3), np.float32), mask=np.zeros(shape, bool))
         assert y.shape == (*shape, layer.output_size)
-        assert parts(y, last)[1].shape == (len(spec.cells), shape[0], spec.output_size)
+        assert parts(y, last)[1].shape == (len(spec.cells), shape[0], spec.h_size)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_layer(rng, name, engine, bidirectional):
     x = random_batch(rng, spec, dtype=layer.dtype)
     loaded = again(layer)
     assert type(loaded) is type(layer) and repr(loaded) == repr(layer)
-    assert loaded._model.fingerprint == layer._model.fingerprint
+    assert loaded._engine.fingerprint == layer._engine.fingerprint
     assert_same_bits(loaded(x.x, lengths=x.lengths), layer(x.x, lengths=x.lengths))
     with pytest.raises(AttributeError, match="immutable"):
         loaded.batch_first = False
@@ -69,7 +69,7 @@ def test_options_of_their_own_for_each_cell(rng, kind, seed):
 def test_a_layer_of_every_protocol(rng):
     layer = LAYERS["gru"](random_spec(rng, "gru", 3, 5))
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        assert again(layer, protocol)._model.fingerprint == layer._model.fingerprint
+        assert again(layer, protocol)._engine.fingerprint == layer._engine.fingerprint
 
 
 def test_the_pickle_holds_weights_in_pytorchs_layout(rng):
@@ -87,7 +87,7 @@ def test_signs_of_zero_and_nan_keep_the_fingerprint(rng):
     for part in ("weight_ih", "bias_ih", "bias_hh", "peephole"):
         getattr(spec.cells[0], part).flat[:3] = -0.0, np.nan, 1e-44
     layer = LAYERS["lstm"](spec)
-    assert again(layer)._model.fingerprint == layer._model.fingerprint == again(again(layer))._model.fingerprint
+    assert again(layer)._engine.fingerprint == layer._engine.fingerprint == again(again(layer))._engine.fingerprint
 
 
 def test_the_fingerprint_is_the_models_alone(rng):
@@ -95,20 +95,20 @@ def test_the_fingerprint_is_the_models_alone(rng):
     kind, options = SPECS["lstm-everything"]
     spec = random_spec(rng, kind, 3, 5, 2, **options)
     layer = LAYERS[kind](spec)
-    wanted = layer._model.fingerprint
+    wanted = layer._engine.fingerprint
     for engine in ENGINES[:-1]:
-        assert LAYERS[kind](spec, **engine)._model.fingerprint == wanted
-    assert LAYERS[kind](spec, **ENGINES[-1])._model.fingerprint != wanted
+        assert LAYERS[kind](spec, **engine)._engine.fingerprint == wanted
+    assert LAYERS[kind](spec, **ENGINES[-1])._engine.fingerprint != wanted
     seen = {wanted}
     for i, part in enumerate(("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")):
         array = getattr(spec.cells[1], part).copy()
         array.flat[-1] += i + 1  # the two biases by different amounts, as they are added up
         other = replace(spec, cells=[spec.cells[0], replace(spec.cells[1], **{part: array})])
-        seen.add(LAYERS[kind](other)._model.fingerprint)
+        seen.add(LAYERS[kind](other)._engine.fingerprint)
     assert len(seen) == 7
     for change in ({"cell_clip": 0.4}, {"gate_clip": None}, {"coupled": False}, {"proj_clip": 0.2}, {"peephole": None}):
         other = replace(spec, cells=[spec.cells[0], replace(spec.cells[1], **change)])
-        seen.add(LAYERS[kind](other)._model.fingerprint)
+        seen.add(LAYERS[kind](other)._engine.fingerprint)
     assert len(seen) == 12
 
 

@@ -109,7 +109,7 @@ def calls(draw, spec):
 
     state: Any = None
     if draw(st.booleans()) or "state" in wrong:
-        h = rng.uniform(-1, 1, (len(spec.cells), B, spec.output_size)).astype(dtype)
+        h = rng.uniform(-1, 1, (len(spec.cells), B, spec.h_size)).astype(dtype)
         c = rng.uniform(-1, 1, (len(spec.cells), B, spec.hidden_size)).astype(dtype)
         parts = [LAYOUTS[draw(st.sampled_from(["c", "fortran", "negative", "gaps"]))](part) for part in (h, c)]
         if "state" in wrong:

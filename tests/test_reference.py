@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastrnn import reference
-from fastrnn.spec import Activation, CellSpec, ModelSpec
+from fastrnn.spec import Activation, CellSpec, LayerSpec
 
 KINDS = {
     "lstm": ("lstm", {}),
@@ -83,7 +83,7 @@ def one_unit(kind, weights_ih, weights_hh, **options):
     def column(values):
         return np.array(values, float)[:, None]
 
-    return ModelSpec(kind, [CellSpec(column(weights_ih), column(weights_hh), **options)], 1, 1)
+    return LayerSpec(kind, [CellSpec(column(weights_ih), column(weights_hh), **options)], 1, 1)
 
 
 def test_lstm_options_by_hand():

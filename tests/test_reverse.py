@@ -11,7 +11,7 @@ from test_options import ENGINES
 
 import fastrnn
 from fastrnn import _core, reference
-from fastrnn.spec import CellSpec, ModelSpec
+from fastrnn.spec import CellSpec, LayerSpec
 
 MASK = np.array(
     [
@@ -81,7 +81,7 @@ def test_equals_the_reverse_half_of_both_directions(rng, name, engine):
         (batch.state, batch.x, {"mask": MASK, "lengths": batch.lengths, "past_end": "carry"}),
         (batch.state, full, {"mask": np.arange(7) < np.array(batch.lengths)[:, None], "past_end": "carry"}),
     ):
-        wanted = second_half(both(x, None if state is None else doubled(state), **options), spec.output_size)
+        wanted = second_half(both(x, None if state is None else doubled(state), **options), spec.h_size)
         assert_same_bits(one(x, state, **options), wanted, str(options))
 
 
@@ -140,7 +140,7 @@ def test_three_witnesses(rng, kind):
     module = live_torch.module(kind, 5, 9, bidirectional=True, batch_first=True)
     arrays = {name: array.numpy() for name, array in module.state_dict().items()}
     parts = {name.removesuffix("_l0_reverse"): array for name, array in arrays.items() if name.endswith("_reverse")}
-    spec = ModelSpec(kind, [CellSpec(**parts)], 5, 9, reverse=True).validate()
+    spec = LayerSpec(kind, [CellSpec(**parts)], 5, 9, reverse=True).validate()
     batch = random_batch(rng, spec, (3, 2, 7, 1, 3, 7, 1, 5))
     y, h, c = live_torch.run(module, batch.x, doubled(batch.state), batch.lengths)
     wanted = y[..., 9:], h[1:], None if c is None else c[1:]
@@ -174,7 +174,7 @@ def test_a_masked_step_repeats_what_comes_after_it():
     cell = CellSpec(
         np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32), activations=(fastrnn.Activation.of("relu"),)
     )
-    layer = fastrnn.RNN(ModelSpec("rnn", [cell], 1, 1, reverse=True))
+    layer = fastrnn.RNN(LayerSpec("rnn", [cell], 1, 1, reverse=True))
     x = np.arange(1, 6, dtype=np.float32).reshape(1, 5, 1)
     y, h = layer(x, mask=[[False, True, False, True, False]], past_end="carry")
     assert y[0, :, 0].tolist() == [2, 2, 4, 4, 0] and h.item() == 2
@@ -188,7 +188,7 @@ def test_a_reverse_layer_does_not_stream(rng, kind):
     with pytest.raises(ValueError, match="the layer runs in reverse, wanted the forward direction"):
         layer.stream()
     with pytest.raises(ValueError, match="out of range"):
-        _core.Stream(layer._model, 1)
+        _core.Stream(layer._engine, 1)
 
 
 def test_descriptions(rng):
@@ -198,7 +198,7 @@ def test_descriptions(rng):
     assert spec.num_directions == 1 and spec.name(1, "weight_ih") == "weight_ih_l1"
     layer = fastrnn.LSTM(spec)
     assert layer.reverse is True and "reverse=True" in repr(layer)
-    with pytest.raises(ValueError, match=r"reverse is True, but the model is bidirectional"):
+    with pytest.raises(ValueError, match=r"reverse is True, but the layer is bidirectional"):
         replace(random_spec(rng, "lstm", 3, 4, 1, True), reverse=True).validate()
     for bad in (1, "False", None):
         with pytest.raises(TypeError, match=r"^reverse is .*, wanted True or False"):

@@ -18,7 +18,7 @@ from cases import LAYERS, LENGTHS, assert_close, assert_matches_reference, rando
 
 import fastrnn
 from fastrnn import _core, reference
-from fastrnn.spec import Activation, CellSpec, ModelSpec
+from fastrnn.spec import Activation, CellSpec, LayerSpec
 
 REFUSALS = (TypeError, ValueError, MemoryError)
 
@@ -106,7 +106,7 @@ def test_rule_05_nothing_at_all(rng, layer, spec, kind, bidirectional):
     assert_matches_reference(driven, random_batch(rng, driven))
     empty = CellSpec(np.zeros((0, 3), np.float32), np.zeros((0, 0), np.float32))
     with pytest.raises(ValueError, match="hidden_size is 0"):
-        LAYERS[kind](ModelSpec(kind, [empty], 3, 0))
+        LAYERS[kind](LayerSpec(kind, [empty], 3, 0))
 
 
 @pytest.mark.parametrize("bad", [-1, 8, 2**31, 2**32, 2**40, 2**63 - 1, -(2**63), 2**64 - 1, 2**70])
@@ -295,7 +295,7 @@ def single_unit(kind, bias_ih, bias_hh=None, weight_hh=None, **options):
     weight_hh = np.zeros((gates, 1)) if weight_hh is None else np.array(weight_hh, float).reshape(gates, 1)
     bias_hh = None if bias_hh is None else np.array(bias_hh, float)
     cell = CellSpec(np.zeros((gates, 0)), weight_hh, np.array(bias_ih, float), bias_hh, **options)
-    return LAYERS[kind](ModelSpec(kind, [cell], 0, 1), dtype=np.float64)
+    return LAYERS[kind](LayerSpec(kind, [cell], 0, 1), dtype=np.float64)
 
 
 def sigmoid(x):

@@ -8,15 +8,15 @@ from cases import LAYERS, random_spec
 
 import fastrnn
 from fastrnn import nn
-from fastrnn.spec import Activation, CellSpec, ModelSpec
+from fastrnn.spec import Activation, CellSpec, LayerSpec
 
 NO_BOOLEANS = [0, 1, "False", "True", None, np.int64(1), 1.0, np.array([True]), []]
 NO_INTEGERS = [3.0, "3", None, True, np.True_, np.float32(3), [3], 3j]
 
 
 def test_the_classes_are_at_the_top():
-    assert (fastrnn.ModelSpec, fastrnn.CellSpec, fastrnn.Activation) == (ModelSpec, CellSpec, Activation)
-    assert {"ModelSpec", "CellSpec", "Activation"} <= set(fastrnn.__all__)
+    assert (fastrnn.LayerSpec, fastrnn.CellSpec, fastrnn.Activation) == (LayerSpec, CellSpec, Activation)
+    assert {"LayerSpec", "CellSpec", "Activation"} <= set(fastrnn.__all__)
 
 
 @pytest.mark.parametrize("bad", NO_BOOLEANS, ids=repr)

@@ -43,7 +43,7 @@ static int ascending(const void *a, const void *b)
 }
 
 typedef struct {
-    fastrnn_model *model;
+    fastrnn_layer *layer;
     fastrnn_batch step;
     void *stream, *workspace;
 } stream_of_one;
@@ -52,7 +52,7 @@ static double time_steps(const stream_of_one *s, int64_t count)
 {
     const double start = now();
     for (int64_t i = 0; i < count; i++)
-        fastrnn_stream_run(s->model, &s->step, s->stream, s->workspace);
+        fastrnn_stream_run(s->layer, &s->step, s->stream, s->workspace);
     return now() - start;
 }
 
@@ -82,18 +82,18 @@ static fastrnn_status measure(fastrnn_kind kind, int64_t I, int64_t H, const cha
     const fastrnn_boundary zero = {0};
     stream_of_one s = {.step = {.num_rows = 1, .num_steps = 1, .x = {.base = x}, .y = {.base = y}}};
     size_t workspace_size = 0, stream_size = 0;
-    fastrnn_status status = fastrnn_model_create(&config, &cell, isa, NULL, &s.model);
-    if (!status) status = fastrnn_workspace_size(s.model, &s.step, &workspace_size);
-    if (!status) status = fastrnn_stream_size(s.model, 1, &stream_size);
+    fastrnn_status status = fastrnn_layer_create(&config, &cell, isa, NULL, &s.layer);
+    if (!status) status = fastrnn_workspace_size(s.layer, &s.step, &workspace_size);
+    if (!status) status = fastrnn_stream_size(s.layer, 1, &stream_size);
     s.workspace = malloc(workspace_size);
     s.stream = aligned_alloc(64, stream_size); /* a multiple of 64 */
-    if (!status) status = fastrnn_stream_set(s.model, 1, s.stream, &zero);
-    if (!status) status = fastrnn_stream_run(s.model, &s.step, s.stream, s.workspace);
+    if (!status) status = fastrnn_stream_set(s.layer, 1, s.stream, &zero);
+    if (!status) status = fastrnn_stream_run(s.layer, &s.step, s.stream, s.workspace);
     if (!status) {
         printf("%-4s I=%-4d H=%-4d ", kind == FASTRNN_LSTM ? "LSTM" : "GRU", (int)I, (int)H);
         print_times(&s);
     }
-    fastrnn_model_destroy(s.model);
+    fastrnn_layer_destroy(s.layer);
     free(weight_ih), free(weight_hh), free(bias), free(x), free(y), free(s.workspace), free(s.stream);
     return status;
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static int num_gates(fastrnn_kind kind) { return kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1; }
-static int num_slots(fastrnn_kind kind) { return kind == FASTRNN_RNN ? 1 : 4; }
+static int num_columns(fastrnn_kind kind) { return kind == FASTRNN_RNN ? 1 : 4; }
 
 static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fastrnn_cell *source)
 {
@@ -26,7 +26,7 @@ static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fast
 /* The sizes that counting and placing must agree on. */
 typedef struct fr_cell_sizes {
     int64_t H, P, blocks, out_blocks;
-    int gates, slots, recurrent_gates;
+    int gates, columns, recurrent_gates;
     bool standard;
 } fr_cell_sizes;
 
@@ -37,7 +37,7 @@ static fr_cell_sizes sizes_of(const fr_backend *backend, const fastrnn_config *c
     s.blocks = fr_ceil_div(s.H, V);
     s.out_blocks = fr_ceil_div(s.P, V);
     s.gates = num_gates(config->kind);
-    s.slots = num_slots(config->kind);
+    s.columns = num_columns(config->kind);
     s.standard = is_standard(config->kind, backend, source);
     s.recurrent_gates = config->kind == FASTRNN_GRU && !s.standard ? 2 : s.gates;
     return s;
@@ -50,7 +50,7 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
     const size_t row = (size_t)backend->kernels->vector_length * backend->kernels->element_size;
     bool fits = fr_matrix_add_bytes(total, backend, s.gates, input_size, s.blocks) &&
                 fr_matrix_add_bytes(total, backend, s.recurrent_gates, s.P, s.blocks) &&
-                fr_add_bytes(total, (size_t)(s.slots * s.blocks), row);
+                fr_add_bytes(total, (size_t)(s.columns * s.blocks), row);
     if (s.recurrent_gates != s.gates)
         fits = fits && fr_matrix_add_bytes(total, backend, 1, s.P, s.blocks);
     if (config->proj_size)
@@ -73,16 +73,16 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
     const fr_cell_sizes s = sizes_of(backend, config, source);
     const int64_t V = backend->kernels->vector_length;
     const size_t row = (size_t)V * backend->kernels->element_size;
-    fr_cell cell = {.kind = config->kind, .input_size = input_size, .hidden_size = s.H, .output_size = s.P,
-                    .h_stride = s.out_blocks * V, .c_stride = s.blocks * V, .slots = s.slots,
+    fr_cell cell = {.kind = config->kind, .input_size = input_size, .hidden_size = s.H, .h_size = s.P,
+                    .h_stride = s.out_blocks * V, .c_stride = s.blocks * V, .columns = s.columns,
                     .standard = s.standard, .projected = config->proj_size != 0};
-    cell.gates = fr_gates_of(backend, s.blocks, s.slots);
+    cell.gates = fr_gates_of(backend, s.blocks, s.columns);
     cell.input = fr_matrix_place(arena, backend, source->weight_ih, 0, s.gates, s.H, input_size);
     cell.recurrent = fr_matrix_place(arena, backend, source->weight_hh, 0, s.recurrent_gates, s.H, s.P);
-    cell.bias = fr_take(arena, (size_t)(s.slots * s.blocks), row);
-    memset(cell.bias, 0, (size_t)(s.slots * s.blocks) * row);
+    cell.bias = fr_take(arena, (size_t)(s.columns * s.blocks), row);
+    memset(cell.bias, 0, (size_t)(s.columns * s.blocks) * row);
     fr_gates_add(backend, cell.gates, source->bias_ih, 0, s.gates, s.H, cell.bias);
-    /* The GRU's candidate bias of the recurrent side has a slot of its own: the reset gate scales it. */
+    /* The GRU's candidate bias of the recurrent side has a column of its own: the reset gate scales it. */
     const int shared = config->kind == FASTRNN_GRU ? 2 : s.gates;
     fr_gates_add(backend, cell.gates, source->bias_hh, 0, shared, s.H, cell.bias);
     if (config->kind == FASTRNN_GRU)
@@ -126,7 +126,7 @@ void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrn
     if (cell->kind == FASTRNN_GRU)
         fr_gates_unpack(backend, cell->gates, fr_at(cell->bias, 3 * cell->gates.gate, e), 2, 1, H, arrays->bias_hh);
     if (cell->projected)
-        fr_matrix_unpack(backend, &cell->projection, 0, cell->output_size, arrays->weight_hr);
+        fr_matrix_unpack(backend, &cell->projection, 0, cell->h_size, arrays->weight_hr);
     if (options->peephole)
         fr_gates_unpack(backend, peephole_layout(cell, backend), options->peephole, 0, 3, H, arrays->peephole);
     *source = (fastrnn_cell){
@@ -149,7 +149,7 @@ static void hash_gates(const fr_backend *backend, fr_gate_layout layout, const v
 void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell *source, uint64_t *hash)
 {
     const size_t e = backend->kernels->element_size;
-    const int64_t H = cell->hidden_size, P = cell->output_size;
+    const int64_t H = cell->hidden_size, P = cell->h_size;
     const int gates = cell->input.gates, activations = cell->kind == FASTRNN_LSTM ? gates + 1 : gates;
     for (int i = 0; i < activations; i++) {
         fr_hash_add(hash, (uint64_t)source->activations[i].name);
@@ -165,7 +165,7 @@ void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_
     fr_hash_add_reals(hash, source->weight_ih, gates * H * cell->input_size, e);
     fr_hash_add_reals(hash, source->weight_hh, gates * H * P, e);
     /* What preparation adds up may have other bits than what it was given: a sum of biases, or 0 for -0. */
-    hash_gates(backend, cell->gates, cell->bias, cell->slots, H, hash);
+    hash_gates(backend, cell->gates, cell->bias, cell->columns, H, hash);
     if (source->peephole)
         hash_gates(backend, peephole_layout(cell, backend), cell->options.peephole, 3, H, hash);
     if (cell->projected)
@@ -194,7 +194,7 @@ fr_range fr_cell_outputs(const fr_cell *cell, const fr_backend *backend, const f
 {
     const int64_t V = backend->kernels->vector_length;
     const fr_range blocks = output_blocks(cell, team);
-    return (fr_range){blocks.begin * V, fr_min(blocks.end * V, cell->output_size)};
+    return (fr_range){blocks.begin * V, fr_min(blocks.end * V, cell->h_size)};
 }
 
 void fr_cell_project(const fr_cell *cell, const fr_backend *backend, const fr_team *team, int64_t rows, const void *x,
@@ -208,16 +208,16 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
                           int64_t h_out_stride)
 {
     const size_t e = backend->kernels->element_size;
-    const int64_t unit = blocks.begin * backend->kernels->vector_length, slot = blocks.begin * cell->gates.block;
-    const int64_t column = unit * cell->input.gates;
+    const int64_t unit = blocks.begin * backend->kernels->vector_length, gates = blocks.begin * cell->gates.block;
+    const int64_t weights = unit * cell->input.gates;
     const fr_step_args args = {
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
         .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the two change places at every step */
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
-        .pre = step->pre ? fr_at(step->pre, slot, e) : NULL, .pre_stride = cell->gates.row,
-        .weight_ih = fr_at(cell->input.data, column * cell->input_size, e),
-        .weight_hh = fr_at(cell->recurrent.data, column * cell->output_size, e), .bias = fr_at(cell->bias, slot, e),
-        .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->output_size, .h_old = fr_at(step->h_in, unit, e),
+        .pre = step->pre ? fr_at(step->pre, gates, e) : NULL, .pre_stride = cell->gates.row,
+        .weight_ih = fr_at(cell->input.data, weights * cell->input_size, e),
+        .weight_hh = fr_at(cell->recurrent.data, weights * cell->h_size, e), .bias = fr_at(cell->bias, gates, e),
+        .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->h_size, .h_old = fr_at(step->h_in, unit, e),
         .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
         .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
         .activation = cell->options.activations[0].name,

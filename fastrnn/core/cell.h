@@ -8,9 +8,9 @@
 
 typedef struct fr_cell {
     fastrnn_kind kind;
-    int64_t input_size, hidden_size, output_size; /* I, H, P */
+    int64_t input_size, hidden_size, h_size; /* I, H, P */
     int64_t h_stride, c_stride;                   /* padded P and H: row strides of the state */
-    int slots;                                    /* gates in a row of pre-activations; GRU keeps R h apart: 4 */
+    int columns;                                    /* gates in a row of pre-activations; GRU keeps R h apart: 4 */
     bool standard;                                /* a fused step kernel covers it */
     bool projected;
     fr_gate_layout gates;

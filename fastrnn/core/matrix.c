@@ -2,12 +2,12 @@
 
 #include <string.h>
 
-fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int slots)
+fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int columns)
 {
     const int64_t V = backend->kernels->vector_length;
     if (backend->blas)
-        return (fr_gate_layout){.row = slots * blocks * V, .block = V, .gate = blocks * V};
-    return (fr_gate_layout){.row = slots * blocks * V, .block = slots * V, .gate = V};
+        return (fr_gate_layout){.row = columns * blocks * V, .block = V, .gate = blocks * V};
+    return (fr_gate_layout){.row = columns * blocks * V, .block = columns * V, .gate = V};
 }
 
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks)

@@ -5,7 +5,7 @@
 
 #include "kernels/kernels.h"
 
-/* What a model computes with. */
+/* What a layer computes with. */
 typedef struct fr_backend {
     const fr_kernels *kernels;
     const fastrnn_blas *blas; /* NULL: the kernels' own products */
@@ -22,11 +22,11 @@ typedef struct fr_matrix {
     void *data;
 } fr_matrix;
 
-/* Where gate g of block b stands in a row of gates that has room for `slots` of them. */
+/* Where gate g of block b stands in a row of gates that has room for `columns` of them. */
 typedef struct fr_gate_layout {
     int64_t row, block, gate; /* strides in elements */
 } fr_gate_layout;
-fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int slots);
+fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int columns);
 int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int gate, int64_t unit);
 
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks);

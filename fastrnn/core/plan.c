@@ -35,18 +35,18 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps)
 }
 
 /* A weight is one multiply-add a row and step; biases and padding are few. */
-double fr_plan_macs(const fastrnn_model *model, int64_t total_steps)
+double fr_plan_macs(const fastrnn_layer *layer, int64_t total_steps)
 {
-    return (double)model->nbytes / (double)model->backend.kernels->element_size * (double)total_steps;
+    return (double)layer->nbytes / (double)layer->backend.kernels->element_size * (double)total_steps;
 }
 
 #define SLICE_ROWS_MOST 256 /* more rows a step reuse no more of the weights, and push the state out of L2 */
 #define SLICE_MACS_MOST 5e8 /* a step; some 10 ms, so that an interrupt is seen soon */
 #define SLICE_ROWS_LEAST 16
 
-static int64_t slice_rows_most(const fastrnn_model *model)
+static int64_t slice_rows_most(const fastrnn_layer *layer)
 {
-    const double rows = SLICE_MACS_MOST * (double)model->num_cells / fr_plan_macs(model, 1);
+    const double rows = SLICE_MACS_MOST * (double)layer->num_cells / fr_plan_macs(layer, 1);
     return rows >= SLICE_ROWS_MOST ? SLICE_ROWS_MOST : fr_max(SLICE_ROWS_LEAST, (int64_t)rows);
 }
 
@@ -69,29 +69,29 @@ static int most_workers(int workers, double macs, double macs_each)
     return macs < macs_each * workers ? (int)fr_max(1, (int64_t)(macs / macs_each)) : workers;
 }
 
-void fr_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
+void fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
                   bool together, fr_plan *plan)
 {
     plan->workers = plan->num_teams = 1;
     plan->directions_apart = false;
-    plan->num_slices = batch->num_rows <= SLICE_ROWS_LEAST ? 1 : fr_ceil_div(batch->num_rows, slice_rows_most(model));
-    if (workers < 2 || model->backend.blas || batch->num_steps == 0)
+    plan->num_slices = batch->num_rows <= SLICE_ROWS_LEAST ? 1 : fr_ceil_div(batch->num_rows, slice_rows_most(layer));
+    if (workers < 2 || layer->backend.blas || batch->num_steps == 0)
         return;
-    workers = most_workers(workers, fr_plan_macs(model, total_steps), WORKER_CALL_MACS * threshold);
+    workers = most_workers(workers, fr_plan_macs(layer, total_steps), WORKER_CALL_MACS * threshold);
     if (workers < 2)
         return;
     const int64_t rows = total_steps / batch->num_steps; /* of a step, on average */
-    if (rows >= workers * own_rows((int64_t)model->nbytes / model->num_cells)) {
+    if (rows >= workers * own_rows((int64_t)layer->nbytes / layer->num_cells)) {
         plan->workers = plan->num_teams = workers;
         plan->num_slices = fr_round_up(plan->num_slices, workers);
-    } else if (model->num_directions == 2 && !together) {
+    } else if (layer->num_directions == 2 && !together) {
         plan->workers = workers;
         plan->num_teams = 2;
         plan->num_slices = 1;
         plan->directions_apart = true;
     } else {
-        const double step_macs = (double)rows * fr_plan_macs(model, 1) / (double)model->num_cells;
-        plan->workers = most_workers((int)fr_min(workers, model->cells[0].input.blocks), step_macs, WORKER_STEP_MACS * threshold);
+        const double step_macs = (double)rows * fr_plan_macs(layer, 1) / (double)layer->num_cells;
+        plan->workers = most_workers((int)fr_min(workers, layer->cells[0].input.blocks), step_macs, WORKER_STEP_MACS * threshold);
     }
 }
 
@@ -106,12 +106,12 @@ void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slic
     const int64_t B = batch->num_rows, S = plan->num_slices;
     rows->batch = batch;
     rows->first = slice;
-    rows->apart = 1;
+    rows->stride = 1;
     rows->count = B;
     if (S == 1)
         return;
     if (batch->lengths) {
-        rows->apart = S;
+        rows->stride = S;
         rows->count = slice < B ? fr_ceil_div(B - slice, S) : 0;
     } else {
         rows->first = slice * (B / S) + fr_min(slice, B % S); /* the first B % S slices have a row more */

@@ -2,7 +2,7 @@
 #ifndef FR_PLAN_H
 #define FR_PLAN_H
 
-#include "model.h"
+#include "layer.h"
 #include "sequence.h"
 
 typedef struct fr_plan {
@@ -18,7 +18,7 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps);
 
 /* The plan for as many of `workers` as pay, or with a lower threshold, for more. `together`: all work on one
  * direction at a time. */
-void fr_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
+void fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
                   bool together, fr_plan *plan);
 
 /* Go on with so many of the plan's workers, at least two: the workspace is at most as large. */
@@ -34,6 +34,6 @@ void fr_plan_slice_bounds(const fr_plan *plan, const fastrnn_batch *batch, int64
 void fr_plan_team(const fr_plan *plan, int worker, int *index, fr_team *team);
 
 /* Multiply-adds of the whole call. */
-double fr_plan_macs(const fastrnn_model *model, int64_t total_steps);
+double fr_plan_macs(const fastrnn_layer *layer, int64_t total_steps);
 
 #endif

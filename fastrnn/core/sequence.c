@@ -35,7 +35,7 @@ bool fr_poll_stops(fr_poll *poll, double work)
     fr_fp_restore(poll->mode);
     if (poll->batch->interrupted(poll->batch->interrupted_context) != 0)
         status = FASTRNN_ERROR_INTERRUPTED;
-    else if (poll->watch && fr_forks() != forks)
+    else if (poll->monitor && fr_forks() != forks)
         status = FASTRNN_ERROR_FORKED;
     fr_fp_flush();
     if (status != FASTRNN_OK)
@@ -43,44 +43,44 @@ bool fr_poll_stops(fr_poll *poll, double work)
     return status != FASTRNN_OK;
 }
 
-#define WAITED_MOST 0.55     /* of the time: a member with one unit block may wait half of it for one with two */
-#define AWAY_MOST 0.2        /* of the time, without a processor */
+#define WAITED_MAX 0.55     /* of the time: a member with one unit block may wait half of it for one with two */
+#define UNSCHEDULED_MAX 0.2        /* of the time, without a processor */
 #define LONG_MACS 5e6        /* calls that are worth looks at the thread's own clock: some 100 us */
 #define SHORT_MACS_SECOND 1e9 /* what a shorter call gets done at the very least, and a while more to begin with */
 #define SHORT_SECONDS 200e-6
 
-fr_watch fr_watch_start(double macs)
+fr_monitor fr_monitor_start(double macs)
 {
-    fr_watch watch = {.begin = fr_seconds(), .checked = SHORT_SECONDS};
+    fr_monitor monitor = {.begin = fr_seconds(), .checked = SHORT_SECONDS};
     if (macs >= LONG_MACS)
-        watch.begin_on_processor = fr_thread_seconds();
+        monitor.begin_on_processor = fr_thread_seconds();
     else
-        watch.checked += macs / SHORT_MACS_SECOND;
-    return watch;
+        monitor.checked += macs / SHORT_MACS_SECOND;
+    return monitor;
 }
 
-double fr_watch_away(const fr_watch *watch)
+double fr_monitor_unscheduled(const fr_monitor *monitor)
 {
-    if (watch->begin_on_processor == 0)
+    if (monitor->begin_on_processor == 0)
         return 0;
-    return fr_seconds() - watch->begin - (fr_thread_seconds() - watch->begin_on_processor);
+    return fr_seconds() - monitor->begin - (fr_thread_seconds() - monitor->begin_on_processor);
 }
 
-void fr_watch_check(fr_watch *watch, fastrnn_pool *pool, double others)
+void fr_monitor_check(fr_monitor *monitor, fastrnn_pool *pool, double others)
 {
-    const double passed = fr_seconds() - watch->begin;
-    if (passed < watch->checked)
+    const double passed = fr_seconds() - monitor->begin;
+    if (passed < monitor->checked)
         return;
-    watch->checked = passed + SHORT_SECONDS;
-    const bool is_long = watch->begin_on_processor > 0;
-    const double own = is_long ? fr_watch_away(watch) : passed, away = own > others ? own : others;
-    if (watch->waited > WAITED_MOST * passed || away > AWAY_MOST * passed)
-        fr_pool_set_crowded(pool, watch->waited > away ? watch->waited : away);
+    monitor->checked = passed + SHORT_SECONDS;
+    const bool is_long = monitor->begin_on_processor > 0;
+    const double own = is_long ? fr_monitor_unscheduled(monitor) : passed, unscheduled = own > others ? own : others;
+    if (monitor->waited > WAITED_MAX * passed || unscheduled > UNSCHEDULED_MAX * passed)
+        fr_pool_set_oversubscribed(pool, monitor->waited > unscheduled ? monitor->waited : unscheduled);
 }
 
 bool fr_poll_goes_on(const fr_poll *poll)
 {
-    return atomic_load_explicit(&poll->meeting->last_step, memory_order_relaxed) > poll->steps;
+    return atomic_load_explicit(&poll->sync->last_step, memory_order_relaxed) > poll->steps;
 }
 
 /* A member is at most one step ahead of another, so the step that is written here is not yet over for any. Where
@@ -90,16 +90,16 @@ static inline bool settle(fr_poll *poll, const fr_team *team, double work)
 {
     poll->steps++;
     const bool stops = team->index == 0 && fr_poll_stops(poll, work);
-    if (stops && poll->meeting) {
-        atomic_store_explicit(&poll->meeting->last_step, poll->steps, memory_order_relaxed);
+    if (stops && poll->sync) {
+        atomic_store_explicit(&poll->sync->last_step, poll->steps, memory_order_relaxed);
         if (team->size == 1)
-            atomic_store_explicit(&poll->meeting->block, LLONG_MAX, memory_order_release);
+            atomic_store_explicit(&poll->sync->block, LLONG_MAX, memory_order_release);
     }
     if (team->size == 1)
         return !stops;
     const double waited = fr_team_wait(team);
-    if (waited > 0 && poll->watch)
-        poll->watch->waited += waited;
+    if (waited > 0 && poll->monitor)
+        poll->monitor->waited += waited;
     return fr_poll_goes_on(poll);
 }
 
@@ -111,17 +111,17 @@ bool fr_block_begins(fr_poll *poll, fr_team *team)
     if (team->size == 1)
         return true;
     if (team->index == 0) {
-        if (poll->watch && number > 0)
-            fr_watch_check(poll->watch, poll->batch->pool, 0);
-        const bool alone = number > 0 && fr_pool_is_crowded(poll->batch->pool);
-        atomic_store_explicit(&poll->meeting->block, 2 * number + alone, memory_order_release);
+        if (poll->monitor && number > 0)
+            fr_monitor_check(poll->monitor, poll->batch->pool, 0);
+        const bool alone = number > 0 && fr_pool_is_oversubscribed(poll->batch->pool);
+        atomic_store_explicit(&poll->sync->block, 2 * number + alone, memory_order_release);
         if (alone)
             *team = (fr_team){.size = 1};
         return true;
     }
     int64_t block;
     fr_spin spin = {0};
-    while ((block = atomic_load_explicit(&poll->meeting->block, memory_order_acquire)) < 2 * number)
+    while ((block = atomic_load_explicit(&poll->sync->block, memory_order_acquire)) < 2 * number)
         fr_spin_pause(&spin);
     return block == 2 * number; /* a later block can begin only if this one needed no others */
 }
@@ -177,8 +177,8 @@ static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t las
 {
     const fastrnn_view *in = &sequence->in;
     for (int64_t step = first; step + 1 < last; step++) {
-        const int64_t apart = in->step_offsets ? in->step_offsets[step + 1] - in->step_offsets[step] : 1;
-        if (apart * in->step_stride != fr_batch_size(&sequence->rows, step) * sequence->cell->input_size)
+        const int64_t distance = in->step_offsets ? in->step_offsets[step + 1] - in->step_offsets[step] : 1;
+        if (distance * in->step_stride != fr_batch_size(&sequence->rows, step) * sequence->cell->input_size)
             return false;
     }
     return true;
@@ -192,7 +192,7 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
     const int64_t rows = last > first ? fr_batch_size(&sequence->rows, first) : 0;
     *stride = width;
     if (!sequence->reverse && !in->rows && rows && width) { /* without inputs, their base may be NULL */
-        if ((in->row_stride * sequence->rows.apart == width || rows == 1) && steps_adjoin(sequence, first, last))
+        if ((in->row_stride * sequence->rows.stride == width || rows == 1) && steps_adjoin(sequence, first, last))
             return vector_at(sequence, in, 0, first);
         if (rows == 1 && !in->step_offsets) {
             *stride = in->step_stride;
@@ -237,7 +237,7 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
 {
     const fr_cell *cell = sequence->cell;
     const size_t e = sequence->backend->kernels->element_size;
-    const int64_t parity = (sequence->state.first + step) & 1;
+    const int64_t parity = (sequence->state.parity + step) & 1;
     const fr_step args = {
         .rows = rows, .x = x, .x_stride = x_stride, .pre = pre, .h_in = sequence->state.h[parity],
         .h_out = sequence->state.h[!parity], .c = sequence->state.c, .hidden = sequence->state.hidden,
@@ -249,25 +249,25 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
         memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
                fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
     /* Slices have few rows: this fits. */
-    const int64_t work = STEP_WORK + rows * (cell->input_size + cell->output_size + UNIT_WORK) * cell->gates.row;
+    const int64_t work = STEP_WORK + rows * (cell->input_size + cell->h_size + UNIT_WORK) * cell->gates.row;
     return settle(sequence->poll, team, (double)work);
 }
 
 static const void *final_h(const fr_sequence *sequence, int64_t row)
 {
     const fr_state *state = &sequence->state;
-    return fr_at(state->h[(state->first + fr_length(&sequence->rows, row)) & 1], row * sequence->cell->h_stride,
+    return fr_at(state->h[(state->parity + fr_length(&sequence->rows, row)) & 1], row * sequence->cell->h_stride,
                  sequence->backend->kernels->element_size);
 }
 
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
 {
     const fastrnn_batch *batch = sequence->rows.batch;
-    const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->output_size * e;
+    const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->h_size * e;
     if (batch->past_end == FASTRNN_PAST_END_NOTHING || sequence->out.step_offsets) /* packed: there are no such steps */
         return;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
-    const bool adjoins = sequence->out.step_stride == sequence->cell->output_size;
+    const bool adjoins = sequence->out.step_stride == sequence->cell->h_size;
     const int64_t steps_at_once = batch->past_end == FASTRNN_PAST_END_ZERO && adjoins ? PIECE_WORK / (int64_t)bytes + 1 : 1;
     int64_t work = 0;
     bool stops = false;
@@ -306,10 +306,10 @@ void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team
                    const fastrnn_boundary *boundary, int64_t index, fr_state *state, fr_poll *poll)
 {
     const size_t e = backend->kernels->element_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
-    const int64_t P = cell->output_size, H = cell->hidden_size;
+    const int64_t P = cell->h_size, H = cell->hidden_size;
     const fr_range mine = fr_team_share(team, rows->count);
     int64_t work = 0;
-    state->first = 0;
+    state->parity = 0;
     for (int64_t row = mine.begin; row < mine.end && !stops_after(poll, &work, bytes); row++) {
         load_row(fr_at(state->h[0], row * cell->h_stride, e),
                  boundary->h0 ? boundary_row(boundary->h0, rows, boundary, index, row, P, e) : NULL, P, cell->h_stride, e);
@@ -324,13 +324,13 @@ void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_tea
                     const fastrnn_boundary *boundary, int64_t index, const fr_state *state, fr_poll *poll)
 {
     const size_t e = backend->kernels->element_size;
-    const size_t h_bytes = (size_t)cell->output_size * e, c_bytes = (size_t)cell->hidden_size * e;
+    const size_t h_bytes = (size_t)cell->h_size * e, c_bytes = (size_t)cell->hidden_size * e;
     const fr_range mine = fr_team_share(team, rows->count);
     int64_t work = 0;
     for (int64_t row = mine.begin; row < mine.end && !stops_after(poll, &work, h_bytes + c_bytes); row++) {
-        const void *h = state->h[(state->first + fr_length(rows, row)) & 1];
+        const void *h = state->h[(state->parity + fr_length(rows, row)) & 1];
         if (boundary->hn)
-            memcpy(boundary_row(boundary->hn, rows, boundary, index, row, cell->output_size, e),
+            memcpy(boundary_row(boundary->hn, rows, boundary, index, row, cell->h_size, e),
                    fr_at(h, row * cell->h_stride, e), h_bytes);
         if (boundary->cn && cell->kind == FASTRNN_LSTM)
             memcpy(boundary_row(boundary->cn, rows, boundary, index, row, cell->hidden_size, e),

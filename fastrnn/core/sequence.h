@@ -8,10 +8,10 @@
  * differ, so that every share has its part of the long ones, and is itself in run order. */
 typedef struct fr_rows {
     const fastrnn_batch *batch; /* its x and y are not looked at */
-    int64_t first, apart, count;
+    int64_t first, stride, count;
 } fr_rows;
 
-static inline int64_t fr_row_of_batch(const fr_rows *rows, int64_t row) { return rows->first + row * rows->apart; }
+static inline int64_t fr_row_of_batch(const fr_rows *rows, int64_t row) { return rows->first + row * rows->stride; }
 static inline int64_t fr_length(const fr_rows *rows, int64_t row)
 {
     return rows->batch->lengths ? rows->batch->lengths[fr_row_of_batch(rows, row)] : rows->batch->num_steps;
@@ -22,7 +22,7 @@ static inline int64_t fr_batch_size(const fr_rows *rows, int64_t step)
     if (!rows->batch->batch_sizes)
         return rows->count;
     const int64_t alive = rows->batch->batch_sizes[step] - rows->first;
-    return rows->apart == 1 ? alive : fr_ceil_div(fr_max(alive, 0), rows->apart);
+    return rows->stride == 1 ? alive : fr_ceil_div(fr_max(alive, 0), rows->stride);
 }
 
 /* h of step s is h[(first + s + 1) & 1]: each step reads one buffer and writes the other. */
@@ -30,7 +30,7 @@ typedef struct fr_state {
     void *h[2];   /* (rows, cell->h_stride) */
     void *c;      /* (rows, cell->c_stride) */
     void *hidden; /* (rows, cell->c_stride), scratch, if fr_cell_needs_hidden */
-    int first;
+    int parity;
 } fr_state;
 
 /* One worker's scratch; capacity counts rows of steps. */
@@ -42,25 +42,25 @@ typedef struct fr_buffers {
 } fr_buffers;
 
 /* What a team's members share. The first of them decides for all, ahead of the meeting after which it holds. */
-typedef struct fr_meeting {
+typedef struct fr_team_sync {
     fr_barrier barrier;
     atomic_llong last_step; /* the team stops when it has done as many */
     atomic_llong block;     /* the block of steps that may begin, times 2, plus 1 if the first member runs it alone */
-} fr_meeting;
+} fr_team_sync;
 
 /* What sharing costs a thread, in seconds. */
-typedef struct fr_watch {
+typedef struct fr_monitor {
     double begin, begin_on_processor; /* the latter is 0 for a short call */
     double waited;                    /* for the others */
     double checked;
-} fr_watch;
-fr_watch fr_watch_start(double macs);
+} fr_monitor;
+fr_monitor fr_monitor_start(double macs);
 
 /* Seconds that the thread has had no processor since then; 0 for a short call. */
-double fr_watch_away(const fr_watch *watch);
+double fr_monitor_unscheduled(const fr_monitor *monitor);
 
 /* To be asked now and then: tells the pool if others keep the processors busy. `others`: another worker's away. */
-void fr_watch_check(fr_watch *watch, fastrnn_pool *pool, double others);
+void fr_monitor_check(fr_monitor *monitor, fastrnn_pool *pool, double others);
 
 /* Whether to go on, settled after every step; the caller's own thread asks the caller now and then. */
 typedef struct fr_poll {
@@ -69,9 +69,9 @@ typedef struct fr_poll {
     unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
     double work;             /* since the clock was read: multiply-adds, or what takes as long */
     double due;              /* seconds; 0: not yet set */
-    fr_watch *watch;         /* of the caller's thread in a shared call, else NULL */
+    fr_monitor *monitor;         /* of the caller's thread in a shared call, else NULL */
     int64_t steps, blocks;   /* that this worker's team has done */
-    fr_meeting *meeting;     /* the team's; NULL if it has but one member */
+    fr_team_sync *sync;     /* the team's; NULL if it has but one member */
     atomic_int *status;      /* the call's: FASTRNN_OK, or why it shall stop */
 } fr_poll;
 

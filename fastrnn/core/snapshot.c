@@ -49,32 +49,32 @@ static void load_rows(const char *snapshot, void *vectors, int64_t rows, int64_t
         copy_reals(fr_at(vectors, row * stride, e), fr_at(snapshot, row * width, e), width, e);
 }
 
-fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_model *model, int64_t num_rows, size_t *size)
+fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *layer, int64_t num_rows, size_t *size)
 {
     size_t stream; /* of which the arrays are a part: if its size fits, so does theirs */
-    const fastrnn_status status = size ? fastrnn_stream_size(model, num_rows, &stream) : FASTRNN_ERROR_ARGUMENT;
+    const fastrnn_status status = size ? fastrnn_stream_size(layer, num_rows, &stream) : FASTRNN_ERROR_ARGUMENT;
     if (status != FASTRNN_OK)
         return status;
-    const fr_cell *cell = &model->cells[0];
-    const size_t width = (size_t)(cell->output_size + (cell->kind == FASTRNN_LSTM ? cell->hidden_size : 0));
-    *size = HEADER_BYTES + (size_t)model->num_layers * (size_t)num_rows * width * model->backend.kernels->element_size;
+    const fr_cell *cell = &layer->cells[0];
+    const size_t width = (size_t)(cell->h_size + (cell->kind == FASTRNN_LSTM ? cell->hidden_size : 0));
+    *size = HEADER_BYTES + (size_t)layer->num_layers * (size_t)num_rows * width * layer->backend.kernels->element_size;
     return FASTRNN_OK;
 }
 
 /* The arrays, h of all layers first, then c: into the snapshot, or out of it. */
-static void transfer(const fastrnn_model *model, void *stream, void *snapshot, bool saves)
+static void transfer(const fastrnn_layer *layer, void *stream, void *snapshot, bool saves)
 {
     const int64_t rows = fr_stream_num_rows(stream);
-    const size_t e = model->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->element_size;
     char *at = fr_at(snapshot, HEADER_BYTES, 1);
-    for (int part = 0; part < (model->cells[0].kind == FASTRNN_LSTM ? 2 : 1); part++) {
+    for (int part = 0; part < (layer->cells[0].kind == FASTRNN_LSTM ? 2 : 1); part++) {
         fr_arena layers = fr_stream_layers(stream);
-        for (int64_t i = 0; i < model->num_layers; i++) {
-            const fr_cell *cell = &model->cells[i];
+        for (int64_t i = 0; i < layer->num_layers; i++) {
+            const fr_cell *cell = &layer->cells[i];
             fr_state state;
-            fr_stream_layer(model, i, rows, stream, &layers, &state);
+            fr_stream_layer(layer, i, rows, stream, &layers, &state);
             void *vectors = part ? state.c : fr_stream_h(&state);
-            const int64_t width = part ? cell->hidden_size : cell->output_size, stride = part ? cell->c_stride : cell->h_stride;
+            const int64_t width = part ? cell->hidden_size : cell->h_size, stride = part ? cell->c_stride : cell->h_stride;
             if (saves)
                 save_rows(at, vectors, rows, width, stride, e);
             else
@@ -84,22 +84,22 @@ static void transfer(const fastrnn_model *model, void *stream, void *snapshot, b
     }
 }
 
-static bool is_of(const fastrnn_model *model, int64_t num_rows, const void *stream)
+static bool is_of(const fastrnn_layer *layer, int64_t num_rows, const void *stream)
 {
-    return fr_stream_is_valid(model, stream) && fr_stream_num_rows(stream) == num_rows;
+    return fr_stream_is_valid(layer, stream) && fr_stream_num_rows(stream) == num_rows;
 }
 
-fastrnn_status fastrnn_stream_snapshot(const fastrnn_model *model, int64_t num_rows, const void *stream, void *snapshot)
+fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *layer, int64_t num_rows, const void *stream, void *snapshot)
 {
-    if (!is_of(model, num_rows, stream) || !snapshot)
+    if (!is_of(layer, num_rows, stream) || !snapshot)
         return FASTRNN_ERROR_ARGUMENT;
     unsigned char *header = snapshot;
     memcpy(header, magic, sizeof magic);
     put(header + 8, VERSION, 4);
-    put(header + 12, model->backend.kernels->element_size, 4);
-    put(header + 16, model->fingerprint, 8);
+    put(header + 12, layer->backend.kernels->element_size, 4);
+    put(header + 16, layer->fingerprint, 8);
     put(header + 24, (uint64_t)num_rows, 8);
-    transfer(model, (void *)(uintptr_t)stream, snapshot, true);
+    transfer(layer, (void *)(uintptr_t)stream, snapshot, true);
     return FASTRNN_OK;
 }
 
@@ -115,19 +115,19 @@ fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fast
     return FASTRNN_OK;
 }
 
-fastrnn_status fastrnn_stream_restore(const fastrnn_model *model, int64_t num_rows, void *stream, const void *snapshot,
+fastrnn_status fastrnn_stream_restore(const fastrnn_layer *layer, int64_t num_rows, void *stream, const void *snapshot,
                                       size_t size)
 {
     size_t wanted;
     fastrnn_snapshot_info info;
-    if (!is_of(model, num_rows, stream) || fastrnn_stream_snapshot_size(model, num_rows, &wanted) != FASTRNN_OK)
+    if (!is_of(layer, num_rows, stream) || fastrnn_stream_snapshot_size(layer, num_rows, &wanted) != FASTRNN_OK)
         return FASTRNN_ERROR_ARGUMENT;
     const fastrnn_status status = fastrnn_snapshot_describe(snapshot, size, &info);
     if (status != FASTRNN_OK)
         return status;
-    if (info.version != VERSION || info.real_size != model->backend.kernels->element_size ||
-        info.fingerprint != model->fingerprint || info.num_rows != num_rows || size != wanted)
+    if (info.version != VERSION || info.real_size != layer->backend.kernels->element_size ||
+        info.fingerprint != layer->fingerprint || info.num_rows != num_rows || size != wanted)
         return FASTRNN_ERROR_SNAPSHOT;
-    transfer(model, stream, (void *)(uintptr_t)snapshot, false);
+    transfer(layer, stream, (void *)(uintptr_t)snapshot, false);
     return FASTRNN_OK;
 }

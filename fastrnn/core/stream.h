@@ -2,19 +2,19 @@
 #ifndef FR_STREAM_H
 #define FR_STREAM_H
 
-#include "model.h"
+#include "layer.h"
 #include "sequence.h"
 
-/* Whether these can be a stream of so many rows and its model. */
-bool fr_stream_is_valid(const fastrnn_model *model, const void *stream);
+/* Whether these can be a stream of so many rows and its layer. */
+bool fr_stream_is_valid(const fastrnn_layer *layer, const void *stream);
 int64_t fr_stream_num_rows(const void *stream);
 
 /* The h that the next step reads. */
-static inline void *fr_stream_h(const fr_state *state) { return state->h[state->first]; }
+static inline void *fr_stream_h(const fr_state *state) { return state->h[state->parity]; }
 
 /* The layers in turn, from layer 0 on: each call sets `state` to the next one. */
 fr_arena fr_stream_layers(const void *stream);
-void fr_stream_layer(const fastrnn_model *model, int64_t layer, int64_t num_rows, const void *stream, fr_arena *layers,
+void fr_stream_layer(const fastrnn_layer *layer, int64_t layer_index, int64_t num_rows, const void *stream, fr_arena *layers,
                      fr_state *state);
 
 /* Every layer has taken so many steps more. */
@@ -23,8 +23,8 @@ void fr_stream_advance(void *stream, int64_t num_steps);
 /* Rows slots[0], slots[1], ... of a stream to a new one in memory of fastrnn_stream_size's for so many rows, and back.
  * Neither row's h changes buffers, so that all rows of a stream keep to the same one. gather refuses slots that are
  * out of range or named twice. */
-fastrnn_status fr_stream_gather(const fastrnn_model *model, const void *stream, int64_t count, const int64_t *slots,
+fastrnn_status fr_stream_gather(const fastrnn_layer *layer, const void *stream, int64_t count, const int64_t *slots,
                                 void *gathered);
-void fr_stream_scatter(const fastrnn_model *model, const void *gathered, int64_t count, const int64_t *slots, void *stream);
+void fr_stream_scatter(const fastrnn_layer *layer, const void *gathered, int64_t count, const int64_t *slots, void *stream);
 
 #endif

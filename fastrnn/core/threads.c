@@ -24,16 +24,16 @@ unsigned fr_forks(void) { return 0; }
 int fr_pool_num_threads(const fastrnn_pool *pool) { (void)pool; return 1; }
 double fr_pool_threshold(const fastrnn_pool *pool) { (void)pool; return 1; }
 void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold) { (void)pool, (void)threshold; }
-int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool tolerates_oversubscription)
 {
-    (void)pool, (void)workers, (void)macs, (void)bears_crowds;
+    (void)pool, (void)workers, (void)macs, (void)tolerates_oversubscription;
     return 1;
 }
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context) { (void)pool, (void)workers, (void)task, (void)context; }
 bool fr_pool_is_done(fastrnn_pool *pool) { (void)pool; return true; }
 void fr_pool_leave(fastrnn_pool *pool) { (void)pool; }
-void fr_pool_set_crowded(fastrnn_pool *pool, double waited) { (void)pool, (void)waited; }
-bool fr_pool_is_crowded(fastrnn_pool *pool) { (void)pool; return false; }
+void fr_pool_set_oversubscribed(fastrnn_pool *pool, double waited) { (void)pool, (void)waited; }
+bool fr_pool_is_oversubscribed(fastrnn_pool *pool) { (void)pool; return false; }
 
 fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool)
 {
@@ -59,8 +59,8 @@ void fastrnn_pool_destroy(fastrnn_pool *pool) { free(pool); }
 #define AWAKE_SECONDS 200e-6 /* how long a worker without work watches for more before it sleeps */
 #define WAKING_MACS 5e6      /* some 100 us of work: worth the 10 to 50 us that a sleeper takes to come */
 #define LOOKS_PER_CLOCK 128
-#define CROWDED_MOST 64 /* times as long as a wait that was too long, calls go on alone after it */
-#define CROWDED_STEP 4  /* times longer than the last time, where sharing was in vain again soon after that */
+#define BACKOFF_MAX 64 /* times as long as a wait that was too long, calls go on alone after it */
+#define BACKOFF_FACTOR 4  /* times longer than the last time, where sharing was in vain again soon after that */
 
 /* A region is announced by its number and the number of its workers, in one word: a worker that is late
  * for a region in which it had no part can't take the next one's count for it. */
@@ -86,12 +86,12 @@ struct fastrnn_pool {
     int started;           /* workers that run */
     bool refused;          /* the system gave no more than these */
     double last_wanted;    /* seconds: when a short call last found sleepers */
-    double caution;        /* for how many times the wait that led to it the pool is crowded */
+    double backoff;        /* for how many times the wait that led to it the pool is crowded */
     int callers_processor; /* its number; -1: not known */
     fr_task *task;
     void *context;
 
-    _Atomic double crowded; /* seconds: until when calls go on alone; the first member of another team looks, too */
+    _Atomic double oversubscribed; /* seconds: until when calls go on alone; the first member of another team looks, too */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     unsigned nudges; /* under the mutex: times that sleepers were woken to watch for work */
@@ -197,7 +197,7 @@ fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool)
     fastrnn_pool *made = aligned_alloc(FR_ALIGNMENT, (size_t)fr_round_up((int64_t)size, FR_ALIGNMENT));
     if (!made)
         return FASTRNN_ERROR_MEMORY;
-    *made = (fastrnn_pool){.num_threads = num_threads, .threshold = 1, .caution = 1, .taken = ATOMIC_FLAG_INIT};
+    *made = (fastrnn_pool){.num_threads = num_threads, .threshold = 1, .backoff = 1, .taken = ATOMIC_FLAG_INIT};
     if (!make_locks(made)) {
         free(made);
         return FASTRNN_ERROR_MEMORY;
@@ -379,11 +379,11 @@ static bool is_ready(fastrnn_pool *pool, double macs)
     return false;
 }
 
-int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds)
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool tolerates_oversubscription)
 {
     if (atomic_flag_test_and_set_explicit(&pool->taken, memory_order_acquire))
         return 1;
-    if ((bears_crowds || !fr_pool_is_crowded(pool)) && is_ready(pool, macs) && pool->started > 0)
+    if ((tolerates_oversubscription || !fr_pool_is_oversubscribed(pool)) && is_ready(pool, macs) && pool->started > 0)
         return (int)fr_min(workers, pool->started + 1);
     fr_pool_leave(pool);
     return 1;
@@ -403,20 +403,20 @@ void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context
 
 bool fr_pool_is_done(fastrnn_pool *pool) { return atomic_load_explicit(&pool->running, memory_order_acquire) == 0; }
 
-void fr_pool_set_crowded(fastrnn_pool *pool, double waited)
+void fr_pool_set_oversubscribed(fastrnn_pool *pool, double waited)
 {
     if (pool->threshold <= 0)
         return;
-    const double now = fr_seconds(), before = atomic_load_explicit(&pool->crowded, memory_order_relaxed);
-    const bool soon = now - before < 2 * pool->caution * waited;
-    pool->caution = !soon ? 1 : pool->caution < CROWDED_MOST ? pool->caution * CROWDED_STEP : CROWDED_MOST;
-    atomic_store_explicit(&pool->crowded, now + pool->caution * waited, memory_order_relaxed);
+    const double now = fr_seconds(), before = atomic_load_explicit(&pool->oversubscribed, memory_order_relaxed);
+    const bool soon = now - before < 2 * pool->backoff * waited;
+    pool->backoff = !soon ? 1 : pool->backoff < BACKOFF_MAX ? pool->backoff * BACKOFF_FACTOR : BACKOFF_MAX;
+    atomic_store_explicit(&pool->oversubscribed, now + pool->backoff * waited, memory_order_relaxed);
 }
 
-bool fr_pool_is_crowded(fastrnn_pool *pool)
+bool fr_pool_is_oversubscribed(fastrnn_pool *pool)
 {
-    const double crowded = atomic_load_explicit(&pool->crowded, memory_order_relaxed);
-    return crowded > 0 && fr_seconds() < crowded;
+    const double oversubscribed = atomic_load_explicit(&pool->oversubscribed, memory_order_relaxed);
+    return oversubscribed > 0 && fr_seconds() < oversubscribed;
 }
 
 void fr_pool_leave(fastrnn_pool *pool)

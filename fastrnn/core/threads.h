@@ -55,14 +55,14 @@ double fr_pool_threshold(const fastrnn_pool *pool); /* as set by fastrnn_pool_se
  * caller's among them: `workers`, or fewer where the system refused some. 1, the pool not taken, where it is in use,
  * where the others sleep and the call would be over before they come, or where it is crowded and the call cannot bear
  * that. */
-int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool bears_crowds);
+int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool tolerates_oversubscription);
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context); /* on workers 1, 2, ... */
 bool fr_pool_is_done(fastrnn_pool *pool);
 void fr_pool_leave(fastrnn_pool *pool);
 
 /* Somebody else keeps the processors busy: the caller waited so many seconds too long for the others. For some time
  * sharing would cost more than it gives: fr_pool_enter refuses, and a call that is under way goes on alone. */
-void fr_pool_set_crowded(fastrnn_pool *pool, double waited);
-bool fr_pool_is_crowded(fastrnn_pool *pool);
+void fr_pool_set_oversubscribed(fastrnn_pool *pool, double waited);
+bool fr_pool_is_oversubscribed(fastrnn_pool *pool);
 
 #endif

@@ -6,7 +6,7 @@
 #include "sequence.h"
 
 typedef struct fr_node {
-    int64_t cell; /* index in the model's layers x directions */
+    int64_t cell; /* index in the layer's layers x directions */
     int64_t step;
     bool opens;  /* the cell's first step: its initial state is loaded */
     bool closes; /* its last: the final state is stored */

@@ -13,11 +13,11 @@ typedef struct fr_workspace {
 } fr_workspace;
 
 /* Cuts the memory, and returns its size; with NULL, only that. total_steps and the number of rows are at most
- * model->most_steps. */
-size_t fr_workspace_lay_out(const fastrnn_model *model, const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps,
+ * layer->most_steps. */
+size_t fr_workspace_lay_out(const fastrnn_layer *layer, const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps,
                             void *memory, fr_workspace *workspace);
 
-void fr_workspace_state(const fr_workspace *workspace, const fastrnn_model *model, int team, fr_state *state);
-void fr_workspace_buffers(const fr_workspace *workspace, const fastrnn_model *model, int worker, fr_buffers *buffers);
+void fr_workspace_state(const fr_workspace *workspace, const fastrnn_layer *layer, int team, fr_state *state);
+void fr_workspace_buffers(const fr_workspace *workspace, const fastrnn_layer *layer, int worker, fr_buffers *buffers);
 
 #endif

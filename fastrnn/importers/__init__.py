@@ -1,1 +1,1 @@
-"""Readers of other frameworks' weights, one a module; each ends in a validated `fastrnn.spec.ModelSpec`."""
+"""Readers of other frameworks' weights, one a module; each ends in a validated `fastrnn.spec.LayerSpec`."""

@@ -1,4 +1,4 @@
-"""Keras's recurrent layers and their weights -> ModelSpec. Keras itself is never imported."""
+"""Keras's recurrent layers and their weights -> LayerSpec. Keras itself is never imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..functions import recognize
-from ..spec import NUM_GATES, Activation, CellKind, CellSpec, ModelSpec
+from ..spec import NUM_GATES, Activation, CellKind, CellSpec, LayerSpec
 
 ActivationLike = str | Activation | Callable[[Any], Any] | None
 
@@ -85,7 +85,7 @@ def spec_from_weights(
     use_bias: bool = True,
     reset_after: bool = True,
     dtype: DTypeLike = np.float32,
-) -> ModelSpec:
+) -> LayerSpec:
     """Describe one layer from what Keras's ``get_weights()`` gives.
 
     Parameters
@@ -143,7 +143,7 @@ def spec_from_weights(
         activations=activations,
         linear_before_reset=reset_after,
     )
-    return ModelSpec(kind, [cell], weights[0].shape[0], units).validate()
+    return LayerSpec(kind, [cell], weights[0].shape[0], units).validate()
 
 
 def read_layer(layer: Any) -> tuple[CellKind, dict[str, Any], list[NDArray[Any]]]:

@@ -1,4 +1,4 @@
-"""PyTorch's recurrent modules and state dicts -> ModelSpec. PyTorch itself is never imported."""
+"""PyTorch's recurrent modules and state dicts -> LayerSpec. PyTorch itself is never imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import NUM_GATES, Activation, CellKind, CellSpec, ModelSpec
+from ..spec import NUM_GATES, Activation, CellKind, CellSpec, LayerSpec
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NAME = re.compile(rf"({'|'.join(PARTS)})(?:_l(0|[1-9][0-9]{{0,5}})(_reverse)?)?")  # a cell's has no layer
@@ -31,7 +31,7 @@ Nonlinearity = Literal["tanh", "relu"]
 Key = tuple[str, int, int]  # part, layer, direction
 
 
-def spec_from_module(module: Any) -> ModelSpec:
+def spec_from_module(module: Any) -> LayerSpec:
     """Describe a live ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell`` or ``RNNCell`` (or a subclass).
 
     Parameters
@@ -69,7 +69,7 @@ def spec_from_state_dict(
     *,
     nonlinearity: Nonlinearity | None = None,
     batch_first: bool = True,
-) -> ModelSpec:
+) -> LayerSpec:
     """Describe a recurrent network from weights with PyTorch's names and shapes.
 
     The names tell the number of layers and directions, the shapes of layer 0 tell the sizes.
@@ -140,10 +140,10 @@ def spec_from_state_dict(
         for direction in range(num_directions):
             parts = {part: arrays.get((part, layer, direction)) for part in PARTS}
             cells.append(CellSpec(**parts, activations=activations))  # type: ignore[arg-type]
-    input_size, output_size, hidden_size = (int(size) for size in sizes)
-    proj_size = output_size if ("weight_hr", 0, 0) in arrays else 0
+    input_size, h_size, hidden_size = (int(size) for size in sizes)
+    proj_size = h_size if ("weight_hr", 0, 0) in arrays else 0
     bidirectional = num_directions == 2
-    spec = ModelSpec(kind, cells, input_size, hidden_size, num_layers, bidirectional, proj_size, batch_first)
+    spec = LayerSpec(kind, cells, input_size, hidden_size, num_layers, bidirectional, proj_size, batch_first)
     return spec.validate()
 
 
@@ -219,11 +219,11 @@ def _sizes(arrays: dict[Key, NDArray[Any]]) -> tuple[int | str, int | str, int |
         return array.shape if array is not None and array.ndim == 2 else names
 
     _, input_size = shape("weight_ih", "", "input_size")
-    _, output_size = shape("weight_hh", "", "hidden_size")
+    _, h_size = shape("weight_hh", "", "hidden_size")
     if any(part == "weight_hr" for part, _, _ in arrays):
-        output_size, hidden_size = shape("weight_hr", "proj_size", "hidden_size")
-        return input_size, output_size, hidden_size
-    return input_size, output_size, output_size
+        h_size, hidden_size = shape("weight_hr", "proj_size", "hidden_size")
+        return input_size, h_size, hidden_size
+    return input_size, h_size, h_size
 
 
 def _wanted(
@@ -232,23 +232,23 @@ def _wanted(
     num_directions: int,
     arrays: dict[Key, NDArray[Any]],
     input_size: int | str,
-    output_size: int | str,
+    h_size: int | str,
     hidden_size: int | str,
 ) -> dict[Key, tuple[int | str, ...]]:
     """Every weight that should be there, with its shape. Biases and projections belong to all cells or to none."""
     present = {part for part, _, _ in arrays}
     has_bias = "bias_ih" in present or "bias_hh" in present
     rows = gates * hidden_size if isinstance(hidden_size, int) else f"{gates} * {hidden_size}"
-    stacked = num_directions * output_size if isinstance(output_size, int) else f"{num_directions} * {output_size}"
+    stacked = num_directions * h_size if isinstance(h_size, int) else f"{num_directions} * {h_size}"
     wanted: dict[Key, tuple[int | str, ...]] = {}
     for layer in range(num_layers):
         for direction in range(num_directions):
             wanted["weight_ih", layer, direction] = (rows, stacked if layer else input_size)
-            wanted["weight_hh", layer, direction] = (rows, output_size)
+            wanted["weight_hh", layer, direction] = (rows, h_size)
             if has_bias:
                 wanted["bias_ih", layer, direction] = wanted["bias_hh", layer, direction] = (rows,)
             if "weight_hr" in present:
-                wanted["weight_hr", layer, direction] = (output_size, hidden_size)
+                wanted["weight_hr", layer, direction] = (h_size, hidden_size)
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow 1's cell variables -> ModelSpec, and back. TensorFlow itself is never imported."""
+"""TensorFlow 1's cell variables -> LayerSpec, and back. TensorFlow itself is never imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import DEFAULT_ACTIVATIONS, Activation, CellKind, CellSpec, ModelSpec
+from ..spec import DEFAULT_ACTIVATIONS, Activation, CellKind, CellSpec, LayerSpec
 
 #: Activations of each kind that TensorFlow's argument `activation` sets; the others are sigmoids.
 CHOSEN = {"lstm": (2, 4), "gru": (2,), "rnn": (0,)}
@@ -26,7 +26,7 @@ def spec_from_variables(
     cell_clip: float | None = None,
     proj_clip: float | None = None,
     forget_bias: float = 0.0,
-) -> ModelSpec:
+) -> LayerSpec:
     """Describe one cell of ``tf.nn.rnn_cell`` from its variables.
 
     H is num_units, P is num_proj or H, I is what the kernel's rows leave.
@@ -86,7 +86,7 @@ def spec_from_variables(
         proj_clip=proj_clip if num_proj else None,
         linear_before_reset=False,
     )
-    return ModelSpec(kind, [cell], input_size, num_units, proj_size=num_proj or 0).validate()
+    return LayerSpec(kind, [cell], input_size, num_units, proj_size=num_proj or 0).validate()
 
 
 def variables_from_cell(kind: CellKind, cell: CellSpec) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .. import layers as engine
 from ..arguments import as_array, as_boolean, as_integer, as_numbers
 from ..importers import keras as importer
-from ..spec import Activation, CellKind, ModelSpec
+from ..spec import Activation, CellKind, LayerSpec
 
 #: Arguments of Keras's layers that say how to train, how to run elsewhere, or what the weights say, too.
 WITHOUT_MEANING = frozenset(
@@ -245,7 +245,7 @@ class Recurrent:
         if self.stateful:
             self.states = [part.copy() for part in final]
 
-    def describe(self, weights: Sequence[NDArray[Any]]) -> ModelSpec:
+    def describe(self, weights: Sequence[NDArray[Any]]) -> LayerSpec:
         """The engine's description of the layer with these weights; ValueError or TypeError if they do not fit."""
         return importer.spec_from_weights(
             self.kind,

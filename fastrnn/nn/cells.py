@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..arguments import as_boolean, as_integer
 from ..importers.tensorflow import spec_from_variables
 from ..layers import LAYERS, Layer
-from ..spec import ModelSpec
+from ..spec import LayerSpec
 from .activations import known_activation
 from .checks import as_number, check_dtype, check_inputs, check_state
 from .loop import run_steps
@@ -119,7 +119,7 @@ class Stack:
     def takes(self, cell: EngineCell) -> bool:
         """Whether `cell` can come next."""
         last, spec = self.cells[-1].spec, cell.spec
-        wanted = (last.kind, last.hidden_size, last.proj_size, last.output_size, self.cells[-1].dtype)
+        wanted = (last.kind, last.hidden_size, last.proj_size, last.h_size, self.cells[-1].dtype)
         return wanted == (spec.kind, spec.hidden_size, spec.proj_size, spec.input_size, cell.dtype)
 
     @cached_property
@@ -148,7 +148,7 @@ class Stack:
 class EngineCell(SequenceCell):
     """One cell as one layer of the engine. Its weights are copied at construction and never change."""
 
-    def __init__(self, spec: ModelSpec, dtype: DTypeLike | None) -> None:
+    def __init__(self, spec: LayerSpec, dtype: DTypeLike | None) -> None:
         self.spec = spec
         self.input_size = spec.input_size
         self.dtype = check_dtype(dtype, spec.cells[0].weight_ih.dtype)
@@ -166,7 +166,7 @@ class EngineCell(SequenceCell):
 
     @property
     def output_size(self) -> int:
-        return self.spec.output_size
+        return self.spec.h_size
 
     def split(self, state: Structure) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """h (B, P) and, of an LSTM, c (B, H) of the cell's state."""
@@ -344,7 +344,7 @@ class LSTMCell(EngineCell):
 
     @property
     def state_size(self) -> Structure:
-        sizes = LSTMStateTuple(self.spec.hidden_size, self.spec.output_size)
+        sizes = LSTMStateTuple(self.spec.hidden_size, self.spec.h_size)
         return sizes if self._state_is_tuple else sum(sizes)
 
     def split(self, state: Structure) -> tuple[NDArray[Any], NDArray[Any] | None]:

@@ -24,17 +24,17 @@ int main(void)
                                  .x = in, .y = out, .past_end = FASTRNN_PAST_END_ZERO, .padded_steps = T};
     const fastrnn_batch step = {.num_rows = 1, .num_steps = 1, .x = in, .y = out};
     const fastrnn_boundary zero = {0};
-    fastrnn_model *model = NULL;
+    fastrnn_layer *layer = NULL;
     size_t bytes = 0, stream_bytes = 0;
-    fastrnn_status status = fastrnn_model_create(&config, &cell, NULL, NULL, &model);
-    if (!status) status = fastrnn_workspace_size(model, &batch, &bytes);
-    if (!status) status = fastrnn_stream_size(model, 1, &stream_bytes);
+    fastrnn_status status = fastrnn_layer_create(&config, &cell, NULL, NULL, &layer);
+    if (!status) status = fastrnn_workspace_size(layer, &batch, &bytes);
+    if (!status) status = fastrnn_stream_size(layer, 1, &stream_bytes);
     void *workspace = malloc(bytes), *stream = aligned_alloc(64, stream_bytes); /* a multiple of 64 */
-    if (!status) status = fastrnn_run(model, &batch, &zero, workspace);
+    if (!status) status = fastrnn_run(layer, &batch, &zero, workspace);
     for (int row = 0; row < B; row++) printf("row %d ends at %.6f\n", row, y[(row * T + lengths[row] - 1) * H]);
-    if (!status) status = fastrnn_stream_set(model, 1, stream, &zero);
-    if (!status) status = fastrnn_stream_run(model, &step, stream, workspace);
+    if (!status) status = fastrnn_stream_set(layer, 1, stream, &zero);
+    if (!status) status = fastrnn_stream_run(layer, &step, stream, workspace);
     printf("a stream's first step gives %.6f\n%s\n", y[0], fastrnn_status_message(status));
-    free(stream), free(workspace), fastrnn_model_destroy(model);
+    free(stream), free(workspace), fastrnn_layer_destroy(layer);
     return status != FASTRNN_OK;
 }

@@ -336,16 +336,16 @@ static void outcome_free(outcome *o)
 
 static fastrnn_pool *pool; /* that batches run on */
 
-static fastrnn_status stream_chunks(const fastrnn_model *model, const fastrnn_batch *batch,
+static fastrnn_status stream_chunks(const fastrnn_layer *layer, const fastrnn_batch *batch,
                                     const fastrnn_boundary *boundary, const vectors *x, const vectors *y)
 {
     size_t size = 0;
-    fastrnn_status status = fastrnn_stream_size(model, batch->num_rows, &size);
+    fastrnn_status status = fastrnn_stream_size(layer, batch->num_rows, &size);
     void *stream = aligned_alloc(64, size), *copy = aligned_alloc(64, size);
     if (!stream || !copy)
         exit(2);
     if (!status)
-        status = fastrnn_stream_set(model, batch->num_rows, stream, boundary);
+        status = fastrnn_stream_set(layer, batch->num_rows, stream, boundary);
     int64_t chunk = 1;
     for (int64_t step = 0; step < batch->num_steps && !status; step += chunk, chunk = chunk % 4 + 1) {
         fastrnn_batch part = *batch;
@@ -353,12 +353,12 @@ static fastrnn_status stream_chunks(const fastrnn_model *model, const fastrnn_ba
         part.lengths = part.batch_sizes = NULL;
         part.x.base = vector_at(x, 0, step);
         part.y.base = vector_at(y, 0, step);
-        status = fastrnn_workspace_size(model, &part, &size);
+        status = fastrnn_workspace_size(layer, &part, &size);
         void *workspace = block(size);
         if (!status)
-            status = fastrnn_stream_run(model, &part, stream, workspace);
+            status = fastrnn_stream_run(layer, &part, stream, workspace);
         free(workspace);
-        fastrnn_stream_size(model, batch->num_rows, &size);
+        fastrnn_stream_size(layer, batch->num_rows, &size);
         memcpy(copy, stream, size); /* go on from a snapshot, elsewhere */
         memset(stream, POISON, size);
         void *other = stream;
@@ -366,14 +366,14 @@ static fastrnn_status stream_chunks(const fastrnn_model *model, const fastrnn_ba
         copy = other;
     }
     if (!status)
-        status = fastrnn_stream_get(model, batch->num_rows, stream, boundary);
+        status = fastrnn_stream_get(layer, batch->num_rows, stream, boundary);
     free(stream);
     free(copy);
     return status;
 }
 
 /* Rows [first, first + count) of the problem as a batch of their own. The longest comes first. */
-static outcome execute(const fastrnn_model *model, const problem *p, int64_t first, int64_t count, way how, layout at)
+static outcome execute(const fastrnn_layer *layer, const problem *p, int64_t first, int64_t count, way how, layout at)
 {
     const net *n = p->net;
     const fastrnn_dtype dtype = n->config.dtype;
@@ -417,16 +417,16 @@ static outcome execute(const fastrnn_model *model, const problem *p, int64_t fir
         batch.batch_sizes = batch_sizes;
     }
     size_t size = 0;
-    check(fastrnn_workspace_size(model, &batch, &size) == FASTRNN_OK, "workspace size");
+    check(fastrnn_workspace_size(layer, &batch, &size) == FASTRNN_OK, "workspace size");
     void *workspace = block(size);
     fastrnn_unrolled *plan = NULL;
     fastrnn_status status = FASTRNN_OK;
     if (how == RUN) {
-        status = fastrnn_run(model, &batch, &boundary, workspace);
+        status = fastrnn_run(layer, &batch, &boundary, workspace);
     } else if (how == STREAM) {
-        status = stream_chunks(model, &batch, &boundary, &x, &y);
+        status = stream_chunks(layer, &batch, &boundary, &x, &y);
     } else {
-        status = fastrnn_unrolled_create(model, T, &plan);
+        status = fastrnn_unrolled_create(layer, T, &plan);
         if (!status)
             status = fastrnn_unrolled_run(plan, &batch, &boundary, workspace);
         fastrnn_unrolled_destroy(plan);
@@ -517,38 +517,38 @@ static bool same_bits(const problem *p, const outcome *all, const outcome *part,
     return same;
 }
 
-/* Everything that holds of one problem on one model. */
-static void check_problem(const fastrnn_model *model, const problem *p, layout at)
+/* Everything that holds of one problem on one layer. */
+static void check_problem(const fastrnn_layer *layer, const problem *p, layout at)
 {
     const layout one_row = at == PACKED || at == ROW_POINTERS ? BATCH_MAJOR : TIME_MAJOR;
-    outcome all = execute(model, p, 0, p->B, RUN, at);
+    outcome all = execute(layer, p, 0, p->B, RUN, at);
     check_near(p, &all);
     for (int64_t row = 0; row < p->B; row++) {
-        outcome alone = execute(model, p, row, 1, RUN, (layout)((at + row) % NUM_LAYOUTS));
+        outcome alone = execute(layer, p, row, 1, RUN, (layout)((at + row) % NUM_LAYOUTS));
         check(same_bits(p, &all, &alone, row, 1), "a row alone has the bits it has in the batch");
         outcome_free(&alone);
         if (!streams(p->net))
             continue;
-        outcome streamed = execute(model, p, row, 1, STREAM, one_row);
+        outcome streamed = execute(layer, p, row, 1, STREAM, one_row);
         check(same_bits(p, &all, &streamed, row, 1), "a stream of chunks has the bits of a run");
         outcome_free(&streamed);
     }
     int64_t ties = 1; /* rows as long as the first */
     while (ties < p->B && p->lengths[ties] == p->T)
         ties++;
-    outcome unrolled = execute(model, p, 0, ties, UNROLLED, at);
+    outcome unrolled = execute(layer, p, 0, ties, UNROLLED, at);
     check(same_bits(p, &all, &unrolled, 0, ties), "unrolled has the bits of packed");
     outcome_free(&unrolled);
     if (streams(p->net)) {
-        outcome streamed = execute(model, p, 0, ties, STREAM, one_row);
+        outcome streamed = execute(layer, p, 0, ties, STREAM, one_row);
         check(same_bits(p, &all, &streamed, 0, ties), "a stream of rows has the bits of a run");
         outcome_free(&streamed);
     }
     outcome_free(&all);
 }
 
-/* Builds the net's model; the weights are freed at once, as a model must not need them any more. */
-static fastrnn_model *model_make(net *n, const char *isa, const fastrnn_blas *blas)
+/* Builds the net's layer; the weights are freed at once, as a layer must not need them any more. */
+static fastrnn_layer *layer_make(net *n, const char *isa, const fastrnn_blas *blas)
 {
     for (int64_t i = 0; i < n->num_cells; i++) {
         const int64_t I = input_width(n, i), H = n->config.hidden_size;
@@ -559,17 +559,17 @@ static fastrnn_model *model_make(net *n, const char *isa, const fastrnn_blas *bl
             if (n->exact[i][j] && !n->given[i][j])
                 *slots[j] = n->given[i][j] = reals(n->exact[i][j], counts[j], n->config.dtype);
     }
-    fastrnn_model *model = NULL;
-    const fastrnn_status status = fastrnn_model_create(&n->config, n->cells, isa, blas, &model);
+    fastrnn_layer *layer = NULL;
+    const fastrnn_status status = fastrnn_layer_create(&n->config, n->cells, isa, blas, &layer);
     check(status == FASTRNN_OK, fastrnn_status_message(status));
     net_free_given(n);
-    if (!model)
+    if (!layer)
         exit(2);
-    return model;
+    return layer;
 }
 
-/* What a model unpacks to is what it was given, biases added up, and makes the same model on every instruction set. */
-static void check_unpacked(const fastrnn_model *model, const problem *p, const char *isa, const fastrnn_blas *blas)
+/* What a layer unpacks to is what it was given, biases added up, and makes the same layer on every instruction set. */
+static void check_unpacked(const fastrnn_layer *layer, const problem *p, const char *isa, const fastrnn_blas *blas)
 {
     net *n = (net *)(uintptr_t)p->net;
     const fastrnn_dtype dtype = n->config.dtype;
@@ -584,7 +584,7 @@ static void check_unpacked(const fastrnn_model *model, const problem *p, const c
             memory[i][j] = block((size_t)counts[j] * e);
         const fastrnn_cell_arrays arrays = {memory[i][W_IH], memory[i][W_HH], memory[i][B_IH],
                                             memory[i][B_HH], memory[i][W_HR], memory[i][PEEPHOLE]};
-        expect(fastrnn_model_unpack(model, i, &arrays, &unpacked[i]), FASTRNN_OK, "unpack");
+        expect(fastrnn_layer_unpack(layer, i, &arrays, &unpacked[i]), FASTRNN_OK, "unpack");
         for (int j = 0; j < NUM_TENSORS; j++) {
             if (j == B_IH || j == B_HH)
                 continue;
@@ -595,10 +595,10 @@ static void check_unpacked(const fastrnn_model *model, const problem *p, const c
         }
         for (int64_t at = 0; at < n->G * H; at++) {
             const double a = n->exact[i][B_IH] ? n->exact[i][B_IH][at] : 0, b = n->exact[i][B_HH] ? n->exact[i][B_HH][at] : 0;
-            const bool apart = n->config.kind == FASTRNN_GRU && at >= 2 * H;
+            const bool row_step = n->config.kind == FASTRNN_GRU && at >= 2 * H;
             const double sum = dtype == FASTRNN_FLOAT64 ? a + b : (double)((float)a + (float)b);
-            same &= real_at(memory[i][B_IH], dtype, at) == (apart ? a : sum);
-            same &= real_at(memory[i][B_HH], dtype, at) == (apart ? b : 0);
+            same &= real_at(memory[i][B_IH], dtype, at) == (row_step ? a : sum);
+            same &= real_at(memory[i][B_HH], dtype, at) == (row_step ? b : 0);
         }
         check((unpacked[i].peephole != NULL) == (n->exact[i][PEEPHOLE] != NULL) &&
                   (unpacked[i].weight_hr != NULL) == (n->exact[i][W_HR] != NULL),
@@ -612,16 +612,16 @@ static void check_unpacked(const fastrnn_model *model, const problem *p, const c
     check(same, "unpacked: the weights");
     const char *other;
     for (size_t i = 0; (other = fastrnn_isa(i)) != NULL; i++) {
-        fastrnn_model *again = NULL;
-        expect(fastrnn_model_create(&n->config, unpacked, other, blas, &again), FASTRNN_OK, "a model of what was unpacked");
-        check(fastrnn_model_fingerprint(again) == fastrnn_model_fingerprint(model), "the same fingerprint");
+        fastrnn_layer *again = NULL;
+        expect(fastrnn_layer_create(&n->config, unpacked, other, blas, &again), FASTRNN_OK, "a model of what was unpacked");
+        check(fastrnn_layer_fingerprint(again) == fastrnn_layer_fingerprint(layer), "the same fingerprint");
         if (!strcmp(other, isa)) {
-            outcome wanted = execute(model, p, 0, p->B, RUN, BATCH_MAJOR), found = execute(again, p, 0, p->B, RUN, BATCH_MAJOR);
+            outcome wanted = execute(layer, p, 0, p->B, RUN, BATCH_MAJOR), found = execute(again, p, 0, p->B, RUN, BATCH_MAJOR);
             check(same_bits(p, &wanted, &found, 0, p->B), "the same bits");
             outcome_free(&wanted);
             outcome_free(&found);
         }
-        fastrnn_model_destroy(again);
+        fastrnn_layer_destroy(again);
     }
     for (int64_t i = 0; i < n->num_cells; i++)
         for (int j = 0; j < NUM_TENSORS; j++)
@@ -630,7 +630,7 @@ static void check_unpacked(const fastrnn_model *model, const problem *p, const c
 
 /* Rows of a stream that take their steps in groups, each in an order of its own, have the bits of a run; so does a
  * stream restored from a snapshot halfway. */
-static void check_slots(const fastrnn_model *model, const problem *p)
+static void check_slots(const fastrnn_layer *layer, const problem *p)
 {
     const net *n = p->net;
     const size_t e = size_of(n->config.dtype);
@@ -638,10 +638,10 @@ static void check_slots(const fastrnn_model *model, const problem *p)
     int64_t B = 1;
     while (B < p->B && p->lengths[B] == T)
         B++;
-    outcome all = execute(model, p, 0, B, RUN, BATCH_MAJOR);
+    outcome all = execute(layer, p, 0, B, RUN, BATCH_MAJOR);
     size_t stream_bytes = 0, snapshot_bytes = 0;
-    expect(fastrnn_stream_size(model, B, &stream_bytes), FASTRNN_OK, "stream size");
-    expect(fastrnn_stream_snapshot_size(model, B, &snapshot_bytes), FASTRNN_OK, "snapshot size");
+    expect(fastrnn_stream_size(layer, B, &stream_bytes), FASTRNN_OK, "stream size");
+    expect(fastrnn_stream_snapshot_size(layer, B, &snapshot_bytes), FASTRNN_OK, "snapshot size");
     void *stream = aligned_alloc(64, stream_bytes), *snapshot = block(snapshot_bytes);
     void *h0 = block((size_t)(L * B * P) * e), *c0 = block((size_t)(L * B * H) * e);
     outcome found = {.y = block((size_t)(B * T * P) * e), .hn = block((size_t)(L * B * P) * e), .cn = block((size_t)(L * B * H) * e)};
@@ -659,8 +659,8 @@ static void check_slots(const fastrnn_model *model, const problem *p)
     }
     const bool lstm = n->config.kind == FASTRNN_LSTM;
     const fastrnn_boundary zero = {0}, initial = {.h0 = h0, .c0 = lstm ? c0 : NULL};
-    expect(fastrnn_stream_set(model, B, stream, &zero), FASTRNN_OK, "stream set");
-    expect(fastrnn_stream_set_slots(model, B, slots, stream, &initial), FASTRNN_OK, "stream set slots");
+    expect(fastrnn_stream_set(layer, B, stream, &zero), FASTRNN_OK, "stream set");
+    expect(fastrnn_stream_set_slots(layer, B, slots, stream, &initial), FASTRNN_OK, "stream set slots");
     bool halfway = false;
     for (int64_t left = B * T; left > 0;) {
         for (int64_t i = B - 1; i > 0; i--) { /* another order */
@@ -687,9 +687,9 @@ static void check_slots(const fastrnn_model *model, const problem *p)
                                      .x = {.base = x, .row_stride = chunk * I, .step_stride = I},
                                      .y = {.base = y, .row_stride = chunk * P, .step_stride = P}};
         size_t size = 0;
-        expect(fastrnn_workspace_size(model, &batch, &size), FASTRNN_OK, "workspace of slots");
+        expect(fastrnn_workspace_size(layer, &batch, &size), FASTRNN_OK, "workspace of slots");
         void *workspace = block(size);
-        expect(fastrnn_stream_run(model, &batch, stream, workspace), FASTRNN_OK, "run of slots");
+        expect(fastrnn_stream_run(layer, &batch, stream, workspace), FASTRNN_OK, "run of slots");
         for (int64_t row = 0; row < count; row++) {
             memcpy((char *)found.y + (size_t)((slots[row] * T + taken[slots[row]]) * P) * e, y + (size_t)(row * chunk * P) * e,
                    (size_t)(chunk * P) * e);
@@ -699,13 +699,13 @@ static void check_slots(const fastrnn_model *model, const problem *p)
         free(x), free(y), free(workspace);
         if (!halfway && left <= B * T / 2) {
             halfway = true;
-            expect(fastrnn_stream_snapshot(model, B, stream, snapshot), FASTRNN_OK, "snapshot");
-            expect(fastrnn_stream_set(model, B, stream, &zero), FASTRNN_OK, "stream set");
-            expect(fastrnn_stream_restore(model, B, stream, snapshot, snapshot_bytes), FASTRNN_OK, "restore");
+            expect(fastrnn_stream_snapshot(layer, B, stream, snapshot), FASTRNN_OK, "snapshot");
+            expect(fastrnn_stream_set(layer, B, stream, &zero), FASTRNN_OK, "stream set");
+            expect(fastrnn_stream_restore(layer, B, stream, snapshot, snapshot_bytes), FASTRNN_OK, "restore");
         }
     }
     const fastrnn_boundary final = {.hn = found.hn, .cn = lstm ? found.cn : NULL};
-    expect(fastrnn_stream_get(model, B, stream, &final), FASTRNN_OK, "stream get");
+    expect(fastrnn_stream_get(layer, B, stream, &final), FASTRNN_OK, "stream get");
     check(!memcmp(found.y, all.y, (size_t)(B * T * P) * e) && !memcmp(found.hn, all.hn, (size_t)(L * B * P) * e) &&
               (!lstm || !memcmp(found.cn, all.cn, (size_t)(L * B * H) * e)),
           "rows that run apart have the bits of a run");
@@ -740,12 +740,12 @@ static void test_sizes(const char *isa, fastrnn_kind kind, sweep s)
             const layout at = (layout)(turn % NUM_LAYOUTS);
             in_context("%s %s I %d H %d P %d L %d D %d B %d %s", isa, kind_names[kind], (int)I, (int)H, (int)P, (int)L,
                        directions, (int)B, layout_names[at]);
-            fastrnn_model *model = model_make(&n, isa, NULL);
-            check_problem(model, &p, at);
-            check_unpacked(model, &p, isa, NULL);
+            fastrnn_layer *layer = layer_make(&n, isa, NULL);
+            check_problem(layer, &p, at);
+            check_unpacked(layer, &p, isa, NULL);
             if (directions == 1)
-                check_slots(model, &p);
-            fastrnn_model_destroy(model);
+                check_slots(layer, &p);
+            fastrnn_layer_destroy(layer);
             problem_free(&p);
             net_free(&n);
             turn++;
@@ -765,18 +765,18 @@ static void test_long(const char *isa)
                 problem p = problem_make(&n, cases[i][0], cases[i][1], ragged);
                 for (int at = 0; at < NUM_LAYOUTS; at++) {
                     in_context("%s %s long case %d ragged %d %s", isa, kind_names[kind], i, ragged, layout_names[at]);
-                    fastrnn_model *model = model_make(&n, isa, NULL);
-                    outcome all = execute(model, &p, 0, p.B, RUN, (layout)at);
+                    fastrnn_layer *layer = layer_make(&n, isa, NULL);
+                    outcome all = execute(layer, &p, 0, p.B, RUN, (layout)at);
                     check_near(&p, &all);
                     const way how = streams(&n) && at < OFFSETS ? STREAM : RUN;
-                    outcome alone = execute(model, &p, p.B / 2, 1, how, (layout)at);
+                    outcome alone = execute(layer, &p, p.B / 2, 1, how, (layout)at);
                     check(same_bits(&p, &all, &alone, p.B / 2, 1), "a row alone has the bits it has in the batch");
-                    outcome unrolled = execute(model, &p, 0, 1, UNROLLED, (layout)at);
+                    outcome unrolled = execute(layer, &p, 0, 1, UNROLLED, (layout)at);
                     check(same_bits(&p, &all, &unrolled, 0, 1), "unrolled has the bits of packed");
                     outcome_free(&all);
                     outcome_free(&alone);
                     outcome_free(&unrolled);
-                    fastrnn_model_destroy(model);
+                    fastrnn_layer_destroy(layer);
                 }
                 problem_free(&p);
                 net_free(&n);
@@ -799,12 +799,12 @@ static void check_options(const char *isa, const fastrnn_blas *blas, fastrnn_con
 {
     net n = net_make(config, options, true, peephole);
     problem p = problem_make(&n, B, 6, turn % 3 != 0);
-    fastrnn_model *model = model_make(&n, isa, blas);
-    check_problem(model, &p, (layout)(turn % NUM_LAYOUTS));
-    check_unpacked(model, &p, isa, blas);
+    fastrnn_layer *layer = layer_make(&n, isa, blas);
+    check_problem(layer, &p, (layout)(turn % NUM_LAYOUTS));
+    check_unpacked(layer, &p, isa, blas);
     if (n.D == 1)
-        check_slots(model, &p);
-    fastrnn_model_destroy(model);
+        check_slots(layer, &p);
+    fastrnn_layer_destroy(layer);
     problem_free(&p);
     net_free(&n);
 }
@@ -924,8 +924,8 @@ static void test_blas(const char *isa, const char *name, const fastrnn_blas *bla
 static void test_blas_far_steps(const fastrnn_blas *blas)
 {
     enum { T = 19, I = 3, H = 5 };
-    const int64_t apart = ((int64_t)1 << 32) + I;
-    const size_t bytes = ((size_t)apart * (T - 1) + I) * sizeof(float);
+    const int64_t row_step = ((int64_t)1 << 32) + I;
+    const size_t bytes = ((size_t)row_step * (T - 1) + I) * sizeof(float);
     float *far = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (far == MAP_FAILED) {
         printf("NOT RUN: steps far apart, as there is no address range of %zu bytes\n", bytes);
@@ -934,33 +934,33 @@ static void test_blas_far_steps(const fastrnn_blas *blas)
     for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++) {
         in_context("%s", kind_names[kind]);
         net n = net_make(config_of((fastrnn_kind)kind, I, H, 0, 1, 1), standard_cell((fastrnn_kind)kind), true, false);
-        fastrnn_model *model = model_make(&n, NULL, blas);
+        fastrnn_layer *layer = layer_make(&n, NULL, blas);
         float near[T * I], y[2][T * H];
         for (int i = 0; i < T * I; i++)
-            far[i / I * apart + i % I] = near[i] = (float)random_value();
+            far[i / I * row_step + i % I] = near[i] = (float)random_value();
         const fastrnn_boundary zero = {0};
         for (int is_far = 0; is_far < 2; is_far++) {
             const fastrnn_batch batch = {.num_rows = 1, .num_steps = T,
-                                         .x = {.base = is_far ? far : near, .step_stride = is_far ? apart : I},
+                                         .x = {.base = is_far ? far : near, .step_stride = is_far ? row_step : I},
                                          .y = {.base = y[is_far], .step_stride = H}};
             size_t size = 0;
-            fastrnn_workspace_size(model, &batch, &size);
+            fastrnn_workspace_size(layer, &batch, &size);
             void *workspace = block(size);
-            expect(fastrnn_run(model, &batch, &zero, workspace), FASTRNN_OK, "run");
+            expect(fastrnn_run(layer, &batch, &zero, workspace), FASTRNN_OK, "run");
             free(workspace);
         }
         check(!memcmp(y[0], y[1], sizeof y[0]), "the bits of steps that adjoin");
-        fastrnn_model_destroy(model);
+        fastrnn_layer_destroy(layer);
         net_free(&n);
     }
     munmap(far, bytes);
     end_group("steps far apart through BLAS with 32-bit integers");
 }
 
-/* A model for checks of behaviour. Every step reads the same input and writes the same output: T may be large. */
+/* A layer for checks of behaviour. Every step reads the same input and writes the same output: T may be large. */
 typedef struct small {
     net n;
-    fastrnn_model *model;
+    fastrnn_layer *layer;
     float *x, *y;
     void *workspace;
     fastrnn_batch batch;
@@ -970,7 +970,7 @@ static small small_make(int64_t T, int64_t H, int directions)
 {
     const fastrnn_config config = config_of(FASTRNN_LSTM, 3, H, 0, 1, directions);
     small s = {.n = net_make(config, standard_cell(FASTRNN_LSTM), true, false)};
-    s.model = model_make(&s.n, NULL, NULL);
+    s.layer = layer_make(&s.n, NULL, NULL);
     s.x = block(2 * 3 * sizeof(float));
     s.y = block((size_t)(2 * directions * H) * sizeof(float));
     for (int i = 0; i < 2 * 3; i++)
@@ -978,14 +978,14 @@ static small small_make(int64_t T, int64_t H, int directions)
     s.batch = (fastrnn_batch){.num_rows = 2, .num_steps = T, .x = {.base = s.x, .row_stride = 3},
                               .y = {.base = s.y, .row_stride = directions * H}};
     size_t size = 0;
-    fastrnn_workspace_size(s.model, &s.batch, &size);
+    fastrnn_workspace_size(s.layer, &s.batch, &size);
     s.workspace = block(size);
     return s;
 }
 
 static void small_free(small *s)
 {
-    fastrnn_model_destroy(s->model);
+    fastrnn_layer_destroy(s->layer);
     net_free(&s->n);
     free(s->x);
     free(s->y);
@@ -994,26 +994,26 @@ static void small_free(small *s)
 
 static fastrnn_status create(fastrnn_config config, fastrnn_cell cell, const char *isa)
 {
-    fastrnn_model *model = NULL;
+    fastrnn_layer *layer = NULL;
     const fastrnn_cell cells[2] = {cell, cell};
-    const fastrnn_status status = fastrnn_model_create(&config, cells, isa, NULL, &model);
+    const fastrnn_status status = fastrnn_layer_create(&config, cells, isa, NULL, &layer);
     if (status != FASTRNN_OK)
-        check(model == NULL, "a failed create leaves the pointer alone");
-    fastrnn_model_destroy(model);
+        check(layer == NULL, "a failed create leaves the pointer alone");
+    fastrnn_layer_destroy(layer);
     return status;
 }
 
-static void test_wrong_models(void)
+static void test_wrong_layers(void)
 {
     const float weights[64] = {0};
     const fastrnn_config good = config_of(FASTRNN_LSTM, 2, 2, 0, 1, 1);
     fastrnn_cell cell = standard_cell(FASTRNN_LSTM);
     cell.weight_ih = cell.weight_hh = cell.weight_hr = weights;
-    fastrnn_model *model = NULL;
+    fastrnn_layer *layer = NULL;
     expect(create(good, cell, NULL), FASTRNN_OK, "a good model");
-    expect(fastrnn_model_create(NULL, &cell, NULL, NULL, &model), FASTRNN_ERROR_ARGUMENT, "no config");
-    expect(fastrnn_model_create(&good, NULL, NULL, NULL, &model), FASTRNN_ERROR_ARGUMENT, "no cells");
-    expect(fastrnn_model_create(&good, &cell, NULL, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "nowhere to put the model");
+    expect(fastrnn_layer_create(NULL, &cell, NULL, NULL, &layer), FASTRNN_ERROR_ARGUMENT, "no config");
+    expect(fastrnn_layer_create(&good, NULL, NULL, NULL, &layer), FASTRNN_ERROR_ARGUMENT, "no cells");
+    expect(fastrnn_layer_create(&good, &cell, NULL, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "nowhere to put the model");
     expect(create(good, cell, "sse9"), FASTRNN_ERROR_ISA, "an unknown instruction set");
 
 #define WRONG_CONFIG(FIELD, VALUE)                                                                                     \
@@ -1035,11 +1035,11 @@ static void test_wrong_models(void)
     gru.proj_size = 1;
     expect(create(gru, cell, NULL), FASTRNN_ERROR_ARGUMENT, "a projected GRU");
     fastrnn_config reverse = config_of(FASTRNN_LSTM, 2, 2, 0, 1, -1);
-    expect(fastrnn_model_create(&reverse, &cell, NULL, NULL, &model), FASTRNN_OK, "a reverse model");
+    expect(fastrnn_layer_create(&reverse, &cell, NULL, NULL, &layer), FASTRNN_OK, "a reverse model");
     size_t size = 0;
-    expect(fastrnn_stream_size(model, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: the reverse direction");
-    fastrnn_model_destroy(model);
-    model = NULL;
+    expect(fastrnn_stream_size(layer, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: the reverse direction");
+    fastrnn_layer_destroy(layer);
+    layer = NULL;
     reverse.bidirectional = 1;
     expect(create(reverse, cell, NULL), FASTRNN_ERROR_ARGUMENT, "bidirectional and reverse");
     fastrnn_config float64 = good;
@@ -1073,16 +1073,16 @@ static void test_wrong_models(void)
     for (int64_t i = 0; i < layers; i++)
         many[i] = cell;
     const fastrnn_config huge = config_of(FASTRNN_LSTM, most, most, 0, layers, 1);
-    expect(fastrnn_model_create(&huge, many, NULL, NULL, &model), FASTRNN_ERROR_SIZE, "a huge model");
+    expect(fastrnn_layer_create(&huge, many, NULL, NULL, &layer), FASTRNN_ERROR_SIZE, "a huge model");
     free(many);
 
-    fastrnn_model_destroy(NULL);
+    fastrnn_layer_destroy(NULL);
     fastrnn_unrolled_destroy(NULL);
     for (int status = FASTRNN_OK; status <= FASTRNN_ERROR_SNAPSHOT + 1; status++)
         check(fastrnn_status_message((fastrnn_status)status) != NULL, "a message for every status");
     check(!strcmp(fastrnn_version(), FASTRNN_VERSION), "version");
-    check(fastrnn_model_isa(NULL) == NULL && fastrnn_model_nbytes(NULL) == 0, "no model has neither");
-    fastrnn_model_destroy(NULL);
+    check(fastrnn_layer_isa(NULL) == NULL && fastrnn_layer_nbytes(NULL) == 0, "no model has neither");
+    fastrnn_layer_destroy(NULL);
     const fastrnn_activation f = {FASTRNN_TANH, 0, 0};
     float value = 0;
     expect(fastrnn_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
@@ -1097,11 +1097,11 @@ static void test_wrong_runs(void)
     small s = small_make(3, 4, 1), both = small_make(3, 4, 2);
     const fastrnn_boundary zero = {0};
     size_t size = 0, stream_bytes = 0;
-    expect(fastrnn_stream_size(s.model, 2, &stream_bytes), FASTRNN_OK, "stream size");
+    expect(fastrnn_stream_size(s.layer, 2, &stream_bytes), FASTRNN_OK, "stream size");
     void *stream = aligned_alloc(64, stream_bytes);
     expect(fastrnn_workspace_size(NULL, &s.batch, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no model");
-    expect(fastrnn_workspace_size(s.model, NULL, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no batch");
-    expect(fastrnn_workspace_size(s.model, &s.batch, NULL), FASTRNN_ERROR_ARGUMENT, "workspace: no size");
+    expect(fastrnn_workspace_size(s.layer, NULL, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no batch");
+    expect(fastrnn_workspace_size(s.layer, &s.batch, NULL), FASTRNN_ERROR_ARGUMENT, "workspace: no size");
     const struct {
         int64_t rows, steps;
         fastrnn_status status;
@@ -1111,13 +1111,13 @@ static void test_wrong_runs(void)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const fastrnn_batch batch = {.num_rows = sizes[i].rows, .num_steps = sizes[i].steps};
         in_context("workspace of %lld rows, %lld steps", (long long)batch.num_rows, (long long)batch.num_steps);
-        expect(fastrnn_workspace_size(s.model, &batch, &size), sizes[i].status, "workspace size");
+        expect(fastrnn_workspace_size(s.layer, &batch, &size), sizes[i].status, "workspace size");
     }
-    expect(fastrnn_run(s.model, &s.batch, &zero, s.workspace), FASTRNN_OK, "a good run");
+    expect(fastrnn_run(s.layer, &s.batch, &zero, s.workspace), FASTRNN_OK, "a good run");
     expect(fastrnn_run(NULL, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no model");
-    expect(fastrnn_run(s.model, NULL, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no batch");
-    expect(fastrnn_run(s.model, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no boundary");
-    expect(fastrnn_run(s.model, &s.batch, &zero, NULL), FASTRNN_ERROR_ARGUMENT, "run: no workspace");
+    expect(fastrnn_run(s.layer, NULL, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no batch");
+    expect(fastrnn_run(s.layer, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no boundary");
+    expect(fastrnn_run(s.layer, &s.batch, &zero, NULL), FASTRNN_ERROR_ARGUMENT, "run: no workspace");
 
     static const struct {
         const char *what;
@@ -1141,56 +1141,56 @@ static void test_wrong_runs(void)
         batch.num_steps = wrong[i].steps;
         batch.lengths = wrong[i].lengths;
         batch.batch_sizes = wrong[i].batch_sizes;
-        expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, wrong[i].what);
+        expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, wrong[i].what);
     }
     const int64_t lengths[2] = {3, 1}, batch_sizes[3] = {2, 1, 1};
     fastrnn_batch batch = s.batch;
     batch.lengths = lengths;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "lengths without batch_sizes");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "lengths without batch_sizes");
     batch.lengths = NULL;
     batch.batch_sizes = batch_sizes;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "batch_sizes without lengths");
-    expect(fastrnn_stream_run(s.model, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: batch_sizes");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "batch_sizes without lengths");
+    expect(fastrnn_stream_run(s.layer, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: batch_sizes");
     batch.lengths = lengths;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_OK, "a good ragged run");
-    expect(fastrnn_stream_run(s.model, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: lengths");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_OK, "a good ragged run");
+    expect(fastrnn_stream_run(s.layer, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: lengths");
     batch = s.batch;
     batch.num_rows = batch.num_steps = (int64_t)1 << 40;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_SIZE, "huge rows times huge steps");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_SIZE, "huge rows times huge steps");
     batch = s.batch;
     batch.x.base = NULL;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no x");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no x");
     batch = s.batch;
     batch.y.base = NULL;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y");
     batch.num_steps = 0;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_OK, "run: no y and no steps");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_OK, "run: no y and no steps");
     batch.past_end = FASTRNN_PAST_END_ZERO;
     batch.padded_steps = 1;
-    expect(fastrnn_run(s.model, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y to fill");
+    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y to fill");
 
     expect(fastrnn_stream_size(NULL, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: no model");
-    expect(fastrnn_stream_size(s.model, 1, NULL), FASTRNN_ERROR_ARGUMENT, "stream size: no size");
-    expect(fastrnn_stream_size(s.model, -1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: rows");
-    expect(fastrnn_stream_size(s.model, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "stream size: huge rows");
-    expect(fastrnn_stream_size(both.model, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: two directions");
-    expect(fastrnn_stream_set(s.model, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream set: no stream");
-    expect(fastrnn_stream_set(s.model, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream set: no boundary");
-    expect(fastrnn_stream_set(s.model, 2, stream, &zero), FASTRNN_OK, "stream set");
-    expect(fastrnn_stream_get(s.model, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream get: no stream");
-    expect(fastrnn_stream_get(s.model, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream get: no boundary");
-    expect(fastrnn_stream_run(s.model, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no stream");
-    expect(fastrnn_stream_run(s.model, NULL, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no batch");
-    expect(fastrnn_stream_run(s.model, &s.batch, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream run: no workspace");
-    expect(fastrnn_stream_run(both.model, &both.batch, stream, both.workspace), FASTRNN_ERROR_ARGUMENT,
+    expect(fastrnn_stream_size(s.layer, 1, NULL), FASTRNN_ERROR_ARGUMENT, "stream size: no size");
+    expect(fastrnn_stream_size(s.layer, -1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: rows");
+    expect(fastrnn_stream_size(s.layer, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "stream size: huge rows");
+    expect(fastrnn_stream_size(both.layer, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: two directions");
+    expect(fastrnn_stream_set(s.layer, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream set: no stream");
+    expect(fastrnn_stream_set(s.layer, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream set: no boundary");
+    expect(fastrnn_stream_set(s.layer, 2, stream, &zero), FASTRNN_OK, "stream set");
+    expect(fastrnn_stream_get(s.layer, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream get: no stream");
+    expect(fastrnn_stream_get(s.layer, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream get: no boundary");
+    expect(fastrnn_stream_run(s.layer, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no stream");
+    expect(fastrnn_stream_run(s.layer, NULL, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no batch");
+    expect(fastrnn_stream_run(s.layer, &s.batch, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream run: no workspace");
+    expect(fastrnn_stream_run(both.layer, &both.batch, stream, both.workspace), FASTRNN_ERROR_ARGUMENT,
            "stream run: two directions");
-    expect(fastrnn_stream_run(s.model, &s.batch, stream, s.workspace), FASTRNN_OK, "a good stream");
+    expect(fastrnn_stream_run(s.layer, &s.batch, stream, s.workspace), FASTRNN_OK, "a good stream");
 
     fastrnn_unrolled *plan = NULL;
     expect(fastrnn_unrolled_create(NULL, 3, &plan), FASTRNN_ERROR_ARGUMENT, "unrolled: no model");
-    expect(fastrnn_unrolled_create(s.model, 3, NULL), FASTRNN_ERROR_ARGUMENT, "unrolled: nowhere to put it");
-    expect(fastrnn_unrolled_create(s.model, -1, &plan), FASTRNN_ERROR_ARGUMENT, "unrolled: steps");
-    expect(fastrnn_unrolled_create(s.model, 2, &plan), FASTRNN_OK, "unrolled");
+    expect(fastrnn_unrolled_create(s.layer, 3, NULL), FASTRNN_ERROR_ARGUMENT, "unrolled: nowhere to put it");
+    expect(fastrnn_unrolled_create(s.layer, -1, &plan), FASTRNN_ERROR_ARGUMENT, "unrolled: steps");
+    expect(fastrnn_unrolled_create(s.layer, 2, &plan), FASTRNN_OK, "unrolled");
     expect(fastrnn_unrolled_run(plan, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "unrolled: other steps");
     expect(fastrnn_unrolled_run(NULL, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "unrolled: no plan");
     fastrnn_unrolled_destroy(plan);
@@ -1206,74 +1206,74 @@ static void test_wrong_streams(void)
     small s = small_make(3, 4, 1), both = small_make(3, 4, 2);
     const fastrnn_boundary zero = {0};
     size_t bytes = 0, size = 0, workspace_bytes = 0;
-    expect(fastrnn_stream_size(s.model, 3, &bytes), FASTRNN_OK, "stream size");
+    expect(fastrnn_stream_size(s.layer, 3, &bytes), FASTRNN_OK, "stream size");
     unsigned char *stream = aligned_alloc(64, bytes), *before = block(bytes);
-    expect(fastrnn_stream_set(s.model, 3, stream, &zero), FASTRNN_OK, "stream set");
+    expect(fastrnn_stream_set(s.layer, 3, stream, &zero), FASTRNN_OK, "stream set");
     fastrnn_batch batch = s.batch; /* of two rows */
     int64_t slots[2] = {2, 0};
     batch.slots = slots;
-    expect(fastrnn_workspace_size(s.model, &batch, &workspace_bytes), FASTRNN_OK, "workspace of slots");
-    expect(fastrnn_workspace_size(both.model, &batch, &size), FASTRNN_ERROR_ARGUMENT, "slots of two directions");
+    expect(fastrnn_workspace_size(s.layer, &batch, &workspace_bytes), FASTRNN_OK, "workspace of slots");
+    expect(fastrnn_workspace_size(both.layer, &batch, &size), FASTRNN_ERROR_ARGUMENT, "slots of two directions");
     void *workspace = block(workspace_bytes);
-    expect(fastrnn_stream_run(s.model, &batch, stream, workspace), FASTRNN_OK, "good slots");
+    expect(fastrnn_stream_run(s.layer, &batch, stream, workspace), FASTRNN_OK, "good slots");
     memcpy(before, stream, bytes);
     const int64_t wrong[][2] = {{0, 3}, {-1, 0}, {1, 1}, {INT64_MIN, INT64_MAX}};
     for (int i = 0; i < LENGTH(wrong); i++) {
         batch.slots = wrong[i];
         in_context("slots %lld %lld", (long long)wrong[i][0], (long long)wrong[i][1]);
-        expect(fastrnn_stream_run(s.model, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "run of slots");
-        expect(fastrnn_stream_set_slots(s.model, 2, wrong[i], stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots");
+        expect(fastrnn_stream_run(s.layer, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "run of slots");
+        expect(fastrnn_stream_set_slots(s.layer, 2, wrong[i], stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots");
     }
     batch.slots = NULL;
-    expect(fastrnn_stream_run(s.model, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "two rows of three, not named");
-    expect(fastrnn_stream_get(s.model, 2, stream, &zero), FASTRNN_ERROR_ARGUMENT, "get of two rows of three");
-    expect(fastrnn_stream_set_slots(s.model, -1, slots, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: count");
-    expect(fastrnn_stream_set_slots(s.model, 2, NULL, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: no slots");
-    expect(fastrnn_stream_set_slots(s.model, 2, slots, stream, NULL), FASTRNN_ERROR_ARGUMENT, "set slots: no boundary");
+    expect(fastrnn_stream_run(s.layer, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "two rows of three, not named");
+    expect(fastrnn_stream_get(s.layer, 2, stream, &zero), FASTRNN_ERROR_ARGUMENT, "get of two rows of three");
+    expect(fastrnn_stream_set_slots(s.layer, -1, slots, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: count");
+    expect(fastrnn_stream_set_slots(s.layer, 2, NULL, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: no slots");
+    expect(fastrnn_stream_set_slots(s.layer, 2, slots, stream, NULL), FASTRNN_ERROR_ARGUMENT, "set slots: no boundary");
 
-    expect(fastrnn_stream_snapshot_size(s.model, 3, &size), FASTRNN_OK, "snapshot size");
-    expect(fastrnn_stream_snapshot_size(s.model, -1, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: rows");
-    expect(fastrnn_stream_snapshot_size(s.model, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "snapshot size: huge rows");
-    expect(fastrnn_stream_snapshot_size(s.model, 3, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot size: no size");
-    expect(fastrnn_stream_snapshot_size(both.model, 3, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: two directions");
-    expect(fastrnn_stream_snapshot_size(s.model, 3, &size), FASTRNN_OK, "snapshot size");
+    expect(fastrnn_stream_snapshot_size(s.layer, 3, &size), FASTRNN_OK, "snapshot size");
+    expect(fastrnn_stream_snapshot_size(s.layer, -1, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: rows");
+    expect(fastrnn_stream_snapshot_size(s.layer, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "snapshot size: huge rows");
+    expect(fastrnn_stream_snapshot_size(s.layer, 3, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot size: no size");
+    expect(fastrnn_stream_snapshot_size(both.layer, 3, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: two directions");
+    expect(fastrnn_stream_snapshot_size(s.layer, 3, &size), FASTRNN_OK, "snapshot size");
     unsigned char *snapshot = block(size);
-    expect(fastrnn_stream_snapshot(s.model, 2, stream, snapshot), FASTRNN_ERROR_ARGUMENT, "snapshot: rows");
-    expect(fastrnn_stream_snapshot(s.model, 3, stream, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot: nowhere to put it");
-    expect(fastrnn_stream_snapshot(s.model, 3, stream, snapshot), FASTRNN_OK, "snapshot");
+    expect(fastrnn_stream_snapshot(s.layer, 2, stream, snapshot), FASTRNN_ERROR_ARGUMENT, "snapshot: rows");
+    expect(fastrnn_stream_snapshot(s.layer, 3, stream, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot: nowhere to put it");
+    expect(fastrnn_stream_snapshot(s.layer, 3, stream, snapshot), FASTRNN_OK, "snapshot");
     for (size_t cut = 0; cut < size; cut++) { /* from blocks of just that size: a sanitizer sees any reading past them */
         unsigned char *part = memcpy(block(cut), snapshot, cut);
         in_context("%d of %d bytes", (int)cut, (int)size);
-        expect(fastrnn_stream_restore(s.model, 3, stream, part, cut), FASTRNN_ERROR_SNAPSHOT, "a cut snapshot");
+        expect(fastrnn_stream_restore(s.layer, 3, stream, part, cut), FASTRNN_ERROR_SNAPSHOT, "a cut snapshot");
         free(part);
     }
     for (int bit = 0; bit < 32 * 8; bit++) {
         snapshot[bit / 8] ^= (unsigned char)(1 << bit % 8);
         in_context("bit %d", bit);
-        expect(fastrnn_stream_restore(s.model, 3, stream, snapshot, size), FASTRNN_ERROR_SNAPSHOT, "a forged header");
+        expect(fastrnn_stream_restore(s.layer, 3, stream, snapshot, size), FASTRNN_ERROR_SNAPSHOT, "a forged header");
         snapshot[bit / 8] ^= (unsigned char)(1 << bit % 8);
     }
-    expect(fastrnn_stream_restore(s.model, 2, stream, snapshot, size), FASTRNN_ERROR_ARGUMENT, "restore: rows");
-    expect(fastrnn_stream_restore(s.model, 3, stream, NULL, size), FASTRNN_ERROR_ARGUMENT, "restore: no snapshot");
-    expect(fastrnn_stream_restore(s.model, 3, stream, snapshot, size + 1), FASTRNN_ERROR_SNAPSHOT, "a byte too many");
-    check(fastrnn_model_fingerprint(s.model) != fastrnn_model_fingerprint(both.model), "fingerprints of two models");
+    expect(fastrnn_stream_restore(s.layer, 2, stream, snapshot, size), FASTRNN_ERROR_ARGUMENT, "restore: rows");
+    expect(fastrnn_stream_restore(s.layer, 3, stream, NULL, size), FASTRNN_ERROR_ARGUMENT, "restore: no snapshot");
+    expect(fastrnn_stream_restore(s.layer, 3, stream, snapshot, size + 1), FASTRNN_ERROR_SNAPSHOT, "a byte too many");
+    check(fastrnn_layer_fingerprint(s.layer) != fastrnn_layer_fingerprint(both.layer), "fingerprints of two models");
     check(!memcmp(before, stream, bytes), "refused calls leave the stream as it was");
     fastrnn_snapshot_info info;
     expect(fastrnn_snapshot_describe(snapshot, size, &info), FASTRNN_OK, "describe");
     check(info.version == 1 && info.real_size == 4 && info.num_rows == 3 &&
-              info.fingerprint == fastrnn_model_fingerprint(s.model), "what a snapshot says of itself");
+              info.fingerprint == fastrnn_layer_fingerprint(s.layer), "what a snapshot says of itself");
     expect(fastrnn_snapshot_describe(snapshot, 31, &info), FASTRNN_ERROR_SNAPSHOT, "describe: cut");
     expect(fastrnn_snapshot_describe(NULL, 31, &info), FASTRNN_ERROR_ARGUMENT, "describe: nothing");
-    expect(fastrnn_stream_restore(s.model, 3, stream, snapshot, size), FASTRNN_OK, "a good snapshot");
+    expect(fastrnn_stream_restore(s.layer, 3, stream, snapshot, size), FASTRNN_OK, "a good snapshot");
 
     fastrnn_cell cell;
     const fastrnn_cell_arrays none = {0};
-    expect(fastrnn_model_unpack(s.model, 0, &none, &cell), FASTRNN_OK, "unpack the options alone");
-    expect(fastrnn_model_unpack(s.model, 1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
-    expect(fastrnn_model_unpack(s.model, -1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
-    expect(fastrnn_model_unpack(NULL, 0, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no model");
-    expect(fastrnn_model_unpack(s.model, 0, NULL, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no arrays");
-    expect(fastrnn_model_unpack(s.model, 0, &none, NULL), FASTRNN_ERROR_ARGUMENT, "unpack: no cell");
+    expect(fastrnn_layer_unpack(s.layer, 0, &none, &cell), FASTRNN_OK, "unpack the options alone");
+    expect(fastrnn_layer_unpack(s.layer, 1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
+    expect(fastrnn_layer_unpack(s.layer, -1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
+    expect(fastrnn_layer_unpack(NULL, 0, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no model");
+    expect(fastrnn_layer_unpack(s.layer, 0, NULL, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no arrays");
+    expect(fastrnn_layer_unpack(s.layer, 0, &none, NULL), FASTRNN_ERROR_ARGUMENT, "unpack: no cell");
     free(stream), free(before), free(workspace), free(snapshot);
     small_free(&s);
     small_free(&both);
@@ -1293,7 +1293,7 @@ static void test_empty(const char *isa)
                 net n = net_make(config_of((fastrnn_kind)kind, I, H, 0, 1, 1), standard_cell((fastrnn_kind)kind), true,
                                  false);
                 problem p = problem_make(&n, B, T, false);
-                fastrnn_model *model = model_make(&n, isa, NULL);
+                fastrnn_layer *layer = layer_make(&n, isa, NULL);
                 const bool lstm = kind == FASTRNN_LSTM;
                 void *h0 = reals(p.h0, B * H, FASTRNN_FLOAT32), *c0 = reals(p.c0, B * H, FASTRNN_FLOAT32);
                 outcome o = {.y = block((size_t)(B * T * H) * sizeof(float)),
@@ -1306,24 +1306,24 @@ static void test_empty(const char *isa)
                                              .x = {.base = x, .row_stride = T * I, .step_stride = I},
                                              .y = {.base = o.y, .row_stride = T * H, .step_stride = H}};
                 size_t size = 0, stream_bytes = 0;
-                fastrnn_workspace_size(model, &batch, &size);
-                fastrnn_stream_size(model, B, &stream_bytes);
+                fastrnn_workspace_size(layer, &batch, &size);
+                fastrnn_stream_size(layer, B, &stream_bytes);
                 void *workspace = block(size), *stream = aligned_alloc(64, stream_bytes);
                 fastrnn_status status = FASTRNN_OK;
                 if (how == RUN) {
-                    status = fastrnn_run(model, &batch, &boundary, workspace);
+                    status = fastrnn_run(layer, &batch, &boundary, workspace);
                 } else if (how == UNROLLED) {
                     fastrnn_unrolled *plan = NULL;
-                    status = fastrnn_unrolled_create(model, T, &plan);
+                    status = fastrnn_unrolled_create(layer, T, &plan);
                     if (!status)
                         status = fastrnn_unrolled_run(plan, &batch, &boundary, workspace);
                     fastrnn_unrolled_destroy(plan);
                 } else {
-                    status = fastrnn_stream_set(model, B, stream, &boundary);
+                    status = fastrnn_stream_set(layer, B, stream, &boundary);
                     if (!status)
-                        status = fastrnn_stream_run(model, &batch, stream, workspace);
+                        status = fastrnn_stream_run(layer, &batch, stream, workspace);
                     if (!status)
-                        status = fastrnn_stream_get(model, B, stream, &boundary);
+                        status = fastrnn_stream_get(layer, B, stream, &boundary);
                 }
                 expect(status, FASTRNN_OK, "an empty side");
                 check_near(&p, &o);
@@ -1331,7 +1331,7 @@ static void test_empty(const char *isa)
                 for (int j = 0; j < LENGTH(blocks); j++)
                     free(blocks[j]);
                 outcome_free(&o);
-                fastrnn_model_destroy(model);
+                fastrnn_layer_destroy(layer);
                 problem_free(&p);
                 net_free(&n);
             }
@@ -1347,11 +1347,11 @@ static void test_interruption(unsigned long long usual)
     for (int stops = 0; stops < 2; stops++) {
         small s = small_make(stops ? 1 << 20 : 500, 64, 1);
         size_t stream_bytes = 0;
-        fastrnn_stream_size(s.model, 2, &stream_bytes);
+        fastrnn_stream_size(s.layer, 2, &stream_bytes);
         void *stream = aligned_alloc(64, stream_bytes);
-        fastrnn_stream_set(s.model, 2, stream, &zero);
+        fastrnn_stream_set(s.layer, 2, stream, &zero);
         fastrnn_unrolled *plan = NULL;
-        expect(fastrnn_unrolled_create(s.model, s.batch.num_steps, &plan), FASTRNN_OK, "unrolled");
+        expect(fastrnn_unrolled_create(s.layer, s.batch.num_steps, &plan), FASTRNN_OK, "unrolled");
         for (int rounding = 0; rounding < 2; rounding++)
             for (int how = RUN; how <= STREAM; how++) {
                 int calls_left = stops ? 0 : -1;
@@ -1361,11 +1361,11 @@ static void test_interruption(unsigned long long usual)
                 set_floating_mode(mode);
                 fastrnn_status status;
                 if (how == RUN)
-                    status = fastrnn_run(s.model, &s.batch, &zero, s.workspace);
+                    status = fastrnn_run(s.layer, &s.batch, &zero, s.workspace);
                 else if (how == UNROLLED)
                     status = fastrnn_unrolled_run(plan, &s.batch, &zero, s.workspace);
                 else
-                    status = fastrnn_stream_run(s.model, &s.batch, stream, s.workspace);
+                    status = fastrnn_stream_run(s.layer, &s.batch, stream, s.workspace);
                 const unsigned long long after = floating_mode();
                 set_floating_mode(usual);
                 in_context("way %d, stops %d, rounding %d", how, stops, rounding);
@@ -1454,7 +1454,7 @@ int main(int argc, char **argv)
         }
     }
     test_blas_far_steps(&lp64);
-    test_wrong_models();
+    test_wrong_layers();
     test_wrong_runs();
     test_wrong_streams();
     test_interruption(usual);

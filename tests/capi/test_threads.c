@@ -106,7 +106,7 @@ static int64_t outputs_of(const fastrnn_config *config)
 
 #define MOST_CELLS 4
 
-/* What fastrnn_model_create takes. */
+/* What fastrnn_layer_create takes. */
 typedef struct source {
     fastrnn_config config;
     fastrnn_cell cells[MOST_CELLS];
@@ -142,22 +142,22 @@ static void source_free(source *s)
     }
 }
 
-static fastrnn_model *model_make(fastrnn_config config)
+static fastrnn_layer *layer_make(fastrnn_config config)
 {
     source s = source_make(config);
-    fastrnn_model *model = NULL;
-    expect(fastrnn_model_create(&s.config, s.cells, NULL, NULL, &model), FASTRNN_OK, "model");
+    fastrnn_layer *layer = NULL;
+    expect(fastrnn_layer_create(&s.config, s.cells, NULL, NULL, &layer), FASTRNN_OK, "model");
     source_free(&s);
-    if (!model)
+    if (!layer)
         exit(2);
-    return model;
+    return layer;
 }
 
 typedef enum way { RUN, UNROLLED, STREAM } way;
 
-/* A call of a model. Its results stand in one block: y, hn, cn. */
+/* A call of a layer. Its results stand in one block: y, hn, cn. */
 typedef struct job {
-    const fastrnn_model *model;
+    const fastrnn_layer *layer;
     fastrnn_batch batch;
     fastrnn_boundary boundary;
     float *x, *h0, *c0;
@@ -168,12 +168,12 @@ typedef struct job {
 
 /* Ragged lengths fall from T by ties to ones and a zero. `still`: every step reads the same input and writes the same
  * output, so that T may be large. */
-static job job_make(const fastrnn_model *model, int64_t B, int64_t T, bool ragged, bool still)
+static job job_make(const fastrnn_layer *layer, int64_t B, int64_t T, bool ragged, bool still)
 {
-    const int64_t I = model->input_size, P = model->output_size, H = model->cells[0].hidden_size;
-    const int64_t width = model->num_directions * P, steps = still ? 1 : T, cells = model->num_cells;
-    const bool lstm = model->cells[0].kind == FASTRNN_LSTM;
-    job j = {.model = model};
+    const int64_t I = layer->input_size, P = layer->h_size, H = layer->cells[0].hidden_size;
+    const int64_t width = layer->num_directions * P, steps = still ? 1 : T, cells = layer->num_cells;
+    const bool lstm = layer->cells[0].kind == FASTRNN_LSTM;
+    job j = {.layer = layer};
     j.x = random_floats(B * steps * I, 1);
     j.h0 = random_floats(cells * B * P, 1);
     j.c0 = random_floats(cells * B * H, 2);
@@ -209,34 +209,34 @@ static void job_free(job *j)
 static void *job_workspace(const job *j)
 {
     size_t size = 0;
-    return fastrnn_workspace_size(j->model, &j->batch, &size) == FASTRNN_OK ? block(size) : NULL; /* NULL is refused */
+    return fastrnn_workspace_size(j->layer, &j->batch, &size) == FASTRNN_OK ? block(size) : NULL; /* NULL is refused */
 }
 
 static fastrnn_status job_run_in(job *j, way how, void *workspace)
 {
     memset(j->results, POISON, j->results_bytes);
     if (how == RUN)
-        return fastrnn_run(j->model, &j->batch, &j->boundary, workspace);
+        return fastrnn_run(j->layer, &j->batch, &j->boundary, workspace);
     fastrnn_status status;
     if (how == UNROLLED) {
         fastrnn_unrolled *plan = NULL;
-        status = fastrnn_unrolled_create(j->model, j->batch.num_steps, &plan);
+        status = fastrnn_unrolled_create(j->layer, j->batch.num_steps, &plan);
         if (status == FASTRNN_OK)
             status = fastrnn_unrolled_run(plan, &j->batch, &j->boundary, workspace);
         fastrnn_unrolled_destroy(plan);
         return status;
     }
     size_t size = 0;
-    status = fastrnn_stream_size(j->model, j->batch.num_rows, &size);
+    status = fastrnn_stream_size(j->layer, j->batch.num_rows, &size);
     void *stream = aligned_alloc(64, size);
     if (!stream)
         exit(2);
     if (status == FASTRNN_OK)
-        status = fastrnn_stream_set(j->model, j->batch.num_rows, stream, &j->boundary);
+        status = fastrnn_stream_set(j->layer, j->batch.num_rows, stream, &j->boundary);
     if (status == FASTRNN_OK)
-        status = fastrnn_stream_run(j->model, &j->batch, stream, workspace);
+        status = fastrnn_stream_run(j->layer, &j->batch, stream, workspace);
     if (status == FASTRNN_OK)
-        status = fastrnn_stream_get(j->model, j->batch.num_rows, stream, &j->boundary);
+        status = fastrnn_stream_get(j->layer, j->batch.num_rows, stream, &j->boundary);
     free(stream);
     return status;
 }
@@ -279,7 +279,7 @@ typedef struct cut {
     int64_t I, H, P, L, D, B, T;
     bool ragged;
     way how;
-    bool rows, apart; /* the plan that the case is there for: by rows, or directions apart; else by units */
+    bool rows, row_step; /* the plan that the case is there for: by rows, or directions apart; else by units */
 } cut;
 
 static const cut cuts[] = {
@@ -305,8 +305,8 @@ static void check_cut(const cut *c, const job *j, int num_threads)
     int64_t total_steps = 0;
     expect(fr_batch_check(&j->batch, &total_steps), FASTRNN_OK, "a good batch");
     fr_plan plan;
-    fr_plan_make(j->model, &j->batch, total_steps, num_threads, SHARES_ALL, c->how == UNROLLED, &plan);
-    check(plan.workers > 1 && plan.directions_apart == c->apart && (plan.num_slices > 1) == c->rows, "cut as meant");
+    fr_plan_make(j->layer, &j->batch, total_steps, num_threads, SHARES_ALL, c->how == UNROLLED, &plan);
+    check(plan.workers > 1 && plan.directions_apart == c->row_step && (plan.num_slices > 1) == c->rows, "cut as meant");
 }
 
 /* ---- Groups of checks ------------------------------------------------------------------------------------------ */
@@ -337,12 +337,12 @@ static void test_callers(int rounds)
             for (int threads = 2; threads <= 4; threads++) {
                 const cut *c = &cuts[i];
                 in_context("%s, kind %d, %d threads", c->name, kind, threads);
-                fastrnn_model *model = model_make(cut_config(c, (fastrnn_kind)kind));
+                fastrnn_layer *layer = layer_make(cut_config(c, (fastrnn_kind)kind));
                 fastrnn_pool *pool = pool_make(threads, threads == 3 ? SHARES_ALMOST_ALL : SHARES_ALL);
                 caller callers[CALLERS];
                 pthread_t ids[CALLERS];
                 for (int k = 0; k < CALLERS; k++) {
-                    callers[k] = (caller){.job = job_make(model, c->B, c->T, c->ragged, false), .how = c->how, .pool = pool,
+                    callers[k] = (caller){.job = job_make(layer, c->B, c->T, c->ragged, false), .how = c->how, .pool = pool,
                                           .rounds = rounds};
                     callers[k].expected = job_expected(&callers[k].job, c->how);
                 }
@@ -358,7 +358,7 @@ static void test_callers(int rounds)
                 }
                 check(wrong == 0, "every call gives what it gives alone");
                 fastrnn_pool_destroy(pool);
-                fastrnn_model_destroy(model);
+                fastrnn_layer_destroy(layer);
             }
     end_group("many callers of one model and one pool");
 }
@@ -368,9 +368,9 @@ static void test_crowd(int rounds)
 {
     for (int directions = 1; directions <= 2; directions++) {
         in_context("%d directions", directions);
-        fastrnn_model *model = model_make(config_of(FASTRNN_GRU, 8, 160, 0, 2, directions));
+        fastrnn_layer *layer = layer_make(config_of(FASTRNN_GRU, 8, 160, 0, 2, directions));
         fastrnn_pool *pool = pool_make(4, 1);
-        job j = job_make(model, 1, 300, false, false);
+        job j = job_make(layer, 1, 300, false, false);
         char *expected = job_expected(&j, RUN);
         for (int i = 0; i < rounds; i++) {
             expect(job_run(&j, RUN, pool), FASTRNN_OK, "a shared call");
@@ -379,7 +379,7 @@ static void test_crowd(int rounds)
         free(expected);
         job_free(&j);
         fastrnn_pool_destroy(pool);
-        fastrnn_model_destroy(model);
+        fastrnn_layer_destroy(layer);
     }
     end_group("more threads than processors");
 }
@@ -391,8 +391,8 @@ static void test_refused_threads(void)
         for (int given = 0; given < 3; given++) {
             const cut *c = &cuts[i];
             in_context("%s, %d threads of 3", c->name, given);
-            fastrnn_model *model = model_make(cut_config(c, FASTRNN_LSTM));
-            job j = job_make(model, c->B, c->T, c->ragged, false);
+            fastrnn_layer *layer = layer_make(cut_config(c, FASTRNN_LSTM));
+            job j = job_make(layer, c->B, c->T, c->ragged, false);
             char *expected = job_expected(&j, c->how);
             fastrnn_pool *pool = pool_make(4, SHARES_ALL);
             j.batch.pool = pool;
@@ -411,15 +411,15 @@ static void test_refused_threads(void)
             free(workspace);
             free(expected);
             job_free(&j);
-            fastrnn_model_destroy(model);
+            fastrnn_layer_destroy(layer);
         }
     end_group("threads that the system refuses");
 }
 
 static void test_pools(int rounds)
 {
-    fastrnn_model *model = model_make(config_of(FASTRNN_LSTM, 3, 20, 0, 1, 1));
-    job j = job_make(model, 8, 5, true, false);
+    fastrnn_layer *layer = layer_make(config_of(FASTRNN_LSTM, 3, 20, 0, 1, 1));
+    job j = job_make(layer, 8, 5, true, false);
     char *expected = job_expected(&j, RUN);
     for (int i = 0; i < rounds; i++) {
         fastrnn_pool *pools[] = {pool_make(1 + i % 4, SHARES_ALL), pool_make(2, SHARES_ALL), pool_make(3, SHARES_ALL)};
@@ -439,7 +439,7 @@ static void test_pools(int rounds)
     fastrnn_pool_set_threshold(NULL, 1);
     free(expected);
     job_free(&j);
-    fastrnn_model_destroy(model);
+    fastrnn_layer_destroy(layer);
     end_group("pools that come and go");
 }
 
@@ -447,14 +447,14 @@ static void test_pools(int rounds)
 static void test_slices(void)
 {
     static const int64_t counts[] = {1, 17, 255, 257, 1000003, ((int64_t)1 << 37) + 5, (int64_t)1 << 38};
-    fastrnn_model *models[] = {model_make(config_of(FASTRNN_RNN, 1, 1, 0, 1, 1)), model_make(config_of(FASTRNN_LSTM, 1, 2000, 0, 1, 1))};
-    for (int m = 0; m < LENGTH(models); m++)
+    fastrnn_layer *layers[] = {layer_make(config_of(FASTRNN_RNN, 1, 1, 0, 1, 1)), layer_make(config_of(FASTRNN_LSTM, 1, 2000, 0, 1, 1))};
+    for (int m = 0; m < LENGTH(layers); m++)
         for (int i = 0; i < LENGTH(counts); i++) {
             const int64_t B = counts[i];
             in_context("model %d, %lld rows", m, (long long)B);
             const fastrnn_batch batch = {.num_rows = B};
             fr_plan plan;
-            fr_plan_make(models[m], &batch, 0, 4, SHARES_ALL, false, &plan);
+            fr_plan_make(layers[m], &batch, 0, 4, SHARES_ALL, false, &plan);
             int64_t most = 0, steps = 0;
             fr_plan_slice_bounds(&plan, &batch, 0, &most, &steps);
             const int64_t S = plan.num_slices, looked_at[] = {0, S / 3, S / 2, S - 1};
@@ -467,8 +467,8 @@ static void test_slices(void)
                 check(looked_at[k] > 0 || rows.first == 0, "the first slice has the first row");
             }
         }
-    for (int m = 0; m < LENGTH(models); m++)
-        fastrnn_model_destroy(models[m]);
+    for (int m = 0; m < LENGTH(layers); m++)
+        fastrnn_layer_destroy(layers[m]);
     end_group("slices of many rows");
 }
 
@@ -476,19 +476,19 @@ typedef enum maker { MODEL, PLAN, POOL, NUM_MAKERS } maker;
 static const char *const maker_names[] = {"model", "unrolled", "pool"};
 
 /* Make one of them and, if that works, use it and destroy it. */
-static fastrnn_status make(maker what, const source *s, const fastrnn_model *model, job *j, const char *expected)
+static fastrnn_status make(maker what, const source *s, const fastrnn_layer *layer, job *j, const char *expected)
 {
-    fastrnn_model *made = NULL;
+    fastrnn_layer *made = NULL;
     fastrnn_unrolled *plan = NULL;
     fastrnn_pool *pool = NULL;
-    const fastrnn_status status = what == MODEL  ? fastrnn_model_create(&s->config, s->cells, NULL, NULL, &made)
-                                  : what == PLAN ? fastrnn_unrolled_create(model, j->batch.num_steps, &plan)
+    const fastrnn_status status = what == MODEL  ? fastrnn_layer_create(&s->config, s->cells, NULL, NULL, &made)
+                                  : what == PLAN ? fastrnn_unrolled_create(layer, j->batch.num_steps, &plan)
                                                  : fastrnn_pool_create(3, &pool);
     check((status == FASTRNN_OK) == (made || plan || pool), "a failed create leaves the pointer alone");
     counts_memory = false;
     job use = *j;
     if (made)
-        use.model = made;
+        use.layer = made;
     if (pool)
         fastrnn_pool_set_threshold(pool, SHARES_ALL);
     expect(job_run(&use, RUN, pool), FASTRNN_OK, "a call afterwards");
@@ -500,7 +500,7 @@ static fastrnn_status make(maker what, const source *s, const fastrnn_model *mod
         free(workspace);
     }
     counts_memory = true;
-    fastrnn_model_destroy(made);
+    fastrnn_layer_destroy(made);
     fastrnn_unrolled_destroy(plan);
     fastrnn_pool_destroy(pool);
     return status;
@@ -509,16 +509,16 @@ static fastrnn_status make(maker what, const source *s, const fastrnn_model *mod
 static void test_failed_allocations(void)
 {
     source s = source_make(config_of(FASTRNN_LSTM, 3, 20, 7, 2, 2));
-    fastrnn_model *model = NULL;
-    expect(fastrnn_model_create(&s.config, s.cells, NULL, NULL, &model), FASTRNN_OK, "model");
-    job j = job_make(model, 8, 5, false, false);
+    fastrnn_layer *layer = NULL;
+    expect(fastrnn_layer_create(&s.config, s.cells, NULL, NULL, &layer), FASTRNN_OK, "model");
+    job j = job_make(layer, 8, 5, false, false);
     char *expected = job_expected(&j, RUN);
     for (int what = MODEL; what < NUM_MAKERS; what++)
         for (int n = 0;; n++) {
             counts_memory = true;
             allocations_left = n;
             live_blocks = 0;
-            const fastrnn_status status = make((maker)what, &s, model, &j, expected);
+            const fastrnn_status status = make((maker)what, &s, layer, &j, expected);
             counts_memory = false;
             const bool failed_one = allocations_left < 0;
             in_context("%s, allocation %d", maker_names[what], n);
@@ -531,7 +531,7 @@ static void test_failed_allocations(void)
         }
     free(expected);
     job_free(&j);
-    fastrnn_model_destroy(model);
+    fastrnn_layer_destroy(layer);
     source_free(&s);
     end_group("the n-th allocation fails, for every n");
 }
@@ -571,10 +571,10 @@ static void test_fork(int children)
         for (int busy = 0; busy <= BUSY_MOST; busy++) {
             const cut *c = &cuts[i];
             in_context("%s, busy %d", c->name, busy);
-            fastrnn_model *model = model_make(cut_config(c, FASTRNN_GRU));
+            fastrnn_layer *layer = layer_make(cut_config(c, FASTRNN_GRU));
             fastrnn_pool *pool = pool_make(3, SHARES_ALL);
-            job j = job_make(model, c->B, c->T, c->ragged, false);
-            caller other = {.job = job_make(model, c->B, c->T, c->ragged, false), .how = c->how, .pool = pool, .rounds = 1};
+            job j = job_make(layer, c->B, c->T, c->ragged, false);
+            caller other = {.job = job_make(layer, c->B, c->T, c->ragged, false), .how = c->how, .pool = pool, .rounds = 1};
             other.expected = job_expected(&other.job, c->how);
             char *expected = job_expected(&j, c->how);
             expect(job_run(&j, c->how, pool), FASTRNN_OK, "a call that warms the pool");
@@ -603,7 +603,7 @@ static void test_fork(int children)
             job_free(&j);
             job_free(&other.job);
             fastrnn_pool_destroy(pool);
-            fastrnn_model_destroy(model);
+            fastrnn_layer_destroy(layer);
         }
     end_group("fork with a warm pool");
 }
@@ -627,7 +627,7 @@ static int ask(void *argument)
     asker *a = argument;
     a->mode_is_right &= floating_mode() == a->mode;
     if (a->times == a->crowd_at)
-        fr_pool_set_crowded(a->pool, 1e9);
+        fr_pool_set_oversubscribed(a->pool, 1e9);
     if (a->fork_at && a->times == a->fork_at)
         a->child = fork();
     return a->times++ == a->stop_at;
@@ -658,8 +658,8 @@ static void test_interrupts(bool reduced)
             for (int crowd = 0; crowd < (threads > 1 ? 2 : 1); crowd++) {
                 const cut *c = &long_cuts[i];
                 const fastrnn_kind kind = FASTRNN_LSTM;
-                fastrnn_model *model = model_make(cut_config(c, kind));
-                job j = job_make(model, c->B, c->T, c->ragged, true);
+                fastrnn_layer *layer = layer_make(cut_config(c, kind));
+                job j = job_make(layer, c->B, c->T, c->ragged, true);
                 char *expected = job_expected(&j, c->how);
                 if (threads > 1)
                     check_cut(c, &j, threads);
@@ -685,7 +685,7 @@ static void test_interrupts(bool reduced)
                 check(stop_at > 2, "asked several times, then no more");
                 free(expected);
                 job_free(&j);
-                fastrnn_model_destroy(model);
+                fastrnn_layer_destroy(layer);
             }
     end_group("interrupted at every n-th asking");
 }
@@ -701,9 +701,9 @@ static void test_forking_callbacks(void)
                 for (int stops = 0; stops < 2; stops++) {
                     const cut *c = &long_cuts[i];
                     in_context("%s, %d threads, crowd %d, stops %d", c->name, threads, crowd, stops);
-                    fastrnn_model *model = model_make(cut_config(c, FASTRNN_LSTM));
+                    fastrnn_layer *layer = layer_make(cut_config(c, FASTRNN_LSTM));
                     fastrnn_pool *pool = pool_make(threads, SHARES_ALMOST_ALL);
-                    job j = job_make(model, c->B, c->T, c->ragged, true);
+                    job j = job_make(layer, c->B, c->T, c->ragged, true);
                     char *expected = job_expected(&j, c->how);
                     asker a = {.pool = pool, .stop_at = stops ? 2 : -1, .crowd_at = crowd ? 0 : -1, .fork_at = 2, .child = -1,
                                .mode = floating_mode(), .mode_is_right = true};
@@ -731,7 +731,7 @@ static void test_forking_callbacks(void)
                     free(expected);
                     job_free(&j);
                     fastrnn_pool_destroy(pool);
-                    fastrnn_model_destroy(model);
+                    fastrnn_layer_destroy(layer);
                 }
     end_group("callbacks that fork");
 }
@@ -762,8 +762,8 @@ static void test_askings(void)
         for (int threads = 1; threads <= 2; threads++) {
             const slow_work *w = &slow_works[i];
             in_context("%s, %d threads", w->name, threads);
-            fastrnn_model *model = model_make(config_of(FASTRNN_RNN, w->I, 1, 0, 1, 1));
-            job j = job_make(model, w->gathers ? 1 : w->B, w->T, false, true);
+            fastrnn_layer *layer = layer_make(config_of(FASTRNN_RNN, w->I, 1, 0, 1, 1));
+            job j = job_make(layer, w->gathers ? 1 : w->B, w->T, false, true);
             float *y = w->padded_steps ? block((size_t)w->padded_steps * sizeof *y) : NULL;
             float *states = block((size_t)w->B * 2 * sizeof *states);
             void **rows = block((size_t)w->B * sizeof *rows);
@@ -796,7 +796,7 @@ static void test_askings(void)
             free(states);
             free(y);
             job_free(&j);
-            fastrnn_model_destroy(model);
+            fastrnn_layer_destroy(layer);
         }
     end_group("asked while little is multiplied");
 }
@@ -805,10 +805,10 @@ static void test_askings(void)
 static void test_interrupted_projection(void)
 {
     enum { I = 100000, T = 250 };
-    fastrnn_model *model = model_make(config_of(FASTRNN_RNN, I, 1, 0, 1, 1));
+    fastrnn_layer *layer = layer_make(config_of(FASTRNN_RNN, I, 1, 0, 1, 1));
     for (int how = RUN; how <= STREAM; how++) {
         in_context("way %d", how);
-        job j = job_make(model, 1, T, false, true);
+        job j = job_make(layer, 1, T, false, true);
         float y[T];
         memset(y, POISON, sizeof y);
         const float untouched = y[1];
@@ -822,7 +822,7 @@ static void test_interrupted_projection(void)
         check(!memcmp(&y[1], &untouched, sizeof untouched), "before the second step");
         job_free(&j);
     }
-    fastrnn_model_destroy(model);
+    fastrnn_layer_destroy(layer);
     end_group("interrupted while inputs are projected");
 }
 
@@ -836,9 +836,9 @@ static void test_floating_modes(void)
     for (int i = 0; i < LENGTH(cuts); i++)
         for (int threads = 2; threads <= 4; threads++) {
             const cut *c = &cuts[i];
-            fastrnn_model *model = model_make(cut_config(c, FASTRNN_RNN));
-            job j = job_make(model, c->B, c->T, c->ragged, false);
-            for (int64_t k = 0; k < model->num_cells * c->B * model->output_size; k++)
+            fastrnn_layer *layer = layer_make(cut_config(c, FASTRNN_RNN));
+            job j = job_make(layer, c->B, c->T, c->ragged, false);
+            for (int64_t k = 0; k < layer->num_cells * c->B * layer->h_size; k++)
                 j.h0[k] *= 0x1p-130f;
             fastrnn_pool *pool = pool_make(threads, SHARES_ALL);
             for (int rounding = 0; rounding < 2; rounding++) {
@@ -856,7 +856,7 @@ static void test_floating_modes(void)
             }
             fastrnn_pool_destroy(pool);
             job_free(&j);
-            fastrnn_model_destroy(model);
+            fastrnn_layer_destroy(layer);
         }
     end_group("floating-point modes");
 }

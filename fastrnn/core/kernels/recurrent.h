@@ -80,10 +80,10 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
                          const fastrnn_kind kind)
 {
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
-    const int64_t slot_block = (kind == FASTRNN_GRU ? 4 : gates) * FR_V;
+    const int64_t column_block = (kind == FASTRNN_GRU ? 4 : gates) * FR_V;
     vf acc[FR_TILE_VECTORS];
-    const real *bias = (const real *)a->bias + block0 * slot_block;
-    const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * slot_block;
+    const real *bias = (const real *)a->bias + block0 * column_block;
+    const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * column_block;
     const int64_t pre_stride = a->x ? 0 : a->pre_stride;
     FR_UNROLL
     for (int row = 0; row < rows; row++)
@@ -91,7 +91,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         for (int b = 0; b < nb; b++)
             FR_UNROLL
             for (int j = 0; j < gates; j++)
-                acc[(row * nb + b) * gates + j] = v_load(pre + row * pre_stride + b * slot_block + j * FR_V);
+                acc[(row * nb + b) * gates + j] = v_load(pre + row * pre_stride + b * column_block + j * FR_V);
     if (a->x)
         accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride,
                    (const real *)a->weight_ih + block0 * a->input_size * gates * FR_V, a->input_size);
@@ -102,7 +102,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
             FR_UNROLL
             for (int b = 0; b < nb; b++) {
                 n_input[row * nb + b] = acc[(row * nb + b) * gates + 2];
-                acc[(row * nb + b) * gates + 2] = v_load(bias + b * slot_block + 3 * FR_V);
+                acc[(row * nb + b) * gates + 2] = v_load(bias + b * column_block + 3 * FR_V);
             }
         FR_IN_MEMORY(n_input); /* while h is multiplied */
     }
@@ -131,18 +131,18 @@ typedef void fr_tile(const void *args, int64_t row, int64_t block);
 
 /* Cut rows x blocks into tiles: blocks outside, so that a panel is read from far once for all rows. One row
  * reads each panel once, and gets the fewest blocks that fill the chains: what is cached is then what came last. */
-static void walk(fr_tile *const tiles[][4], int slots, const void *args, int64_t rows, int64_t blocks, bool backwards)
+static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64_t rows, int64_t blocks, bool backwards)
 {
     if (rows == 0)
         return;
     /* A step of a stream takes a tenth of a microsecond: no divisions for one row. */
-    const int64_t num_tiles = rows == 1 ? 1 : fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / slots));
+    const int64_t num_tiles = rows == 1 ? 1 : fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / columns));
     const int least_rows = rows == 1 ? 1 : (int)(rows / num_tiles), longer_tiles = (int)(rows - least_rows * num_tiles);
     const int most_rows = least_rows + (longer_tiles > 0);
     int nb = FR_MAX_BLOCKS, log2_nb = 3;
     for (int64_t block = 0; block < blocks; block += nb) {
-        for (; nb > 1 && (block + nb > blocks || nb * most_rows * slots > FR_TILE_VECTORS ||
-                          (most_rows == 1 && nb / 2 * slots >= FR_CHAINS)); log2_nb--)
+        for (; nb > 1 && (block + nb > blocks || nb * most_rows * columns > FR_TILE_VECTORS ||
+                          (most_rows == 1 && nb / 2 * columns >= FR_CHAINS)); log2_nb--)
             nb /= 2;
         const int64_t start = backwards ? blocks - block - nb : block;
         int64_t row = 0;
@@ -156,32 +156,32 @@ static void walk(fr_tile *const tiles[][4], int slots, const void *args, int64_t
 
 /* Each shape of a tile is a function of its own: inlined in the walk, the constants of the gate arithmetic would
  * be kept in registers over all tiles, and push accumulators out to memory. */
-#define FR_TILE_FITS(R, N, SLOTS) ((R) <= FR_TILE_ROWS && (R) * (N) * (SLOTS) <= FR_TILE_VECTORS)
-#define FR_TILE(NAME, R, N, SLOTS, TILE, ...)                                                                       \
+#define FR_TILE_FITS(R, N, COLUMNS) ((R) <= FR_TILE_ROWS && (R) * (N) * (COLUMNS) <= FR_TILE_VECTORS)
+#define FR_TILE(NAME, R, N, COLUMNS, TILE, ...)                                                                       \
     static __attribute__((noinline)) void NAME##_##R##x##N(const void *args, int64_t row, int64_t block)            \
     {                                                                                                               \
-        const bool fits = FR_TILE_FITS(R, N, SLOTS);                                                                \
+        const bool fits = FR_TILE_FITS(R, N, COLUMNS);                                                                \
         TILE(args, row, block, fits ? (R) : 1, fits ? (N) : 1, __VA_ARGS__);                                        \
     }
-#define FR_TILE_IF_FITS(NAME, R, N, SLOTS) FR_TILE_FITS(R, N, SLOTS) ? NAME##_##R##x##N : NULL
+#define FR_TILE_IF_FITS(NAME, R, N, COLUMNS) FR_TILE_FITS(R, N, COLUMNS) ? NAME##_##R##x##N : NULL
 #define FR_TILES(NAME, R, ...)                                                                                      \
     FR_TILE(NAME, R, 1, __VA_ARGS__)                                                                                \
     FR_TILE(NAME, R, 2, __VA_ARGS__)                                                                                \
     FR_TILE(NAME, R, 4, __VA_ARGS__)                                                                                \
     FR_TILE(NAME, R, 8, __VA_ARGS__)
-#define FR_TILE_ROW(NAME, R, SLOTS)                                                                                 \
-    {FR_TILE_IF_FITS(NAME, R, 1, SLOTS), FR_TILE_IF_FITS(NAME, R, 2, SLOTS), FR_TILE_IF_FITS(NAME, R, 4, SLOTS),    \
-     FR_TILE_IF_FITS(NAME, R, 8, SLOTS)}
-#define FR_DEFINE_TILES(NAME, SLOTS, ...)                                                                           \
-    FR_TILES(NAME, 1, SLOTS, __VA_ARGS__)                                                                           \
-    FR_TILES(NAME, 2, SLOTS, __VA_ARGS__)                                                                           \
-    FR_TILES(NAME, 3, SLOTS, __VA_ARGS__)                                                                           \
-    FR_TILES(NAME, 4, SLOTS, __VA_ARGS__)                                                                           \
-    FR_TILES(NAME, 5, SLOTS, __VA_ARGS__)                                                                           \
-    FR_TILES(NAME, 6, SLOTS, __VA_ARGS__)                                                                           \
+#define FR_TILE_ROW(NAME, R, COLUMNS)                                                                                 \
+    {FR_TILE_IF_FITS(NAME, R, 1, COLUMNS), FR_TILE_IF_FITS(NAME, R, 2, COLUMNS), FR_TILE_IF_FITS(NAME, R, 4, COLUMNS),    \
+     FR_TILE_IF_FITS(NAME, R, 8, COLUMNS)}
+#define FR_DEFINE_TILES(NAME, COLUMNS, ...)                                                                           \
+    FR_TILES(NAME, 1, COLUMNS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 2, COLUMNS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 3, COLUMNS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 4, COLUMNS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 5, COLUMNS, __VA_ARGS__)                                                                           \
+    FR_TILES(NAME, 6, COLUMNS, __VA_ARGS__)                                                                           \
     static fr_tile *const NAME##_tiles[6][4] = {                                                                    \
-        FR_TILE_ROW(NAME, 1, SLOTS), FR_TILE_ROW(NAME, 2, SLOTS), FR_TILE_ROW(NAME, 3, SLOTS),                      \
-        FR_TILE_ROW(NAME, 4, SLOTS), FR_TILE_ROW(NAME, 5, SLOTS), FR_TILE_ROW(NAME, 6, SLOTS)};
+        FR_TILE_ROW(NAME, 1, COLUMNS), FR_TILE_ROW(NAME, 2, COLUMNS), FR_TILE_ROW(NAME, 3, COLUMNS),                      \
+        FR_TILE_ROW(NAME, 4, COLUMNS), FR_TILE_ROW(NAME, 5, COLUMNS), FR_TILE_ROW(NAME, 6, COLUMNS)};
 
 FR_DEFINE_TILES(product_1, 1, product_tile, 1)
 FR_DEFINE_TILES(product_2, 2, product_tile, 2)

@@ -1,4 +1,4 @@
-#include "model.h"
+#include "layer.h"
 
 #include <stdlib.h>
 
@@ -16,7 +16,7 @@ const char *fastrnn_status_message(fastrnn_status status)
     case FASTRNN_ERROR_INTERRUPTED: return "interrupted";
     case FASTRNN_ERROR_FORKED:
         return "the process was forked during this call, and the child has none of the threads that shared it";
-    case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of a stream of this model and number of rows";
+    case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of a stream of this layer and number of rows";
     }
     return "unknown status";
 }
@@ -50,16 +50,16 @@ static bool config_is_valid(const fastrnn_config *config, const fastrnn_cell *ce
     return true;
 }
 
-static fr_widths widest_of(const fastrnn_model *model)
+static fr_widths widest_of(const fastrnn_layer *layer)
 {
     fr_widths most = {0};
-    for (int64_t i = 0; i < model->num_cells; i++) {
-        const fr_cell *cell = &model->cells[i];
+    for (int64_t i = 0; i < layer->num_cells; i++) {
+        const fr_cell *cell = &layer->cells[i];
         most.h = fr_max(most.h, cell->h_stride);
         most.c = fr_max(most.c, cell->c_stride);
         most.x = fr_max(most.x, cell->input_size);
         most.pre = fr_max(most.pre, cell->gates.row);
-        most.scratch = fr_max(most.scratch, fr_cell_scratch(cell, &model->backend));
+        most.scratch = fr_max(most.scratch, fr_cell_scratch(cell, &layer->backend));
         most.hidden = most.hidden || fr_cell_needs_hidden(cell);
     }
     return most;
@@ -69,18 +69,18 @@ static fr_widths widest_of(const fastrnn_model *model)
 #define BLOCK_ROWS_LEAST 16
 #define BLOCK_ROWS_MOST 256
 
-static int64_t block_rows_of(const fastrnn_model *model)
+static int64_t block_rows_of(const fastrnn_layer *layer)
 {
-    const int64_t rows = BLOCK_BYTES / (model->widest.pre * (int64_t)model->backend.kernels->element_size);
+    const int64_t rows = BLOCK_BYTES / (layer->widest.pre * (int64_t)layer->backend.kernels->element_size);
     return fr_min(fr_max(rows, BLOCK_ROWS_LEAST), BLOCK_ROWS_MOST);
 }
 
 /* Each thread has at most, for all rows and a block more, every vector there is; rounding up may double that. */
-static int64_t most_steps_of(const fastrnn_model *model)
+static int64_t most_steps_of(const fastrnn_layer *layer)
 {
-    const fr_widths *most = &model->widest;
-    const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + 2 * model->num_directions * model->output_size);
-    const uint64_t bytes = (width + FR_ALIGNMENT) * model->backend.kernels->element_size;
+    const fr_widths *most = &layer->widest;
+    const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + 2 * layer->num_directions * layer->h_size);
+    const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->element_size;
     const uint64_t steps = (SIZE_MAX / 16 - (uint64_t)most->scratch * sizeof(double)) / FR_MOST_THREADS / bytes;
     return fr_min(FR_MOST_ROWS, (int64_t)steps - BLOCK_ROWS_MOST);
 }
@@ -95,10 +95,10 @@ static uint64_t hash_of(const fastrnn_config *config)
     return hash;
 }
 
-fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
-                                    const fastrnn_blas *blas, fastrnn_model **model)
+fastrnn_status fastrnn_layer_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
+                                    const fastrnn_blas *blas, fastrnn_layer **layer)
 {
-    if (!config || !cells || !model || !config_is_valid(config, cells))
+    if (!config || !cells || !layer || !config_is_valid(config, cells))
         return FASTRNN_ERROR_ARGUMENT;
     if (config->dtype == FASTRNN_FLOAT64 && !blas)
         return FASTRNN_ERROR_BLAS;
@@ -114,15 +114,15 @@ fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_
     for (int64_t i = 0; i < num_cells; i++)
         if (!fr_cell_add_bytes(&nbytes, &backend, config, i < D ? config->input_size : D * P, &cells[i]))
             return FASTRNN_ERROR_SIZE;
-    fastrnn_model *made = malloc(sizeof *made + (size_t)num_cells * sizeof *made->cells);
+    fastrnn_layer *made = malloc(sizeof *made + (size_t)num_cells * sizeof *made->cells);
     void *weights = malloc(nbytes + FR_ALIGNMENT);
     if (!made || !weights) {
         free(made);
         free(weights);
         return FASTRNN_ERROR_MEMORY;
     }
-    *made = (fastrnn_model){.backend = backend, .num_layers = config->num_layers, .num_directions = D,
-                            .num_cells = num_cells, .reverse = config->reverse != 0, .input_size = config->input_size, .output_size = P,
+    *made = (fastrnn_layer){.backend = backend, .num_layers = config->num_layers, .num_directions = D,
+                            .num_cells = num_cells, .reverse = config->reverse != 0, .input_size = config->input_size, .h_size = P,
                             .nbytes = nbytes, .weights = weights};
     if (blas) {
         made->blas = *blas;
@@ -137,27 +137,27 @@ fastrnn_status fastrnn_model_create(const fastrnn_config *config, const fastrnn_
     made->widest = widest_of(made);
     made->block_rows = block_rows_of(made);
     made->most_steps = most_steps_of(made);
-    *model = made;
+    *layer = made;
     return FASTRNN_OK;
 }
 
-void fastrnn_model_destroy(fastrnn_model *model)
+void fastrnn_layer_destroy(fastrnn_layer *layer)
 {
-    if (model)
-        free(model->weights);
-    free(model);
+    if (layer)
+        free(layer->weights);
+    free(layer);
 }
 
-const char *fastrnn_model_isa(const fastrnn_model *model) { return model ? model->backend.kernels->isa : NULL; }
-size_t fastrnn_model_nbytes(const fastrnn_model *model) { return model ? model->nbytes : 0; }
-uint64_t fastrnn_model_fingerprint(const fastrnn_model *model) { return model ? model->fingerprint : 0; }
+const char *fastrnn_layer_isa(const fastrnn_layer *layer) { return layer ? layer->backend.kernels->isa : NULL; }
+size_t fastrnn_layer_nbytes(const fastrnn_layer *layer) { return layer ? layer->nbytes : 0; }
+uint64_t fastrnn_layer_fingerprint(const fastrnn_layer *layer) { return layer ? layer->fingerprint : 0; }
 
-fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, const fastrnn_cell_arrays *arrays,
+fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, const fastrnn_cell_arrays *arrays,
                                     fastrnn_cell *cell)
 {
-    if (!model || !fr_in_range(index, 0, model->num_cells - 1) || !arrays || !cell)
+    if (!layer || !fr_in_range(index, 0, layer->num_cells - 1) || !arrays || !cell)
         return FASTRNN_ERROR_ARGUMENT;
-    fr_cell_unpack(&model->cells[index], &model->backend, arrays, cell);
+    fr_cell_unpack(&layer->cells[index], &layer->backend, arrays, cell);
     return FASTRNN_OK;
 }
 

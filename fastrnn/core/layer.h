@@ -1,6 +1,6 @@
 /* Layers x directions, prepared. */
-#ifndef FR_MODEL_H
-#define FR_MODEL_H
+#ifndef FR_LAYER_H
+#define FR_LAYER_H
 
 #include "cell.h"
 
@@ -10,12 +10,12 @@ typedef struct fr_widths {
     bool hidden;
 } fr_widths;
 
-struct fastrnn_model {
+struct fastrnn_layer {
     fr_backend backend;
     fastrnn_blas blas; /* what backend.blas points to */
     int64_t num_layers, num_directions, num_cells;
     bool reverse; /* the one direction is */
-    int64_t input_size, output_size; /* I and P */
+    int64_t input_size, h_size; /* I and P */
     fr_widths widest;
     int64_t block_rows; /* of steps that are projected, or gathered, ahead of the recurrence */
     int64_t most_steps; /* sum of lengths, and number of rows, up to which a workspace's size fits size_t */
