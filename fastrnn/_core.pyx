@@ -152,13 +152,13 @@ cdef unsigned long main_thread
 cdef double asks_next = 0  # the main thread's; seconds
 
 
-def note_main_thread():
+def _note_main_thread():
     global main_thread
     main_thread = threading.main_thread().ident
 
 
-note_main_thread()
-os.register_at_fork(after_in_child=note_main_thread)
+_note_main_thread()
+os.register_at_fork(after_in_child=_note_main_thread)
 
 
 cdef int check_signals(void *context) noexcept nogil:
