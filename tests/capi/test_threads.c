@@ -764,7 +764,7 @@ static void test_askings(void)
             in_context("%s, %d threads", w->name, threads);
             fastrnn_layer *layer = layer_make(config_of(FASTRNN_RNN, w->I, 1, 0, 1, 1));
             job j = job_make(layer, w->gathers ? 1 : w->B, w->T, false, true);
-            float *y = w->padded_steps ? block((size_t)w->padded_steps * sizeof *y) : NULL;
+            float *y = block((size_t)fr_max(w->B, w->padded_steps) * sizeof *y);
             float *states = block((size_t)w->B * 2 * sizeof *states);
             void **rows = block((size_t)w->B * sizeof *rows);
             memset(states, 0, (size_t)w->B * 2 * sizeof *states);
@@ -773,12 +773,9 @@ static void test_askings(void)
             j.batch.num_rows = w->B;
             j.batch.past_end = w->past_end;
             j.batch.padded_steps = w->padded_steps;
-            if (y)
-                j.batch.y = (fastrnn_view){.base = y, .step_stride = 1};
-            if (w->gathers) {
+            j.batch.y = (fastrnn_view){.base = y, .row_stride = 1, .step_stride = w->padded_steps > 0};
+            if (w->gathers)
                 j.batch.x = (fastrnn_view){.rows = rows};
-                j.batch.y.row_stride = 0;
-            }
             j.boundary = (fastrnn_boundary){.h0 = states, .hn = states + w->B};
             fastrnn_pool *pool = threads > 1 ? pool_make(threads, SHARES_ALL) : NULL;
             asker a = {.pool = pool, .stop_at = -1, .crowd_at = -1, .mode = floating_mode(), .mode_is_right = true};
