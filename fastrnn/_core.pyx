@@ -316,7 +316,9 @@ cdef void set_view(fastrnn_view *view, arrays, const int64_t *indices, void **ro
 
 
 cdef const int64_t *integers(array) noexcept:
-    return NULL if array is None else <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>array)
+    if array is None:
+        return NULL
+    return <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>array)
 
 
 cdef class Model:
@@ -334,8 +336,10 @@ cdef class Model:
         cdef fastrnn_cell *prepared
         cdef fastrnn_cell *cell
         cdef bytes isa_name = b"" if isa is None else isa.encode()
-        cdef const char *isa_pointer = NULL if isa is None else <const char *>isa_name
+        cdef const char *isa_pointer = NULL
         cdef fastrnn_status status
+        if isa is not None:
+            isa_pointer = isa_name
         self.dtype = np.dtype(dtype)
         self.type_number = self.dtype.num
         self.is_lstm = kind == "lstm"
@@ -645,7 +649,7 @@ cdef class Stream:
         ValueError
             The snapshot's size is not this stream's.
         """
-        if len(snapshot) != self.size:
+        if <size_t>len(snapshot) != self.size:
             raise ValueError(f"snapshot has {len(snapshot)} bytes, wanted {self.size}: it is of another kind of stream")
         self.claim()
         memcpy(self.state, <const char *>snapshot, self.size)
