@@ -455,8 +455,10 @@ cdef class Layer:
         cdef fastrnn_cell *prepared
         cdef fastrnn_cell *cell
         cdef bytes isa_name = b"" if isa is None else isa.encode()
-        cdef const char *isa_pointer = NULL if isa is None else <const char *>isa_name
+        cdef const char *isa_pointer = NULL
         cdef fastrnn_status status
+        if isa is not None:
+            isa_pointer = isa_name
         self.dtype = np.dtype(dtype)
         self.type_number = self.dtype.num
         self.is_lstm = kind == "lstm"

@@ -303,8 +303,8 @@ def assert_nans_have_the_same_bits(layer, rng, spec):
         assert_same_bits(part_last, rows_of_state(last, slice(-size, None)), f"{size} rows")
 
 
-def with_nans_in_weights(rng, spec):
-    """Every eighth unit's biases and some peepholes are NaN, each with bits of its own; a few weights are, too."""
+def with_nans_in_vectors(rng, spec):
+    """The specification with NaNs in a tenth of its biases and peepholes."""
     cells = []
     for cell in spec.cells:
         arrays = {
@@ -323,7 +323,7 @@ def test_nans_have_the_same_bits_whoever_shares_the_batch(rng, isa, name, size):
     """Which of two NaNs an operation passes on is the compiler's choice: tiles must not show it."""
     layer, spec = make(rng, name, size, False, isa=isa, input_size=7)
     assert_nans_have_the_same_bits(layer, rng, spec)
-    spec = with_nans_in_weights(rng, spec)
+    spec = with_nans_in_vectors(rng, spec)
     assert_nans_have_the_same_bits(LAYERS[spec.kind](spec, isa=isa), rng, spec)
 
 
