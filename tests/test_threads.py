@@ -150,6 +150,7 @@ import os, signal, sys, threading, time
 import numpy as np
 import fastrnn
 from fastrnn import _core
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 rng = np.random.default_rng(1)
 def make(hidden):
     draw = lambda *shape: (rng.uniform(-1, 1, shape) / hidden**0.5).astype("f4")
@@ -221,7 +222,6 @@ layer(x[:, :50])
 def test_interrupt_of_a_long_call(shape, num_threads):
     """The bound is an order of magnitude: bench/ measures."""
     code = f"""
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 _core.set_num_threads({num_threads}, 0)
 layer = make(512)
 short = np.ones({(shape[0], 20)} + (8,), "f4")
