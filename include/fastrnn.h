@@ -138,11 +138,11 @@ typedef struct fastrnn_cell_arrays {
 FASTRNN_API fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, const fastrnn_cell_arrays *arrays,
                                                 fastrnn_cell *cell);
 
-/* Threads that share the work of one call at a time with its caller. They start when a call first needs them,
- * sleep between calls, and are gone in a child that the process forks, where new ones start, on the processors of the
- * child's first caller. A child forked by `interrupted` during a shared call has none of the threads that share it, and
- * the call fails there; later ones are like any other. A call that finds the pool in use or the processors busy, or that is too short to gain by it, runs on its caller's thread alone: to
- * the same bits. So do all calls once the system has refused the pool a thread. */
+/* A pool of threads that share the work of one call at a time with the caller's thread. The threads start when a call first
+ * needs them and sleep between calls. A forked process has none of them: its first call starts new ones, on the processors
+ * that the caller may use. If the callback `interrupted` forks during a shared call, that call fails in the child; later
+ * calls work. A call runs on the caller's thread alone, with the same bits, if the pool is in use, if the processors are
+ * busy, if the call is too short to gain, or if the system once refused to create a thread. */
 typedef struct fastrnn_pool fastrnn_pool;
 FASTRNN_API fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool); /* the caller's thread counts */
 FASTRNN_API void fastrnn_pool_destroy(fastrnn_pool *pool); /* when no call uses it any more */

@@ -52,7 +52,7 @@ static int64_t slice_rows_most(const fastrnn_layer *layer)
 
 /* What pays, measured on two cores of a Zen 4 with AVX-512; bench/README.md tells how, and what it gave. */
 #define WORKER_CALL_MACS 3e4     /* a worker's part of a call must outweigh its beginning and end, 0.5 us */
-#define WORKER_STEP_MACS 8e3     /* its part of a step, the meeting after it, 0.2 us */
+#define WORKER_STEP_MACS 8e3     /* its part of a step must outweigh the barrier after it, 0.2 us */
 /* With how many rows each, workers had better all read all the weights than meet after each step. */
 #define ROW_BYTES (256 << 10) /* of weights for each row, as long as caches hold them */
 #define NEAR_ROWS_MOST 8

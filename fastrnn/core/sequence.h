@@ -41,37 +41,38 @@ typedef struct fr_buffers {
     int64_t capacity;
 } fr_buffers;
 
-/* What a team's members share. The first of them decides for all, ahead of the meeting after which it holds. */
+/* State that the members of a team share. The first member writes a decision before a barrier; it is valid after it. */
 typedef struct fr_team_sync {
     fr_barrier barrier;
-    atomic_llong last_step; /* the team stops when it has done as many */
+    atomic_llong last_step; /* the team stops after this number of steps */
     atomic_llong block;     /* the block of steps that may begin, times 2, plus 1 if the first member runs it alone */
 } fr_team_sync;
 
-/* What sharing costs a thread, in seconds. */
+/* Contention monitor: what sharing a call costs one thread, in seconds. */
 typedef struct fr_monitor {
     double begin, begin_on_processor; /* the latter is 0 for a short call */
-    double waited;                    /* for the others */
+    double waited;                    /* for the other members */
     double checked;
 } fr_monitor;
 fr_monitor fr_monitor_start(double macs);
 
-/* Seconds that the thread has had no processor since then; 0 for a short call. */
+/* Seconds during which the thread was not scheduled since the start; 0 for a short call. */
 double fr_monitor_unscheduled(const fr_monitor *monitor);
 
-/* To be asked now and then: tells the pool if others keep the processors busy. `others`: another worker's away. */
+/* Call this from time to time: it tells the pool if other processes use the processors. `others`: seconds during which another
+ * worker was not scheduled. */
 void fr_monitor_check(fr_monitor *monitor, fastrnn_pool *pool, double others);
 
-/* Whether to go on, settled after every step; the caller's own thread asks the caller now and then. */
+/* Whether the call continues, decided after every step. The caller's thread calls `interrupted` from time to time. */
 typedef struct fr_poll {
     const fastrnn_batch *batch;
     bool asks;               /* this worker is the caller's thread */
     unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
     double work;             /* since the clock was read: multiply-adds, or what takes as long */
     double due;              /* seconds; 0: not yet set */
-    fr_monitor *monitor;         /* of the caller's thread in a shared call, else NULL */
+    fr_monitor *monitor;     /* of the caller's thread in a shared call, else NULL */
     int64_t steps, blocks;   /* that this worker's team has done */
-    fr_team_sync *sync;     /* the team's; NULL if it has but one member */
+    fr_team_sync *sync;      /* the team's; NULL if it has but one member */
     atomic_int *status;      /* the call's: FASTRNN_OK, or why it shall stop */
 } fr_poll;
 
@@ -82,7 +83,7 @@ bool fr_poll_stops(fr_poll *poll, double work);
 /* All members of a team wait for each other here, and the first one decides for all; false if the call shall stop. */
 bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work);
 
-/* After a meeting of a team of several: whether its first member said to go on. */
+/* After a barrier of a team of several members: whether its first member decided to continue. */
 bool fr_poll_goes_on(const fr_poll *poll);
 
 typedef struct fr_sequence {
@@ -98,7 +99,7 @@ typedef struct fr_sequence {
 } fr_sequence;
 
 /* Before a block of steps: true if this worker runs it, with *team. While others keep the processors busy, the
- * first member of a team goes on alone; the rest skip the block, whose steps are then counted as done. */
+ * first member of a team runs the block alone; the rest skip it, and its steps count as done. */
 bool fr_block_begins(fr_poll *poll, fr_team *team);
 /* After a block that it skipped: false if the call is known to stop. */
 bool fr_block_skipped(fr_poll *poll, int64_t num_steps);

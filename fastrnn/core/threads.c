@@ -52,15 +52,15 @@ void fastrnn_pool_destroy(fastrnn_pool *pool) { free(pool); }
 #include <signal.h>
 #include <time.h>
 
-#define SPIN_LOOKS 1000      /* then the processor is offered to others between looks */
-#define SPIN_SECONDS 25e-6   /* about what these take */
-#define YIELD_LOOKS 4000     /* 1 ms and more; then the thread sleeps between looks */
+#define SPIN_LOOKS 1000      /* after this many checks the thread yields between checks */
+#define SPIN_SECONDS 25e-6   /* about the time of these checks */
+#define YIELD_LOOKS 4000     /* 1 ms or more; after this many the thread sleeps between checks */
 #define SLEEP_NANOSECONDS 50000
-#define AWAKE_SECONDS 200e-6 /* how long a worker without work watches for more before it sleeps */
-#define WAKING_MACS 5e6      /* some 100 us of work: worth the 10 to 50 us that a sleeper takes to come */
+#define AWAKE_SECONDS 200e-6 /* how long an idle worker polls for work before it sleeps */
+#define WAKING_MACS 5e6      /* about 100 us of work: worth the 10 to 50 us that a worker takes to wake up */
 #define LOOKS_PER_CLOCK 128
-#define BACKOFF_MAX 64 /* times as long as a wait that was too long, calls go on alone after it */
-#define BACKOFF_FACTOR 4  /* times longer than the last time, where sharing was in vain again soon after that */
+#define BACKOFF_MAX 64    /* calls run alone for at most this many times the wait that was too long */
+#define BACKOFF_FACTOR 4  /* growth of that time if sharing does not pay again soon afterwards */
 
 /* A region is announced by its number and the number of its workers, in one word: a worker that is late
  * for a region in which it had no part can't take the next one's count for it. */
@@ -86,15 +86,15 @@ struct fastrnn_pool {
     int started;           /* workers that run */
     bool refused;          /* the system gave no more than these */
     double last_wanted;    /* seconds: when a short call last found sleepers */
-    double backoff;        /* for how many times the wait that led to it the pool is crowded */
+    double backoff;        /* the pool stays oversubscribed for this many times the wait that showed it */
     int callers_processor; /* its number; -1: not known */
     fr_task *task;
     void *context;
 
-    _Atomic double oversubscribed; /* seconds: until when calls go on alone; the first member of another team looks, too */
+    _Atomic double oversubscribed; /* seconds: calls run on one thread until then; first members of other teams read it, too */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    unsigned nudges; /* under the mutex: times that sleepers were woken to watch for work */
+    unsigned nudges; /* under the mutex: how often sleeping workers were woken to poll for work */
     atomic_int sleepers;
     _Alignas(FR_ALIGNMENT) atomic_flag taken;
     _Alignas(FR_ALIGNMENT) atomic_ullong region;

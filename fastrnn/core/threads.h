@@ -8,40 +8,40 @@
 
 #define FR_MOST_THREADS 1024 /* of a pool */
 
-/* Spins; after a while it gives the processor away between looks, and later sleeps between them: others who wait for the
- * processor may have a lower priority, and get it only then. */
+/* Waits by spinning. After some time it yields the processor after each check, and later sleeps between checks: threads of a
+ * lower priority get the processor only then. */
 typedef struct fr_spin {
     int looks;
-    double since; /* seconds: about when it began; 0 for a short spin */
+    double since; /* seconds: about when the wait began; 0 for a short wait */
 } fr_spin;
 void fr_spin_pause(fr_spin *spin);
-double fr_spin_seconds(const fr_spin *spin); /* since it began; 0 for a short spin */
+double fr_spin_seconds(const fr_spin *spin); /* since the wait began; 0 for a short wait */
 
-/* Cache lines of their own: arrivals must not disturb those who watch the phase. */
+/* Each counter has its own cache line: an arrival must not evict the line of the phase, which the others poll. */
 typedef struct fr_barrier {
     _Alignas(FR_ALIGNMENT) atomic_int arrived;
     _Alignas(FR_ALIGNMENT) atomic_uint phase;
-    unsigned forks; /* fr_forks() where it was made */
+    unsigned forks; /* fr_forks() when the barrier was made */
 } fr_barrier;
 
-/* The workers that run one cell in lockstep, seen by one of them. */
+/* The workers that run the steps of one cell together, as one of them sees them. */
 typedef struct fr_team {
     int size, index;
-    fr_barrier *barrier; /* not looked at if size is 1 */
+    fr_barrier *barrier; /* unused if size is 1 */
 } fr_team;
 
-/* How many forks lead to this process from the one that made the first pool: it changes for a call in whose midst a
- * child was born, and the other threads of that call are not in the child. */
+/* The number of forks between the process that made the first pool and this one. It changes during a call whose callback
+ * forks: the child has none of the call's other threads. */
 unsigned fr_forks(void);
 
-/* Until every member of the team is here, or it can't be as this is a child of the process that made the barrier; what
- * they wrote before is seen after. Returns the seconds that this took, or 0 where it was short. */
+/* Waits until every member of the team has called this function; memory that they wrote before is visible afterwards. Returns
+ * at once in a process that was forked after the barrier was made. Returns the seconds waited, or 0 for a short wait. */
 double fr_team_wait(const fr_team *team);
 
-/* This member's part of [0, count). */
+/* The part of [0, count) that this member computes. */
 static inline fr_range fr_team_share(const fr_team *team, int64_t count)
 {
-    if (team->size == 1) /* divisions count in a step of a tenth of a microsecond */
+    if (team->size == 1) /* two divisions are noticeable in a step of 0.1 us */
         return (fr_range){0, count};
     return (fr_range){count * team->index / team->size, count * (team->index + 1) / team->size};
 }
@@ -51,17 +51,18 @@ typedef void fr_task(void *context, int worker);
 int fr_pool_num_threads(const fastrnn_pool *pool); /* as asked for; 1 for NULL */
 double fr_pool_threshold(const fastrnn_pool *pool); /* as set by fastrnn_pool_set_threshold */
 
-/* Take the pool for a call of about `macs` multiply-adds, until fr_pool_leave. Returns how many threads run it, the
- * caller's among them: `workers`, or fewer where the system refused some. 1, the pool not taken, where it is in use,
- * where the others sleep and the call would be over before they come, or where it is crowded and the call cannot bear
- * that. */
+/* Acquires the pool for a call of about `macs` multiply-adds, until fr_pool_leave. Returns the number of threads that run
+ * the call, including the caller's: `workers`, or fewer if the system refused to create some. Returns 1, without acquiring
+ * the pool, if the pool is in use, if its workers sleep and the call would end before they wake up, or if the pool is
+ * oversubscribed and the call does not tolerate that. */
 int fr_pool_enter(fastrnn_pool *pool, int workers, double macs, bool tolerates_oversubscription);
 void fr_pool_start(fastrnn_pool *pool, int workers, fr_task *task, void *context); /* on workers 1, 2, ... */
 bool fr_pool_is_done(fastrnn_pool *pool);
 void fr_pool_leave(fastrnn_pool *pool);
 
-/* Somebody else keeps the processors busy: the caller waited so many seconds too long for the others. For some time
- * sharing would cost more than it gives: fr_pool_enter refuses, and a call that is under way goes on alone. */
+/* Reports that other processes use the processors: the caller waited `waited` seconds too long for its workers. For some time
+ * after that sharing would cost more than it gains, so fr_pool_enter returns 1, and a running call continues on its caller's
+ * thread. */
 void fr_pool_set_oversubscribed(fastrnn_pool *pool, double waited);
 bool fr_pool_is_oversubscribed(fastrnn_pool *pool);
 
