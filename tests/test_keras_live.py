@@ -256,7 +256,9 @@ def test_a_function_of_the_callers_in_a_live_layer(rng):
 @pytest.mark.parametrize("inner", ["float32", "float64"])
 @pytest.mark.parametrize("merge_mode", MERGE_MODES)
 def test_dtype_of_bidirectional(rng, merge_mode, inner, outer):
-    forward, backward = (theirs(rng, "lstm", dtype=inner, go_backwards=back, return_state=True) for back in (False, True))
+    forward, backward = (
+        theirs(rng, "lstm", dtype=inner, go_backwards=back, return_state=True) for back in (False, True)
+    )
     layer = keras.layers.Bidirectional(forward, merge_mode, backward_layer=backward, dtype=outer)
     layer(np.zeros((6, 2, 3), np.float32))
     layer.forward_layer.set_weights(forward.get_weights())
