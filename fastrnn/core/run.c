@@ -352,7 +352,7 @@ static fastrnn_status run_slots(const fastrnn_layer *layer, const fastrnn_batch 
     fastrnn_status status = fastrnn_stream_size(layer, batch->num_rows, &bytes);
     if (status != FASTRNN_OK)
         return status;
-    status = fr_stream_gather(layer, stream, batch->num_rows, batch->slots, gathered);
+    status = fr_stream_gather(layer, stream, batch, gathered);
     if (status != FASTRNN_OK)
         return status;
     fr_run run = {.layer = layer, .batch = batch, .stream = gathered};

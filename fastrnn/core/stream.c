@@ -65,15 +65,25 @@ static bool slots_are_valid(const fastrnn_layer *layer, const void *stream, int6
     return marked == count;
 }
 
-/* Vectors of `width` bytes, row from[i] to row to[i]; NULL: row i. */
-static void copy_rows(int64_t count, const void *source, const int64_t *from, void *target, const int64_t *to, size_t bytes)
+/* A piece of a copy takes some 10 ms where the target's pages are new. */
+#define PIECE_BYTES ((size_t)16 << 20)
+
+/* Vectors of `bytes` bytes, row from[i] to row to[i]; NULL: row i. False: `batch`, if given, was interrupted. */
+static bool copy_rows(const fastrnn_batch *batch, int64_t count, const void *source, const int64_t *from, void *target,
+                      const int64_t *to, size_t bytes)
 {
-    for (int64_t i = 0; bytes && i < count; i++)
-        memcpy(fr_at(target, to ? to[i] : i, bytes), fr_at(source, from ? from[i] : i, bytes), bytes);
+    const int64_t piece = bytes && bytes < PIECE_BYTES ? (int64_t)(PIECE_BYTES / bytes) : 1;
+    for (int64_t i = 0; bytes && i < count;) {
+        for (const int64_t last = count - i < piece ? count : i + piece; i < last; i++)
+            memcpy(fr_at(target, to ? to[i] : i, bytes), fr_at(source, from ? from[i] : i, bytes), bytes);
+        if (i < count && batch && batch->interrupted && batch->interrupted(batch->interrupted_context) != 0)
+            return false;
+    }
+    return true;
 }
 
-static void copy_streams(const fastrnn_layer *layer, int64_t count, const void *source, const int64_t *from, void *target,
-                         const int64_t *to)
+static bool copy_streams(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t count, const void *source,
+                         const int64_t *from, void *target, const int64_t *to)
 {
     fr_arena source_layers = fr_stream_layers(source), target_layers = fr_stream_layers(target);
     for (int64_t i = 0; i < layer->num_layers; i++) {
@@ -81,24 +91,25 @@ static void copy_streams(const fastrnn_layer *layer, int64_t count, const void *
         fr_state a, b;
         fr_stream_layer(layer, i, fr_stream_num_rows(source), source, &source_layers, &a);
         fr_stream_layer(layer, i, fr_stream_num_rows(target), target, &target_layers, &b);
-        copy_rows(count, fr_stream_h(&a), from, fr_stream_h(&b), to, h_bytes(layer, cell));
-        copy_rows(count, a.c, from, b.c, to, c_bytes(layer, cell));
+        if (!copy_rows(batch, count, fr_stream_h(&a), from, fr_stream_h(&b), to, h_bytes(layer, cell)) ||
+            !copy_rows(batch, count, a.c, from, b.c, to, c_bytes(layer, cell)))
+            return false;
     }
+    return true;
 }
 
-fastrnn_status fr_stream_gather(const fastrnn_layer *layer, const void *stream, int64_t count, const int64_t *slots,
-                                void *gathered)
+fastrnn_status fr_stream_gather(const fastrnn_layer *layer, const void *stream, const fastrnn_batch *batch, void *gathered)
 {
-    if (!slots_are_valid(layer, stream, count, slots))
+    if (!slots_are_valid(layer, stream, batch->num_rows, batch->slots))
         return FASTRNN_ERROR_ARGUMENT;
-    *(fr_stream_header *)gathered = (fr_stream_header){.num_rows = count};
-    copy_streams(layer, count, stream, slots, gathered, NULL);
-    return FASTRNN_OK;
+    *(fr_stream_header *)gathered = (fr_stream_header){.num_rows = batch->num_rows};
+    return copy_streams(layer, batch, batch->num_rows, stream, batch->slots, gathered, NULL) ? FASTRNN_OK
+                                                                                             : FASTRNN_ERROR_INTERRUPTED;
 }
 
 void fr_stream_scatter(const fastrnn_layer *layer, const void *gathered, int64_t count, const int64_t *slots, void *stream)
 {
-    copy_streams(layer, count, gathered, NULL, stream, slots);
+    copy_streams(layer, NULL, count, gathered, NULL, stream, slots); /* all rows or none: never interrupted */
 }
 
 fastrnn_status fastrnn_stream_size(const fastrnn_layer *layer, int64_t num_rows, size_t *size)

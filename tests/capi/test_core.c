@@ -1379,6 +1379,37 @@ static void test_interruption(unsigned long long usual)
     end_group("interruption, and the floating-point mode");
 }
 
+/* With no step to compute, only the copy of the named rows' states can ask. It copies more than one piece. */
+static void test_interrupted_copy(void)
+{
+    const int64_t B = 100000;
+    small s = small_make(0, 64, 1);
+    const fastrnn_boundary zero = {0};
+    size_t bytes = 0, workspace_bytes = 0;
+    int64_t *slots = block((size_t)B * sizeof *slots);
+    for (int64_t row = 0; row < B; row++)
+        slots[row] = B - 1 - row;
+    expect(fastrnn_stream_size(s.layer, B, &bytes), FASTRNN_OK, "stream size");
+    void *stream = aligned_alloc(64, bytes), *before = block(bytes);
+    expect(fastrnn_stream_set(s.layer, B, stream, &zero), FASTRNN_OK, "stream set");
+    memcpy(before, stream, bytes);
+    s.batch.num_rows = B;
+    s.batch.slots = slots;
+    expect(fastrnn_workspace_size(s.layer, &s.batch, &workspace_bytes), FASTRNN_OK, "workspace of slots");
+    void *workspace = block(workspace_bytes);
+    for (int stops = 0; stops < 2; stops++) {
+        int calls_left = stops ? 0 : -1;
+        s.batch.interrupted = stop_at_zero;
+        s.batch.interrupted_context = &calls_left;
+        expect(fastrnn_stream_run(s.layer, &s.batch, stream, workspace), stops ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK,
+               "a copy of states ends early just when asked");
+        check(!memcmp(before, stream, bytes), "an interrupted copy leaves the stream as it was");
+    }
+    free(slots), free(stream), free(before), free(workspace);
+    small_free(&s);
+    end_group("interruption of a copy of states");
+}
+
 static void test_probe(const char *isa)
 {
     int64_t multiply_adds = -1;
@@ -1458,6 +1489,7 @@ int main(int argc, char **argv)
     test_wrong_runs();
     test_wrong_streams();
     test_interruption(usual);
+    test_interrupted_copy();
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed != 0;
 }
