@@ -44,7 +44,7 @@ bool fr_poll_stops(fr_poll *poll, double work)
 }
 
 #define WAITED_MAX 0.55     /* of the time: a member with one unit block may wait half of it for one with two */
-#define UNSCHEDULED_MAX 0.2        /* of the time, without a processor */
+#define UNSCHEDULED_MAX 0.2  /* of the time, without a processor */
 #define LONG_MACS 5e6        /* calls that are worth looks at the thread's own clock: some 100 us */
 #define SHORT_MACS_SECOND 1e9 /* what a shorter call gets done at the very least, and a while more to begin with */
 #define SHORT_SECONDS 200e-6
