@@ -1021,7 +1021,7 @@ cdef class Stream:
             raise_status(status)
             return
         if fastrnn_snapshot_describe(content, size, &info) != FASTRNN_OK:
-            raise ValueError(f"snapshot is {size} bytes that are none, wanted what snapshot() returned")
+            raise ValueError(f"snapshot is {size} bytes and not a snapshot, wanted bytes that snapshot() returned")
         fingerprint = fastrnn_layer_fingerprint(self.layer.layer)
         if info.version != 1:
             raise ValueError(f"snapshot is of format version {info.version}, wanted 1")

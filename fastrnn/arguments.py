@@ -108,10 +108,14 @@ def as_floats(value: Any, name: str, dtype: np.dtype[Any], casting: Casting = "s
     array = as_array(value, name)
     if array.dtype == dtype:
         return array if array.flags.aligned else array.copy()
-    if array.dtype.kind in "fiub" and _is_nest_of_numbers(value):
+    if array.dtype.kind in "fiubO" and _is_nest_of_numbers(value):
+        try:  # NumPy has objects where an integer has more than 64 bits
+            numbers = array.astype(np.float64) if array.dtype.kind == "O" else array
+        except OverflowError:
+            raise ValueError(f"{name} holds numbers beyond {dtype}, wanted numbers within") from None
         with np.errstate(over="ignore"):
-            floats = array.astype(dtype)
-        if (np.isinf(floats) & np.isfinite(array)).any():
+            floats = numbers.astype(dtype)
+        if (np.isinf(floats) & np.isfinite(numbers)).any():
             raise ValueError(f"{name} holds numbers beyond {dtype}, wanted numbers within")
         return floats
     if can_cast(array.dtype, dtype, casting):

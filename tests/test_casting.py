@@ -174,11 +174,19 @@ def test_ragged_nests_of_numbers(rng, kind, container):
         layer([row.tolist() for row in rows], lengths=lengths)
 
 
+def test_integers_beyond_64_bits(rng):
+    """They are numbers like any other, as long as float32 holds them."""
+    layer = fastrnn.GRU(random_spec(rng, "gru", 3, 4))
+    wanted = layer(np.array([[[1.0, 2.0, 1e30]]], np.float32))
+    assert_same_bits(layer([[[1.0, 2.0, 10**30]]]), wanted)
+
+
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
         ([[[1.0, 2.0, 3e300]]], ValueError, "x holds numbers beyond float32"),
-        ([[[1.0, 2.0, -(10**39)]]], TypeError, "x is object, wanted float32"),
+        ([[[1.0, 2.0, -(10**39)]]], ValueError, "x holds numbers beyond float32"),
+        ([[[1.0, 2.0, 10**400]]], ValueError, "x holds numbers beyond float32"),
         ([[[1.0, 2.0, np.float64(3)]]], TypeError, "x is float64, wanted float32"),
         ([[[1.0, 2.0, 3j]]], TypeError, "x is complex128, wanted float32"),
         ([[[1.0, 2.0, None]]], TypeError, "x is object, wanted float32"),
@@ -190,7 +198,7 @@ def test_ragged_nests_of_numbers(rng, kind, container):
         (None, TypeError, "x is NoneType, wanted an array of float32"),
         (fastrnn, TypeError, "x is module, wanted an array of float32"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_nests_refused(rng, kind, x, error, message):
     layer, _, _ = build(rng, kind)

@@ -144,7 +144,7 @@ def test_a_snapshot_of_another_model_is_refused(rng, layer, spec):
         with pytest.raises(ValueError, match=rf"snapshot has {len(bad)} bytes, wanted {len(before)}"):
             stream.restore(bad)
     for bad in (before[:31], b"\0" * len(before), b"fastrnns" + before[8:]):
-        with pytest.raises(ValueError, match="that are none"):
+        with pytest.raises(ValueError, match="and not a snapshot"):
             stream.restore(bad)
     assert stream.snapshot() == before
 
