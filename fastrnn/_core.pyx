@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The door to the C core: check, view, call without the GIL, status to exception.
+"""The binding of the C core: it checks arguments, calls C without the GIL, and turns status codes into exceptions.
 
-Arrays are checked by their C structures here, whatever Python above has checked: a subclass of ndarray may answer
-anything for its shape, strides or length.
+Arrays are checked by their C structures, also where the Python layers have checked them: a subclass of ndarray may
+report any shape, strides or length.
 
 The module does not declare itself compatible with free threading, so that importing it turns the GIL of such a Python
 on: Stream.busy and Layer.spare are plain fields, which the GIL guards.
@@ -440,7 +440,7 @@ cdef int check_array(array, str name, dtype, int type_number, int ndim, bint wri
 
 
 cdef class Layer:
-    """A prepared layer. What arguments mean is checked by the Python layers, that memory is theirs to use, here."""
+    """A prepared layer. The Python layers check what arguments mean; this class checks that their memory may be used."""
     cdef fastrnn_layer *layer
     cdef readonly int64_t num_layers, hidden_size, h_size, num_directions, input_size
     cdef readonly bint is_lstm
@@ -767,6 +767,8 @@ cdef class Stream:
         cdef const int64_t *numbers
         cdef int64_t i
         array = as_array(rows, "rows")
+        if cnp.PyArray_NDIM(array) == 0 and cnp.PyArray_TYPE(array) == cnp.NPY_OBJECT:
+            raise TypeError(f"rows is {type(rows).__name__}, wanted a list or array of integers")
         if cnp.PyArray_NDIM(array) != 1:
             raise ValueError(f"rows has shape {(<object>array).shape}, wanted one dimension")
         if not cnp.PyArray_ISINTEGER(array) and cnp.PyArray_SIZE(array):
@@ -893,8 +895,8 @@ cdef class Stream:
         Raises
         ------
         TypeError, ValueError
-            x or rows does not fit, or x must not be converted; the message says which, what was found and what was wanted, and the stream's
-            state is unchanged.
+            x or rows does not fit, or x must not be converted; the message says which, what was found and what was
+            wanted, and the stream's state is unchanged.
         RuntimeError
             Another thread is in a call of this stream.
 
@@ -993,7 +995,7 @@ cdef class Stream:
             self.busy = False
 
     def restore(self, bytes snapshot not None):
-        """Go back to a snapshot of this stream, or of another of as many rows of a layer with the same weights.
+        """Restore a snapshot of this stream, or of any stream with as many rows and the same weights and options.
 
         Raises
         ------

@@ -96,7 +96,7 @@ def can_cast(found: np.dtype[Any], dtype: np.dtype[Any], casting: Casting) -> bo
 def as_floats(value: Any, name: str, dtype: np.dtype[Any], casting: Casting = "safe") -> NDArray[Any]:
     """`value` as an aligned array of `dtype`, float32 or float64: itself where it is one.
 
-    A nest of Python's own numbers has no type, and becomes `dtype`; everything else needs that `casting` allows it.
+    Python's own numbers, also in nested lists, have no type and become `dtype`; all else must be allowed by `casting`.
 
     Raises
     ------

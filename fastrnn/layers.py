@@ -259,7 +259,7 @@ class Layer(Generic[StateT]):
     def __call__(
         self, x: list[SequenceT], state: StateLike = None, *, past_end: PastEnd = "zero", casting: Casting = "safe"
     ) -> tuple[list[NDArray[Any]], StateT]: ...
-    @overload  # which of the two it is, the numbers' rows decide
+    @overload  # an array if all rows have the same length, else a list
     def __call__(  # type: ignore[overload-overlap]
         self,
         x: NestedRows,
@@ -300,8 +300,8 @@ class Layer(Generic[StateT]):
         ----------
         x : (B, T, I) array, (T, B, I) if not batch_first; (T, I) for one sequence; a list of (T_i, I); Packed
             Any strides (a last axis that is not adjacent costs a copy); padding changes nothing. PyTorch's
-            PackedSequence is taken as Packed is. A nest of Python's numbers is the array that it spells out, or,
-            where its rows are of unequal length, a list of sequences.
+            PackedSequence is taken as Packed is. Nested lists of Python numbers are converted
+            to an array of the layer's dtype, or, if their lengths differ, to a list of sequences.
         state : initial state, None for zeros
             h (L*D, B, P), and for an LSTM the pair (h, c) with c (L*D, B, H); without B for one sequence.
         lengths : (B,) integers from 0 to T, in any order; None: all T. Array input only.

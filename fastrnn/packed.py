@@ -210,7 +210,10 @@ def unpack(
     if longest > T:
         raise ValueError(f"total_length is {T}, but the longest sequence has {longest} steps")
     padding = _check_padding(padding_value, given.data.dtype)
-    x = np.full((len(order.lengths), T, *given.data.shape[1:]), padding, given.data.dtype)
+    try:
+        x = np.full((len(order.lengths), T, *given.data.shape[1:]), padding, given.data.dtype)
+    except ValueError:  # NumPy's, which does not name the argument
+        raise ValueError(f"total_length is {T}, wanted fewer steps: the result exceeds the address range") from None
     steps, rows = positions(order)
     x[rows, steps] = given.data
     return (x if as_boolean(batch_first, "batch_first") else x.swapaxes(0, 1)), given.lengths
@@ -351,7 +354,7 @@ def _check_padding(value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     except (TypeError, ValueError, OverflowError):
         raise ValueError(message) from None
     if dtype.kind in "fc":
-        fits = bool(np.isfinite(padding)) or given.dtype.kind == "O" or not np.isfinite(given)
+        fits = bool(np.isfinite(padding)) or (given.dtype.kind != "O" and not np.isfinite(given))
     else:
         fits = padding.item() == given.item()
     if not fits:

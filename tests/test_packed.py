@@ -99,6 +99,7 @@ def test_padding_fits_every_type(rng, dtype, padding_value):
         ("u8", 2.0**64),
         ("f4", 1e300),
         ("f2", 1e6),
+        ("f2", 2**70),
         ("f8", 10**400),
     ],
 )
@@ -107,6 +108,11 @@ def test_padding_that_does_not_fit(dtype, bad):
         unpack(pack(np.zeros((2, 4, 3), dtype), [1, 3]), padding_value=bad)
     with pytest.raises(ValueError, match=r"padding_value is .*wanted a number that fits"):
         pad_sequence([np.zeros(2, dtype), np.zeros(1, dtype)], padding_value=bad)
+
+
+def test_a_total_length_beyond_memory_is_named():
+    with pytest.raises(ValueError, match=rf"total_length is {2**62}, wanted fewer steps"):
+        unpack(pack(np.zeros((2, 4, 3), "f4"), [1, 3]), total_length=2**62)
 
 
 def ragged_sequences(rng, lengths, trailing=(3,), dtype="f4"):

@@ -209,6 +209,13 @@ def test_tensors_without_data_are_refused():
         fastrnn.LSTM.from_torch(module)
 
 
+def test_sparse_tensors_are_refused_as_such(rng):
+    weights = torch.nn.LSTM(3, 4).state_dict()
+    weights["weight_ih_l0"] = weights["weight_ih_l0"].to_sparse()
+    with pytest.raises(TypeError, match=r"weight_ih_l0 is torch.float32 of layout torch.sparse_coo, wanted a float32"):
+        fastrnn.LSTM.from_state_dict(weights)
+
+
 @pytest.mark.parametrize("bad", ["m.pt", b"m.pt", None, [np.ones(3)], 3, {1, 2}, torch.nn.LSTM(3, 4)])
 def test_no_mapping_is_refused(bad):
     with pytest.raises(TypeError, match=rf"mapping is {type(bad).__name__}\b.*wanted a mapping of names to arrays"):

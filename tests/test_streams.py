@@ -228,6 +228,7 @@ def test_bad_rows_are_refused_by_name(rng, layer, spec):
         ([True, False], TypeError, "rows is of type bool"),
         ([[0], [1]], ValueError, r"rows has shape \(2, 1\)"),
         (1, ValueError, r"rows has shape \(\)"),
+        ({0, 1}, TypeError, "rows is set, wanted a list or array of integers"),
         ("text", (TypeError, ValueError), "rows"),
     ):
         for call in (

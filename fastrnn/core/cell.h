@@ -32,7 +32,7 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
 /* What the cell was prepared from, biases summed where the cell sums them. */
 void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell_arrays *arrays, fastrnn_cell *source);
 
-/* *hash goes on over the cell's options and weights; source is what it was prepared from, whose pointers must hold. */
+/* Adds the cell's options and weights to *hash. source: what the cell was prepared from; its pointers must be valid. */
 void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell *source, uint64_t *hash);
 
 /* Elements of scratch that each worker needs. */

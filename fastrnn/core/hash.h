@@ -8,7 +8,7 @@
 
 #define FR_HASH_START UINT64_C(0x243F6A8885A308D3)
 
-/* A bijection of either argument, so that values that differ in one place never meet. */
+/* Bijective in each argument: two inputs that differ in one value have different hashes. */
 static inline void fr_hash_add(uint64_t *hash, uint64_t value)
 {
     const uint64_t mixed = (*hash ^ value) * UINT64_C(0x9E3779B97F4A7C15);

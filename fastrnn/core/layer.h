@@ -30,7 +30,7 @@ struct fastrnn_layer {
 #define FR_MOST_ROWS ((int64_t)1 << 38)
 #define FR_MOST_LAYERS ((int64_t)1 << 16)
 
-/* Nor does a matrix's side, of up to four gates or two directions' outputs, leave a BLAS's 32 bits. */
+/* The sides of a matrix, up to four gates or two directions' outputs, also fit the 32-bit integers of a BLAS. */
 _Static_assert(4 * FR_MOST_UNITS + FR_ALIGNMENT <= INT32_MAX, "sizes that BLAS can be given");
 
 static inline bool fr_in_range(int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; }

@@ -12,8 +12,8 @@ typedef struct fr_backend {
 } fr_backend;
 
 /* BLAS sums a column in an order that depends on the number of rows in the call. So every call has
- * exactly this many, padded with zeros: a row's bits are its own there too. Its integers may have 32 bits: rows
- * further apart are copied. */
+ * exactly this many, padded with zeros, and a row's bits do not depend on the other rows. BLAS may use 32-bit
+ * integers: rows with a larger stride are copied. */
 #define FR_BLAS_ROWS 8
 
 typedef struct fr_matrix {

@@ -9,7 +9,7 @@
 #define POLL_SECONDS 0.02
 #define POLL_WORK 1e7 /* between looks at the clock: under 10 ms even without vectors */
 
-/* What else takes time, in multiply-adds without vectors, some ns each. */
+/* The cost of other work, in scalar multiply-adds, which take about a ns each. */
 #define STEP_WORK 1000  /* beginning and end of a step */
 #define UNIT_WORK 32    /* a gate's activation */
 #define VECTOR_WORK 100 /* finding where one stands; its bytes count besides, as one each */

@@ -76,11 +76,11 @@ typedef struct fr_poll {
     atomic_int *status;      /* the call's: FASTRNN_OK, or why it shall stop */
 } fr_poll;
 
-/* After `work` as in fr_poll: ask the caller, if it is time; true if the call shall stop. Other members of a team learn
- * that at fr_poll_settle only: until then a member may leave its own work undone, but not a wait for the others. */
+/* Call this after `work` (unit: as in fr_poll). Calls `interrupted` if it is due; true if the call must stop. The other members
+ * of a team learn this in fr_poll_settle only: before that, a member may skip its own work, but not a barrier. */
 bool fr_poll_stops(fr_poll *poll, double work);
 
-/* All members of a team wait for each other here, and the first one decides for all; false if the call shall stop. */
+/* A barrier at which the first member of a team decides for all members; false if the call must stop. */
 bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work);
 
 /* After a barrier of a team of several members: whether its first member decided to continue. */

@@ -21,7 +21,7 @@ void fr_stream_layer(const fastrnn_layer *layer, int64_t layer_index, int64_t nu
 void fr_stream_advance(void *stream, int64_t num_steps);
 
 /* Rows slots[0], slots[1], ... of a stream to a new one in memory of fastrnn_stream_size's for so many rows, and back.
- * Neither row's h changes buffers, so that all rows of a stream keep to the same one. gather refuses slots that are
+ * A row's h returns to the buffer that it came from, so that one parity holds for all rows. gather refuses slots that are
  * out of range or named twice, and can be interrupted. */
 fastrnn_status fr_stream_gather(const fastrnn_layer *layer, const void *stream, const fastrnn_batch *batch, void *gathered);
 void fr_stream_scatter(const fastrnn_layer *layer, const void *gathered, int64_t count, const int64_t *slots, void *stream);

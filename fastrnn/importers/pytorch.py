@@ -84,8 +84,8 @@ def spec_from_state_dict(
         All float32 or all float64; float16 and bfloat16 (of PyTorch or ml_dtypes) are widened to float32, exactly.
         Everything is copied, tensors on other devices to the CPU first.
     prefix : str
-        Only names that begin with it are looked at, such as ``"encoder."``. Where nothing stands under it as it is, a
-        dot is put behind it.
+        Only names that begin with it are read, such as ``"encoder."``. If no weight's name begins with it, it is tried
+        again with a dot added.
     nonlinearity : "tanh" or "relu"
         Of an RNN, which needs it: a state dict cannot tell. None for an LSTM and a GRU.
     batch_first : bool
@@ -200,7 +200,8 @@ def _copy(value: Any) -> NDArray[Any]:
             value = value.detach().cpu()
             value = (value.float() if found == "torch.bfloat16" else value).numpy()
         except (TypeError, RuntimeError):  # types that NumPy lacks, sparse or quantized tensors
-            raise TypeError(found) from None
+            layout = str(getattr(value, "layout", "torch.strided"))
+            raise TypeError(found if layout == "torch.strided" else f"{found} of layout {layout}") from None
     if not hasattr(value, "__array__"):
         raise TypeError(type(value).__name__)
     array = np.asarray(value)

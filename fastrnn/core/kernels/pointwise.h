@@ -6,8 +6,8 @@
 #include "kernels.h"
 #include "vmath.h"
 
-/* Which of two NaNs an operation passes on depends on the order of its operands, which compilers choose for each tile
- * anew. What a step writes has one NaN, so that a row's bits do not show its tile. */
+/* Which of two NaNs an operation passes on depends on the order of its operands, which compilers choose
+ * separately for each tile. A step therefore writes one NaN only, and a row's bits do not depend on its tile. */
 FR_INLINE void store_state(real *to, vf value) { v_store(to, v_one_nan(value)); }
 
 FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation_name standard)
