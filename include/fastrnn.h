@@ -38,7 +38,8 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_BLAS,        /* this configuration needs BLAS and none was given */
     FASTRNN_ERROR_INTERRUPTED, /* the caller's callback asked to stop; outputs are unspecified */
     FASTRNN_ERROR_FORKED,      /* this process is a child that the callback forked during a shared call; as above */
-    FASTRNN_ERROR_SNAPSHOT     /* the bytes are no snapshot of a stream of this layer and number of rows */
+    FASTRNN_ERROR_SNAPSHOT,    /* the bytes are not a snapshot of this layer and number of rows */
+    FASTRNN_ERROR_STORE        /* the memory is not a state store of this layer on this instruction set */
 } fastrnn_status;
 
 typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
@@ -151,13 +152,13 @@ FASTRNN_API void fastrnn_pool_destroy(fastrnn_pool *pool); /* when no call uses 
  * can be cut. For tests and measurements. */
 FASTRNN_API void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold);
 
-/* Where the vectors of a batch stand: row r, step t at
- *   (rows ? rows[r] : base + r*row_stride) + (step_offsets ? step_offsets[t] : t) * step_stride,
- * strides in elements; the vector's own elements are adjacent. */
+/* Where the vectors of x or y stand: row r, step t at
+ *   (rows ? rows[r] : base + r*row_stride) + t*step_stride,
+ * strides in elements; the elements of one vector are adjacent. A value like a pointer, which does not grow: it has no
+ * struct_size. */
 typedef struct fastrnn_view {
     void *base;
-    void *const *rows;           /* (B) or NULL */
-    const int64_t *step_offsets; /* (T) or NULL */
+    void *const *rows; /* (B) or NULL */
     int64_t row_stride, step_stride;
 } fastrnn_view;
 
@@ -168,78 +169,94 @@ typedef enum fastrnn_past_end {
     FASTRNN_PAST_END_CARRY /* each direction's final h */
 } fastrnn_past_end;
 
-/* A ragged batch in run order: longest row first, so that the rows alive at a step are a prefix. */
+typedef struct fastrnn_unrolled fastrnn_unrolled;
+
+/* One call: ragged rows in run order, longest row first, so that the rows still running at a step are a prefix.
+ * Row r of the run is row row_indices[r] of x, y, h0, c0, hn, cn and slots; with NULL, row r. */
 typedef struct fastrnn_batch {
+    size_t struct_size;
     int64_t num_rows;           /* B, rows of length zero included */
     int64_t num_steps;          /* T, the longest length */
     const int64_t *lengths;     /* (B), never increasing; NULL: every row has T steps */
-    const int64_t *batch_sizes; /* (T), rows alive at each step; NULL: all B */
+    const int64_t *batch_sizes; /* (T), rows still running at each step; NULL: all B */
+    const int64_t *row_indices; /* (B), each from 0 to B-1 once; NULL: 0, 1, ... */
     fastrnn_view x;             /* vectors of I */
     fastrnn_view y;             /* vectors of D*P */
+    int packed;                 /* x and y are packed: at `base`, the rows that run at step 0 in run order, then those at step 1,
+                                   and so on, each vector row_stride after the one before it */
     fastrnn_past_end past_end;
-    int64_t padded_steps; /* steps that y has for every row, for past_end; not for packed y (step_offsets) */
-    int (*interrupted)(void *); /* NULL, or asked every 20 ms or so, on the caller's thread; non-zero stops the run */
-    void *interrupted_context;
-    fastrnn_pool *pool; /* NULL: the caller's thread alone */
-    const int64_t *slots; /* for fastrnn_stream_run: (B) distinct rows of the stream, in any order; NULL: all of them */
-} fastrnn_batch;
-
-/* The recurrent state: (L*D, B, P) for h, (L*D, B, H) for c (NULL unless LSTM), row r of the run
- * at row indices[r] of the arrays (NULL: r). Initial ones may be NULL (zero), final ones NULL (not wanted). */
-typedef struct fastrnn_boundary {
+    int64_t padded_steps; /* number of steps that y has for every row, for past_end; not with packed y */
+    /* The recurrent state: h (L*D, B, P), c (L*D, B, H; NULL unless LSTM). Initial: NULL is zero. Final: NULL is not wanted. */
     const void *h0, *c0;
     void *hn, *cn;
-    const int64_t *indices; /* (B) or NULL */
-} fastrnn_boundary;
+    /* Or, instead of these arrays, the state of these slots of a store. */
+    void *store;
+    const int64_t *slots; /* (B), distinct; NULL: slot r is row r of the arrays' order, for every slot of the store */
+    const fastrnn_unrolled *unrolled; /* NULL, or run its fixed number of steps on the fixed-length path */
+    int (*interrupted)(void *);       /* NULL, or called about every 20 ms on the caller's thread; non-zero stops the run */
+    void *interrupted_context;
+    fastrnn_pool *pool; /* NULL: the caller's thread alone */
+} fastrnn_batch;
 
-/* Bytes of workspace, of any alignment, that a run of this batch needs; its views are not looked at.
- * FASTRNN_ERROR_SIZE where that does not fit size_t. */
-FASTRNN_API fastrnn_status fastrnn_workspace_size(const fastrnn_layer *layer, const fastrnn_batch *batch, size_t *size);
-FASTRNN_API fastrnn_status fastrnn_run(const fastrnn_layer *layer, const fastrnn_batch *batch,
-                                       const fastrnn_boundary *boundary, void *workspace);
+/* A checked batch, and how it will be computed, in the caller's memory. It refers to the layer and to the batch, which must
+ * outlive it. Between runs the caller may change where x, y and the states stand and what they hold, but no other member of
+ * the batch, and not what lengths, batch_sizes, row_indices, slots and rows hold. */
+typedef struct fastrnn_plan {
+    size_t struct_size;
+    size_t workspace_size; /* set by fastrnn_plan_make: bytes, of any alignment, that a run needs */
+    uint64_t opaque[60];
+} fastrnn_plan;
 
-/* A live stream keeps its state between calls in memory of the caller's, aligned to 64 bytes, which
- * fastrnn_stream_set makes. Models of the forward direction only. A run takes every step with every row, or with those
- * that batch->slots names: the others are neither read nor written, and each row's bits are those of a stream of its
- * own. After an interruption named rows are as they were before; the whole stream is unspecified.
- * The workspace is that of the batch. The memory may be copied as bytes, for use by the same layer. */
-FASTRNN_API fastrnn_status fastrnn_stream_size(const fastrnn_layer *layer, int64_t num_rows, size_t *size);
-FASTRNN_API fastrnn_status fastrnn_stream_set(const fastrnn_layer *layer, int64_t num_rows, void *stream,
-                                              const fastrnn_boundary *boundary); /* reads h0, c0 */
-/* The states of `count` distinct rows only: row slots[r] of the stream from row r, or indices[r], of h0 and c0. */
-FASTRNN_API fastrnn_status fastrnn_stream_set_slots(const fastrnn_layer *layer, int64_t count, const int64_t *slots,
-                                                    void *stream, const fastrnn_boundary *boundary);
-FASTRNN_API fastrnn_status fastrnn_stream_get(const fastrnn_layer *layer, int64_t num_rows, const void *stream,
-                                              const fastrnn_boundary *boundary); /* writes hn, cn */
-FASTRNN_API fastrnn_status fastrnn_stream_run(const fastrnn_layer *layer, const fastrnn_batch *batch, void *stream,
-                                              void *workspace); /* batch->lengths and batch_sizes are NULL */
+/* FASTRNN_ERROR_SIZE where a size does not fit size_t. */
+FASTRNN_API fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan);
 
-/* A snapshot is a stream's state as bytes that any machine and instruction set restores, in little-endian order:
+/* The layer and the plan may be shared by threads; y, states, store and workspace belong to one run at a time. If a run is
+ * interrupted, y, hn and cn are unspecified, and a store is as it was. */
+FASTRNN_API fastrnn_status fastrnn_plan_run(const fastrnn_plan *plan, void *workspace);
+
+/* The state of `capacity` independent rows ("slots") between calls, in the caller's memory, aligned to 64 bytes; for layers of
+ * the forward direction. A live stream is a store all of whose slots run. A store may be copied as bytes, for use with the
+ * same layer on the same instruction set.
+ *
+ * extra_size: numbers in each slot beside the recurrent state, of the config's real type, for what else a network remembers
+ * (such as the last inputs of a convolution). The library only keeps them. */
+FASTRNN_API fastrnn_status fastrnn_store_size(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_store_init(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, void *store);
+
+/* The states of `count` distinct slots; with slots NULL, of all `count` = capacity slots in order. FASTRNN_ERROR_STORE where
+ * the memory is not a store of this layer on this instruction set. */
+/* From h0 (L, count, P) and c0 (L, count, H); NULL is zero. The extra numbers become zero. */
+FASTRNN_API fastrnn_status fastrnn_store_set(const fastrnn_layer *layer, void *store, int64_t count, const int64_t *slots,
+                                             const void *h0, const void *c0);
+FASTRNN_API fastrnn_status fastrnn_store_get(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots,
+                                             void *hn, void *cn);
+/* The extra numbers of one slot; NULL where there are none. */
+FASTRNN_API void *fastrnn_store_extra(const fastrnn_layer *layer, void *store, int64_t slot);
+
+/* A snapshot holds the states of some slots as bytes that any machine and instruction set restores, in little-endian order:
  *   0  "FASTRNNS"   8  uint32 format version, 1   12  uint32 bytes of a real, 4 or 8
- *   16 uint64 fastrnn_layer_fingerprint           24  int64 number of rows B
- *   32 h (L, B, P), then for an LSTM c (L, B, H), reals. */
-FASTRNN_API fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *layer, int64_t num_rows, size_t *size);
-FASTRNN_API fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *layer, int64_t num_rows, const void *stream,
-                                                   void *snapshot);
-/* Reads bytes from anywhere. FASTRNN_ERROR_SNAPSHOT, and the stream unchanged, if they are not such a snapshot of
- * as many rows of a layer with the same fingerprint. */
-FASTRNN_API fastrnn_status fastrnn_stream_restore(const fastrnn_layer *layer, int64_t num_rows, void *stream,
-                                                  const void *snapshot, size_t size);
+ *   16 uint64 fastrnn_layer_fingerprint           24  int64 number of rows B     32 int64 extra_size E
+ *   40 h (L, B, P), then for an LSTM c (L, B, H), then extra numbers (B, E), reals. */
+FASTRNN_API fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *layer, const void *store, int64_t count, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *store, int64_t count,
+                                                 const int64_t *slots, void *snapshot);
+/* Reads bytes from any source. FASTRNN_ERROR_SNAPSHOT, and the store is unchanged, if they are not such a snapshot of `count`
+ * rows of a layer with the same fingerprint and of as many extra numbers. */
+FASTRNN_API fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, void *store, int64_t count,
+                                                    const int64_t *slots, const void *snapshot, size_t size);
 
-/* What a snapshot says of itself; FASTRNN_ERROR_SNAPSHOT if it is none. */
+/* What a snapshot says of itself; FASTRNN_ERROR_SNAPSHOT if the bytes are not a snapshot. */
 typedef struct fastrnn_snapshot_info {
+    size_t struct_size;
     uint32_t version, real_size;
     uint64_t fingerprint;
-    int64_t num_rows;
+    int64_t num_rows, extra_size;
 } fastrnn_snapshot_info;
 FASTRNN_API fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fastrnn_snapshot_info *info);
 
-/* The fixed-length path: every step of every layer laid out ahead for exactly num_steps steps. */
-typedef struct fastrnn_unrolled fastrnn_unrolled;
-FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **plan);
-FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *plan);
-FASTRNN_API fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *plan, const fastrnn_batch *batch,
-                                                const fastrnn_boundary *boundary, void *workspace);
+/* The fixed-length path, kept for comparison: every step of every layer laid out ahead for exactly num_steps steps. */
+FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **unrolled);
+FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *unrolled);
 
 /* y[i] = activation(x[i]) by the named kernel variant; for tests and measurements. */
 FASTRNN_API fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x,

@@ -16,7 +16,8 @@ const char *fastrnn_status_message(fastrnn_status status)
     case FASTRNN_ERROR_INTERRUPTED: return "interrupted";
     case FASTRNN_ERROR_FORKED:
         return "the process was forked during this call, and the child has none of the threads that shared it";
-    case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of a stream of this layer and number of rows";
+    case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of this layer and number of rows";
+    case FASTRNN_ERROR_STORE: return "not a state store of this layer on this instruction set";
     }
     return "unknown status";
 }

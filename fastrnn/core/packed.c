@@ -1,28 +1,16 @@
 #include "packed.h"
 
-/* Steps [first, last), of `rows` rows together. */
+#define TEAM_BLOCK_ROWS 64 /* enough to reuse W; few, because a team can stop sharing the work between blocks only */
+
+/* Steps [first, last), with `rows` rows in all. */
 static bool run_block(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows)
 {
-    const fr_cell *cell = sequence->cell;
-    const size_t e = sequence->backend->kernels->element_size;
-    int64_t stride;
-    const void *x = fr_sequence_input(sequence, first, last, &stride);
-    char *pre = NULL;
-    if (fr_projects_ahead(cell, rows, last - first)) {
-        pre = sequence->buffers.pre;
-        fr_sequence_project(sequence, team, rows, x, stride);
-    }
-    for (int64_t step = first, done = 0; step < last; step++) {
-        const int64_t alive = fr_batch_size(&sequence->rows, step);
-        if (!fr_sequence_step(sequence, team, step, alive, fr_at(x, done * stride, e), stride,
-                              pre ? fr_at(pre, done * cell->gates.row, e) : NULL))
+    fr_block block = fr_block_open(sequence, team, first, last, rows);
+    for (int64_t step = first; step < last; step++)
+        if (!fr_block_step(sequence, team, step, fr_batch_size(&sequence->rows, step), &block))
             return false;
-        done += alive;
-    }
     return true;
 }
-
-#define TEAM_BLOCK_ROWS 64 /* enough to reuse W; short, as a team can give way between blocks only */
 
 bool fr_packed_run(const fr_sequence *sequence, const fr_team *team)
 {
@@ -41,6 +29,6 @@ bool fr_packed_run(const fr_sequence *sequence, const fr_team *team)
     }
     if (together)
         return goes_on;
-    fr_team_wait(team); /* those who skipped the last block must not run ahead of it, and learn here if it was stopped */
+    fr_team_wait(team); /* members that skipped the last block must not run ahead of it; after the wait they know if it stopped */
     return fr_poll_goes_on(sequence->poll);
 }

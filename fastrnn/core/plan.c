@@ -1,5 +1,12 @@
 #include "plan.h"
 
+#include <string.h>
+
+#include "store.h"
+#include "unrolled.h"
+
+_Static_assert(sizeof(fr_plan) <= sizeof(((fastrnn_plan *)NULL)->opaque), "fastrnn_plan has room for fr_plan");
+
 static bool lengths_are_valid(const fastrnn_batch *batch, int64_t *total_steps)
 {
     if (batch->num_rows == 0 || batch->lengths[0] != batch->num_steps)
@@ -19,7 +26,8 @@ static bool lengths_are_valid(const fastrnn_batch *batch, int64_t *total_steps)
     return true;
 }
 
-fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps)
+/* Sets the sum of lengths. Lengths that contradict batch_sizes would make a run leave its buffers. */
+static fastrnn_status check_sizes(const fastrnn_batch *batch, int64_t *total_steps)
 {
     *total_steps = 0;
     if (batch->num_rows < 0 || batch->num_steps < 0 || (batch->lengths == NULL) != (batch->batch_sizes == NULL))
@@ -34,29 +42,41 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps)
     return FASTRNN_OK;
 }
 
-/* A weight is one multiply-add a row and step; biases and padding are few. */
-double fr_plan_macs(const fastrnn_layer *layer, int64_t total_steps)
+static bool indices_are_in_range(const fastrnn_batch *batch, bool *identity)
+{
+    *identity = true;
+    for (int64_t row = 0; batch->row_indices && row < batch->num_rows; row++) {
+        if (!fr_in_range(batch->row_indices[row], 0, batch->num_rows - 1))
+            return false;
+        *identity = *identity && batch->row_indices[row] == row;
+    }
+    return true;
+}
+
+/* A weight is one multiply-add for each row and step; biases and padding are few. */
+static double macs_of(const fastrnn_layer *layer, int64_t total_steps)
 {
     return (double)layer->nbytes / (double)layer->backend.kernels->element_size * (double)total_steps;
 }
 
-#define SLICE_ROWS_MOST 256 /* more rows a step reuse no more of the weights, and push the state out of L2 */
-#define SLICE_MACS_MOST 5e8 /* a step; some 10 ms, so that an interrupt is seen soon */
+#define SLICE_ROWS_MOST 256 /* more rows in a step do not reuse weights better, and push the state out of L2 */
+#define SLICE_MACS_MOST 5e8 /* of a step: about 10 ms, so that an interrupt is noticed soon */
 #define SLICE_ROWS_LEAST 16
 
 static int64_t slice_rows_most(const fastrnn_layer *layer)
 {
-    const double rows = SLICE_MACS_MOST * (double)layer->num_cells / fr_plan_macs(layer, 1);
+    const double rows = SLICE_MACS_MOST * (double)layer->num_cells / macs_of(layer, 1);
     return rows >= SLICE_ROWS_MOST ? SLICE_ROWS_MOST : fr_max(SLICE_ROWS_LEAST, (int64_t)rows);
 }
 
-/* What pays, measured on two cores of a Zen 4 with AVX-512; bench/README.md tells how, and what it gave. */
-#define WORKER_CALL_MACS 3e4     /* a worker's part of a call must outweigh its beginning and end, 0.5 us */
-#define WORKER_STEP_MACS 8e3     /* its part of a step must outweigh the barrier after it, 0.2 us */
-/* With how many rows each, workers had better all read all the weights than meet after each step. */
+/* Thresholds measured on two cores of a Zen 4 with AVX-512; bench/README.md says how, and what it gave. */
+#define WORKER_CALL_MACS 3e4 /* a worker's part of a call must outweigh its beginning and end, 0.5 us */
+#define WORKER_STEP_MACS 8e3 /* its part of a step must outweigh the barrier after it, 0.2 us */
+/* From so many rows for each worker on, it is faster that each reads all weights than that they wait for each other after
+ * every step. */
 #define ROW_BYTES (256 << 10) /* of weights for each row, as long as caches hold them */
 #define NEAR_ROWS_MOST 8
-#define FAR_BYTES (16 << 20) /* beyond, memory is read, which the workers share */
+#define FAR_BYTES (16 << 20) /* larger weights come from memory, whose bandwidth the workers share */
 #define FAR_ROWS 32
 
 static int64_t own_rows(int64_t cell_bytes)
@@ -69,71 +89,211 @@ static int most_workers(int workers, double macs, double macs_each)
     return macs < macs_each * workers ? (int)fr_max(1, (int64_t)(macs / macs_each)) : workers;
 }
 
-void fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
-                  bool together, fr_plan *plan)
+/* For as many of `workers` as pay or, with a lower threshold, for more. */
+static fr_partition partition_for(const fr_plan *plan, int workers, double threshold)
 {
-    plan->workers = plan->num_teams = 1;
-    plan->directions_apart = false;
-    plan->num_slices = batch->num_rows <= SLICE_ROWS_LEAST ? 1 : fr_ceil_div(batch->num_rows, slice_rows_most(layer));
+    const fastrnn_layer *layer = plan->layer;
+    const fastrnn_batch *batch = plan->batch;
+    fr_partition partition = {.workers = 1, .num_teams = 1, .num_slices = 1};
+    if (batch->num_rows > SLICE_ROWS_LEAST)
+        partition.num_slices = fr_ceil_div(batch->num_rows, slice_rows_most(layer));
     if (workers < 2 || layer->backend.blas || batch->num_steps == 0)
-        return;
-    workers = most_workers(workers, fr_plan_macs(layer, total_steps), WORKER_CALL_MACS * threshold);
+        return partition;
+    workers = most_workers(workers, plan->macs, WORKER_CALL_MACS * threshold);
     if (workers < 2)
-        return;
-    const int64_t rows = total_steps / batch->num_steps; /* of a step, on average */
+        return partition;
+    const int64_t rows = plan->total_steps / batch->num_steps; /* of a step, on average */
     if (rows >= workers * own_rows((int64_t)layer->nbytes / layer->num_cells)) {
-        plan->workers = plan->num_teams = workers;
-        plan->num_slices = fr_round_up(plan->num_slices, workers);
-    } else if (layer->num_directions == 2 && !together) {
-        plan->workers = workers;
-        plan->num_teams = 2;
-        plan->num_slices = 1;
-        plan->directions_apart = true;
+        partition.workers = partition.num_teams = workers;
+        partition.num_slices = fr_round_up(partition.num_slices, workers);
+    } else if (layer->num_directions == 2 && !batch->unrolled) { /* whose nodes are in one order for all workers */
+        partition = (fr_partition){.workers = workers, .num_teams = 2, .num_slices = 1, .directions_apart = true};
     } else {
-        const double step_macs = (double)rows * fr_plan_macs(layer, 1) / (double)layer->num_cells;
-        plan->workers = most_workers((int)fr_min(workers, layer->cells[0].input.blocks), step_macs, WORKER_STEP_MACS * threshold);
+        const double step_macs = (double)rows * macs_of(layer, 1) / (double)layer->num_cells;
+        partition.workers = most_workers((int)fr_min(workers, layer->cells[0].input.blocks), step_macs, WORKER_STEP_MACS * threshold);
     }
+    return partition;
 }
 
-void fr_plan_keep(fr_plan *plan, int workers)
+void fr_partition_keep(fr_partition *partition, int workers)
 {
-    plan->workers = workers;
-    plan->num_teams = (int)fr_min(plan->num_teams, workers);
+    partition->workers = workers;
+    partition->num_teams = (int)fr_min(partition->num_teams, workers);
 }
 
-void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice, fr_rows *rows)
+int64_t fr_partition_rows_before(const fr_partition *partition, const fr_plan *plan, int64_t slice)
 {
-    const int64_t B = batch->num_rows, S = plan->num_slices;
-    rows->batch = batch;
-    rows->first = slice;
-    rows->stride = 1;
-    rows->count = B;
-    if (S == 1)
-        return;
-    if (batch->lengths) {
-        rows->stride = S;
-        rows->count = slice < B ? fr_ceil_div(B - slice, S) : 0;
-    } else {
-        rows->first = slice * (B / S) + fr_min(slice, B % S); /* the first B % S slices have a row more */
-        rows->count = B / S + (slice < B % S);
+    const int64_t B = plan->batch->num_rows, S = partition->num_slices;
+    return slice * (B / S) + fr_min(slice, B % S); /* the first B % S slices have one row more */
+}
+
+void fr_partition_slice(const fr_partition *partition, const fr_plan *plan, int64_t slice, fr_rows *rows)
+{
+    const int64_t B = plan->batch->num_rows, S = partition->num_slices;
+    const bool strided = plan->batch->lengths != NULL;
+    *rows = (fr_rows){.batch = plan->batch, .indices = plan->row_indices, .stride = strided ? S : 1,
+                      .first = strided ? slice : fr_partition_rows_before(partition, plan, slice),
+                      .count = B / S + (slice < B % S)};
+}
+
+/* The most rows and steps of rows that a slice has. */
+static void slice_bounds(const fr_partition *partition, const fr_plan *plan, int64_t *num_rows, int64_t *num_steps)
+{
+    const fastrnn_batch *batch = plan->batch;
+    *num_rows = fr_ceil_div(batch->num_rows, partition->num_slices);
+    *num_steps = plan->total_steps;
+    /* Slice 0 takes rows 0, S, 2S, ... of rows that never get longer: its sum exceeds the average of all slices by less than
+     * its first row. */
+    if (partition->num_slices > 1)
+        *num_steps = fr_min(plan->total_steps, fr_ceil_div(plan->total_steps, partition->num_slices) + batch->num_steps);
+}
+
+void fr_partition_team(const fr_partition *partition, int worker, int *index, fr_team *team)
+{
+    const int num_teams = partition->num_teams;
+    *index = num_teams == 1 ? 0 : worker % num_teams;
+    team->index = num_teams == 1 ? worker : worker / num_teams;
+    team->size = num_teams == 1 ? partition->workers : (partition->workers - *index + num_teams - 1) / num_teams;
+}
+
+/* Reserves a piece of memory and returns its offset. */
+static size_t reserve(size_t *size, int64_t count, int64_t width, size_t element_size)
+{
+    const size_t offset = *size;
+    *size += (size_t)fr_round_up(count * width * (int64_t)element_size, FR_ALIGNMENT);
+    return offset;
+}
+
+static void *piece(char *memory, size_t offset) { return memory ? memory + offset : NULL; }
+
+/* One team's state at `memory`; returns its bytes. With NULL only those. */
+static size_t place_state(const fastrnn_layer *layer, int64_t rows, char *memory, fr_state *state)
+{
+    const fr_widths *most = &layer->widest;
+    const size_t e = layer->backend.kernels->element_size;
+    size_t size = 0;
+    state->h[0] = piece(memory, reserve(&size, rows, most->h, e));
+    state->h[1] = piece(memory, reserve(&size, rows, most->h, e));
+    state->c = piece(memory, reserve(&size, rows, most->c, e));
+    state->hidden = piece(memory, reserve(&size, most->hidden ? rows : 0, most->c, e));
+    state->parity = 0;
+    return size;
+}
+
+static size_t place_buffers(const fastrnn_layer *layer, int64_t capacity, char *memory, fr_buffers *buffers)
+{
+    const fr_widths *most = &layer->widest;
+    const size_t e = layer->backend.kernels->element_size;
+    size_t size = 0;
+    buffers->capacity = capacity;
+    buffers->x = piece(memory, reserve(&size, capacity, most->x, e));
+    buffers->pre = piece(memory, reserve(&size, capacity, most->pre, e));
+    buffers->scratch = piece(memory, reserve(&size, most->scratch, 1, e));
+    return size;
+}
+
+void fr_layout_state(const fr_layout *layout, const fastrnn_layer *layer, char *memory, int team, fr_state *state)
+{
+    place_state(layer, layout->state_rows, memory + layout->states + (size_t)team * layout->state_bytes, state);
+}
+
+void fr_layout_buffers(const fr_layout *layout, const fastrnn_layer *layer, char *memory, int worker, fr_buffers *buffers)
+{
+    place_buffers(layer, layout->capacity, memory + layout->buffers + (size_t)worker * layout->buffers_bytes, buffers);
+}
+
+/* total_steps and the number of rows are at most layer->most_steps: nothing overflows but a store's state. */
+static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool consecutive, fr_layout *layout)
+{
+    const fastrnn_layer *layer = plan->layer;
+    const fastrnn_batch *batch = plan->batch;
+    const size_t e = layer->backend.kernels->element_size;
+    const int64_t between = layer->num_layers > 1 ? plan->total_steps : 0, width = layer->num_directions * layer->h_size;
+    int64_t slice_steps;
+    fr_state state;
+    fr_buffers buffers;
+    *layout = (fr_layout){.gathers = batch->store && (!consecutive || (batch->lengths && partition->num_slices > 1))};
+    slice_bounds(partition, plan, &layout->state_rows, &slice_steps);
+    layout->capacity = fr_max(layout->state_rows, fr_min(layer->block_rows, slice_steps));
+    layout->state_bytes = place_state(layer, layout->state_rows, NULL, &state);
+    layout->buffers_bytes = place_buffers(layer, layout->capacity, NULL, &buffers);
+    size_t *size = &layout->size;
+    if (layout->gathers && !fr_store_add_state_bytes(size, layer, batch->num_rows))
+        return false;
+    layout->has_step_offsets = batch->lengths && (batch->packed || layer->num_layers > 1);
+    layout->step_offsets = reserve(size, layout->has_step_offsets ? batch->num_steps : 0, 1, sizeof(int64_t));
+    layout->between[0] = reserve(size, between, width, e);
+    layout->between[1] = reserve(size, layer->num_layers > 2 ? between : 0, width, e);
+    layout->states = reserve(size, partition->num_teams, 1, layout->state_bytes);
+    layout->buffers = reserve(size, partition->workers, 1, layout->buffers_bytes);
+    *size += FR_ALIGNMENT; /* to align the workspace */
+    return true;
+}
+
+static bool slots_are_consecutive(const fr_rows *rows)
+{
+    for (int64_t row = 1; row < rows->count; row++)
+        if (fr_slot(rows, row) != fr_slot(rows, 0) + row)
+            return false;
+    return true;
+}
+
+static fastrnn_status check_state(const fastrnn_layer *layer, const fastrnn_batch *batch)
+{
+    if (!batch->store)
+        return batch->slots ? FASTRNN_ERROR_ARGUMENT : FASTRNN_OK;
+    if (!fr_store_is_of(layer, batch->store))
+        return FASTRNN_ERROR_STORE;
+    if (batch->h0 || batch->c0 || batch->hn || batch->cn || batch->unrolled ||
+        !fr_store_has_slots(batch->store, batch->num_rows, batch->slots))
+        return FASTRNN_ERROR_ARGUMENT;
+    return FASTRNN_OK;
+}
+
+static bool is_unrolled_for(const fastrnn_layer *layer, const fastrnn_batch *batch)
+{
+    return batch->unrolled->layer == layer && !batch->lengths && batch->num_steps == batch->unrolled->num_steps;
+}
+
+static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batch, fr_plan *plan)
+{
+    int64_t total_steps;
+    bool identity;
+    fastrnn_status status = check_sizes(batch, &total_steps);
+    if (status == FASTRNN_OK && (!indices_are_in_range(batch, &identity) || (batch->unrolled && !is_unrolled_for(layer, batch))))
+        status = FASTRNN_ERROR_ARGUMENT;
+    if (status == FASTRNN_OK)
+        status = check_state(layer, batch);
+    if (status != FASTRNN_OK)
+        return status;
+    if (batch->num_rows > layer->most_steps || total_steps > layer->most_steps)
+        return FASTRNN_ERROR_SIZE;
+    *plan = (fr_plan){.layer = layer, .batch = batch, .row_indices = identity ? NULL : batch->row_indices,
+                      .total_steps = total_steps, .macs = macs_of(layer, total_steps)};
+    plan->alone = partition_for(plan, 1, 1);
+    plan->shared = partition_for(plan, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool));
+    bool consecutive = false;
+    if (batch->store && batch->num_rows && !batch->interrupted) { /* an interrupted run must leave the store as it was */
+        const fr_rows rows = {.batch = batch, .indices = plan->row_indices, .stride = 1, .count = batch->num_rows};
+        plan->first_slot = fr_slot(&rows, 0);
+        consecutive = slots_are_consecutive(&rows);
     }
+    if (!lay_out(plan, &plan->alone, consecutive, &plan->alone_layout) ||
+        !lay_out(plan, &plan->shared, consecutive, &plan->shared_layout))
+        return FASTRNN_ERROR_SIZE;
+    return FASTRNN_OK;
 }
 
-void fr_plan_slice_bounds(const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps, int64_t *num_rows,
-                          int64_t *num_steps)
+fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan)
 {
-    *num_rows = batch->num_rows;
-    *num_steps = total_steps;
-    if (plan->num_slices == 1)
-        return;
-    *num_rows = fr_ceil_div(batch->num_rows, plan->num_slices);
-    /* Of cards dealt in order, the first hand exceeds the average by less than one card: the longest row. */
-    *num_steps = fr_min(total_steps, fr_ceil_div(total_steps, plan->num_slices) + batch->num_steps);
-}
-
-void fr_plan_team(const fr_plan *plan, int worker, int *index, fr_team *team)
-{
-    *index = plan->num_teams == 1 ? 0 : worker % plan->num_teams;
-    team->index = plan->num_teams == 1 ? worker : worker / plan->num_teams;
-    team->size = plan->num_teams == 1 ? plan->workers : (plan->workers - *index + plan->num_teams - 1) / plan->num_teams;
+    if (!layer || !batch || !plan || !FR_STRUCT_IS_KNOWN(batch) || plan->struct_size < sizeof *plan)
+        return FASTRNN_ERROR_ARGUMENT;
+    fr_plan made = {0};
+    const fastrnn_status status = make(layer, batch, &made);
+    if (status == FASTRNN_OK)
+        plan->workspace_size = made.alone_layout.size > made.shared_layout.size ? made.alone_layout.size : made.shared_layout.size;
+    else
+        made.layer = NULL;
+    memcpy(plan->opaque, &made, sizeof made);
+    return status;
 }

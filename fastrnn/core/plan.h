@@ -1,39 +1,57 @@
-/* How a call is cut: slices of rows, which need nothing of each other, and teams that share a slice. */
+/* What is decided once for a batch: whether it is valid, how it is divided among threads, and where its workspace's
+ * pieces stand. A run only follows the plan. */
 #ifndef FR_PLAN_H
 #define FR_PLAN_H
 
 #include "layer.h"
 #include "sequence.h"
 
-typedef struct fr_plan {
+/* How a call is divided: slices of rows, which are independent of each other, and teams that share a slice. */
+typedef struct fr_partition {
     int workers;
-    int num_teams;         /* that run at once; worker w is in team w % num_teams */
-    int64_t num_slices;    /* each is run whole by one team */
-    bool directions_apart; /* two teams on one slice: each runs a direction */
+    int num_teams;         /* that run at the same time; worker w is in team w % num_teams */
+    int64_t num_slices;    /* each slice is run by one team, from its first step to its last */
+    bool directions_apart; /* two teams share one slice: each runs one direction */
+} fr_partition;
+
+/* Offsets of the pieces of a workspace, in bytes from its aligned start. */
+typedef struct fr_layout {
+    size_t gathered;     /* states of the batch's rows, copied from the store */
+    bool has_step_offsets; /* else packed data has the same number of rows at every step */
+    size_t step_offsets;   /* (T) int64: the vectors that stand before step t in packed data */
+    size_t between[2];   /* (total_steps, D*P): what one layer passes to the next */
+    size_t states;       /* of team 0; the other teams' states follow */
+    size_t buffers;      /* of worker 0; the other workers' buffers follow */
+    size_t state_bytes, buffers_bytes;
+    size_t size;
+    int64_t state_rows, capacity;
+    bool gathers; /* a run copies its slots' states out of the store and, if it succeeds, back */
+} fr_layout;
+
+typedef struct fr_plan {
+    const fastrnn_layer *layer;
+    const fastrnn_batch *batch;
+    const int64_t *row_indices; /* the batch's; NULL if row r of the run is row r of the arrays */
+    int64_t total_steps;        /* the sum of lengths */
+    int64_t first_slot;         /* of consecutive slots, where a layout does not gather */
+    double macs;                /* multiply-adds of the call */
+    fr_partition alone, shared; /* on the caller's thread; with the batch's thread pool */
+    fr_layout alone_layout, shared_layout;
 } fr_plan;
 
-/* Sets the sum of lengths, and refuses what is no batch: lengths must describe what batch_sizes says, or a run
- * would leave its buffers. */
-fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps);
+/* Keep `workers` of the partition's workers, at least two. The layout stays valid: fewer workers need no more memory. */
+void fr_partition_keep(fr_partition *partition, int workers);
 
-/* The plan for as many of `workers` as pay, or with a lower threshold, for more. `together`: all work on one
- * direction at a time. */
-void fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps, int workers, double threshold,
-                  bool together, fr_plan *plan);
+void fr_partition_slice(const fr_partition *partition, const fr_plan *plan, int64_t slice, fr_rows *rows);
 
-/* Go on with so many of the plan's workers, at least two: the workspace is at most as large. */
-void fr_plan_keep(fr_plan *plan, int workers);
-
-void fr_plan_slice(const fr_plan *plan, const fastrnn_batch *batch, int64_t slice, fr_rows *rows);
-
-/* The most rows and steps of rows that a slice has. */
-void fr_plan_slice_bounds(const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps, int64_t *num_rows,
-                          int64_t *num_steps);
+/* Number of rows in the slices before this one: where the slice's rows begin in an array of states. */
+int64_t fr_partition_rows_before(const fr_partition *partition, const fr_plan *plan, int64_t slice);
 
 /* The team that a worker is in, and its place there. */
-void fr_plan_team(const fr_plan *plan, int worker, int *index, fr_team *team);
+void fr_partition_team(const fr_partition *partition, int worker, int *index, fr_team *team);
 
-/* Multiply-adds of the whole call. */
-double fr_plan_macs(const fastrnn_layer *layer, int64_t total_steps);
+/* The pieces of a layout that start at `memory`, which is aligned to FR_ALIGNMENT. */
+void fr_layout_state(const fr_layout *layout, const fastrnn_layer *layer, char *memory, int team, fr_state *state);
+void fr_layout_buffers(const fr_layout *layout, const fastrnn_layer *layer, char *memory, int worker, fr_buffers *buffers);
 
 #endif

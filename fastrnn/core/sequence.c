@@ -134,7 +134,8 @@ bool fr_block_skipped(fr_poll *poll, int64_t num_steps)
 
 #define AHEAD_BELOW_ROWS 8 /* from here on, a step's rows alone amortise the reading of W */
 
-bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
+/* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
+static bool projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
 {
     return !cell->standard || (steps > 1 && rows < AHEAD_BELOW_ROWS * steps);
 }
@@ -149,14 +150,10 @@ static bool stops_after(fr_poll *poll, int64_t *work, size_t bytes)
         return false;
     const double counted = (double)*work;
     *work = 0;
-    return poll && fr_poll_stops(poll, counted);
+    return fr_poll_stops(poll, counted);
 }
 
-static void count_work(fr_poll *poll, int64_t work)
-{
-    if (poll)
-        fr_poll_stops(poll, (double)work);
-}
+static void count_work(fr_poll *poll, int64_t work) { fr_poll_stops(poll, (double)work); }
 
 static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
 {
@@ -164,10 +161,10 @@ static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
 }
 
 /* Where the vector of row `row` of the sequence's rows stands at a time. */
-static char *vector_at(const fr_sequence *sequence, const fastrnn_view *view, int64_t row, int64_t time)
+static char *vector_at(const fr_sequence *sequence, const fr_view *view, int64_t row, int64_t time)
 {
     const size_t element_size = sequence->backend->kernels->element_size;
-    row = fr_row_of_batch(&sequence->rows, row);
+    row = view->in_run_order ? fr_row_of_batch(&sequence->rows, row) : fr_row_of_arrays(&sequence->rows, row);
     char *start = view->rows ? view->rows[row] : fr_at(view->base, row * view->row_stride, element_size);
     return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
 }
@@ -175,7 +172,7 @@ static char *vector_at(const fr_sequence *sequence, const fastrnn_view *view, in
 /* Whether the rows alive at steps [first, last) stand one after the other, if each step's own do. */
 static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t last)
 {
-    const fastrnn_view *in = &sequence->in;
+    const fr_view *in = &sequence->in;
     for (int64_t step = first; step + 1 < last; step++) {
         const int64_t distance = in->step_offsets ? in->step_offsets[step + 1] - in->step_offsets[step] : 1;
         if (distance * in->step_stride != fr_batch_size(&sequence->rows, step) * sequence->cell->input_size)
@@ -184,14 +181,17 @@ static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t las
     return true;
 }
 
-const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride)
+/* Inputs of steps [first, last) as rows, one after the other: read in place where they already stand so, else copied to
+ * buffers.x. Sets *stride, in elements. */
+static void *gather_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride)
 {
-    const fastrnn_view *in = &sequence->in;
+    const fr_view *in = &sequence->in;
     const size_t e = sequence->backend->kernels->element_size;
     const int64_t width = sequence->cell->input_size;
     const int64_t rows = last > first ? fr_batch_size(&sequence->rows, first) : 0;
     *stride = width;
-    if (!sequence->reverse && !in->rows && rows && width) { /* without inputs, their base may be NULL */
+    const bool ordered = in->in_run_order || !sequence->rows.indices;
+    if (!sequence->reverse && !in->rows && (ordered || rows == 1) && rows && width) { /* without inputs, base may be NULL */
         if ((in->row_stride * sequence->rows.stride == width || rows == 1) && steps_adjoin(sequence, first, last))
             return vector_at(sequence, in, 0, first);
         if (rows == 1 && !in->step_offsets) {
@@ -216,7 +216,8 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
 #define PROJECT_WORK 5e7 /* some ms */
 #define PROJECT_ROWS_LEAST 16
 
-void fr_sequence_project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride)
+/* W x of so many rows to buffers.pre, the team member's units of it. */
+static void project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride)
 {
     const fr_cell *cell = sequence->cell;
     const size_t e = sequence->backend->kernels->element_size;
@@ -232,14 +233,24 @@ void fr_sequence_project(const fr_sequence *sequence, const fr_team *team, int64
     }
 }
 
-bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
-                      int64_t x_stride, void *pre)
+fr_block fr_block_open(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows)
+{
+    fr_block block = {0};
+    block.x = gather_input(sequence, first, last, &block.x_stride);
+    if (projects_ahead(sequence->cell, rows, last - first)) {
+        block.pre = sequence->buffers.pre;
+        project(sequence, team, rows, block.x, block.x_stride);
+    }
+    return block;
+}
+
+bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, fr_block *block)
 {
     const fr_cell *cell = sequence->cell;
     const size_t e = sequence->backend->kernels->element_size;
     const int64_t parity = (sequence->state.parity + step) & 1;
     const fr_step args = {
-        .rows = rows, .x = x, .x_stride = x_stride, .pre = pre, .h_in = sequence->state.h[parity],
+        .rows = rows, .x = block->x, .x_stride = block->x_stride, .pre = block->pre, .h_in = sequence->state.h[parity],
         .h_out = sequence->state.h[!parity], .c = sequence->state.c, .hidden = sequence->state.hidden,
         .scratch = sequence->buffers.scratch,
     };
@@ -248,6 +259,9 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
     for (int64_t row = 0; row < rows && units.begin < units.end; row++)
         memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
                fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
+    block->x = fr_at(block->x, rows * block->x_stride, e);
+    if (block->pre)
+        block->pre = fr_at(block->pre, rows * cell->gates.row, e);
     /* Slices have few rows: this fits. */
     const int64_t work = STEP_WORK + rows * (cell->input_size + cell->h_size + UNIT_WORK) * cell->gates.row;
     return settle(sequence->poll, team, (double)work);
@@ -264,7 +278,7 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
 {
     const fastrnn_batch *batch = sequence->rows.batch;
     const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->h_size * e;
-    if (batch->past_end == FASTRNN_PAST_END_NOTHING || sequence->out.step_offsets) /* packed: there are no such steps */
+    if (batch->past_end == FASTRNN_PAST_END_NOTHING || batch->packed) /* which has no such steps */
         return;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
     const bool adjoins = sequence->out.step_stride == sequence->cell->h_size;
@@ -285,56 +299,55 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
     count_work(sequence->poll, work);
 }
 
-/* The rows' vectors in one array of the boundary, (L*D, B, width). */
-static void *boundary_row(const void *array, const fr_rows *rows, const fastrnn_boundary *boundary, int64_t index,
-                          int64_t row, int64_t width, size_t e)
+/* A row's vector in part `index` of one of the batch's state arrays, (L*D, B, width). */
+static void *state_row(const void *array, const fr_rows *rows, int64_t index, int64_t row, int64_t width, size_t e)
 {
-    row = fr_row_of_batch(rows, row);
-    return fr_at(array, (index * rows->batch->num_rows + (boundary->indices ? boundary->indices[row] : row)) * width, e);
+    return fr_at(array, (index * rows->batch->num_rows + fr_row_of_arrays(rows, row)) * width, e);
 }
 
-/* One vector of `width` elements in a row of `stride`; the units that pad it are computed along and never read
- * out, but they start as numbers. */
-static void load_row(void *to, const void *from, int64_t width, int64_t stride, size_t e)
+void fr_load_row(void *to, const void *from, int64_t width, int64_t stride, size_t element_size)
 {
-    memset(to, 0, (size_t)stride * e);
+    memset(to, 0, (size_t)stride * element_size);
     if (from)
-        memcpy(to, from, (size_t)width * e);
+        memcpy(to, from, (size_t)width * element_size);
 }
 
-void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                   const fastrnn_boundary *boundary, int64_t index, fr_state *state, fr_poll *poll)
+void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index)
 {
-    const size_t e = backend->kernels->element_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
+    const fr_cell *cell = sequence->cell;
+    const fr_rows *rows = &sequence->rows;
+    const fastrnn_batch *batch = rows->batch;
+    const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
     const int64_t P = cell->h_size, H = cell->hidden_size;
     const fr_range mine = fr_team_share(team, rows->count);
+    fr_state *state = &sequence->state;
     int64_t work = 0;
     state->parity = 0;
-    for (int64_t row = mine.begin; row < mine.end && !stops_after(poll, &work, bytes); row++) {
-        load_row(fr_at(state->h[0], row * cell->h_stride, e),
-                 boundary->h0 ? boundary_row(boundary->h0, rows, boundary, index, row, P, e) : NULL, P, cell->h_stride, e);
+    for (int64_t row = mine.begin; row < mine.end && !stops_after(sequence->poll, &work, bytes); row++) {
+        fr_load_row(fr_at(state->h[0], row * cell->h_stride, e),
+                    batch->h0 ? state_row(batch->h0, rows, index, row, P, e) : NULL, P, cell->h_stride, e);
         if (cell->kind == FASTRNN_LSTM)
-            load_row(fr_at(state->c, row * cell->c_stride, e),
-                     boundary->c0 ? boundary_row(boundary->c0, rows, boundary, index, row, H, e) : NULL, H, cell->c_stride, e);
+            fr_load_row(fr_at(state->c, row * cell->c_stride, e),
+                        batch->c0 ? state_row(batch->c0, rows, index, row, H, e) : NULL, H, cell->c_stride, e);
     }
-    count_work(poll, work);
+    count_work(sequence->poll, work);
 }
 
-void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state, fr_poll *poll)
+void fr_state_store(const fr_sequence *sequence, const fr_team *team, int64_t index)
 {
-    const size_t e = backend->kernels->element_size;
+    const fr_cell *cell = sequence->cell;
+    const fr_rows *rows = &sequence->rows;
+    const fastrnn_batch *batch = rows->batch;
+    const size_t e = sequence->backend->kernels->element_size;
     const size_t h_bytes = (size_t)cell->h_size * e, c_bytes = (size_t)cell->hidden_size * e;
     const fr_range mine = fr_team_share(team, rows->count);
     int64_t work = 0;
-    for (int64_t row = mine.begin; row < mine.end && !stops_after(poll, &work, h_bytes + c_bytes); row++) {
-        const void *h = state->h[(state->parity + fr_length(rows, row)) & 1];
-        if (boundary->hn)
-            memcpy(boundary_row(boundary->hn, rows, boundary, index, row, cell->h_size, e),
-                   fr_at(h, row * cell->h_stride, e), h_bytes);
-        if (boundary->cn && cell->kind == FASTRNN_LSTM)
-            memcpy(boundary_row(boundary->cn, rows, boundary, index, row, cell->hidden_size, e),
-                   fr_at(state->c, row * cell->c_stride, e), c_bytes);
+    for (int64_t row = mine.begin; row < mine.end && !stops_after(sequence->poll, &work, h_bytes + c_bytes); row++) {
+        if (batch->hn)
+            memcpy(state_row(batch->hn, rows, index, row, cell->h_size, e), final_h(sequence, row), h_bytes);
+        if (batch->cn && cell->kind == FASTRNN_LSTM)
+            memcpy(state_row(batch->cn, rows, index, row, cell->hidden_size, e),
+                   fr_at(sequence->state.c, row * cell->c_stride, e), c_bytes);
     }
-    count_work(poll, work);
+    count_work(sequence->poll, work);
 }

@@ -4,14 +4,29 @@
 
 #include "cell.h"
 
-/* Rows first, first + apart, ... of a batch in run order: what one team runs. Dealt like cards where lengths
- * differ, so that every share has its part of the long ones, and is itself in run order. */
+/* Rows first, first + stride, ... of a batch in run order: what one team runs. Where lengths differ, the stride is the number
+ * of slices, so that every slice has its part of the long rows and is itself in run order. */
 typedef struct fr_rows {
-    const fastrnn_batch *batch; /* its x and y are not looked at */
+    const fastrnn_batch *batch;
+    const int64_t *indices; /* the batch's row_indices; NULL if row r of the run is row r of the arrays */
     int64_t first, stride, count;
 } fr_rows;
 
+/* Where vectors of a sequence stand, strides in elements. */
+typedef struct fr_view {
+    void *base;
+    void *const *rows;           /* (B) or NULL, as in fastrnn_view */
+    const int64_t *step_offsets; /* (T) for packed vectors, which stand in run order; NULL: step t is at t */
+    int64_t row_stride, step_stride;
+    bool in_run_order; /* row r of the run is at r, not at row_indices[r] */
+} fr_view;
+
 static inline int64_t fr_row_of_batch(const fr_rows *rows, int64_t row) { return rows->first + row * rows->stride; }
+static inline int64_t fr_row_of_arrays(const fr_rows *rows, int64_t row)
+{
+    row = fr_row_of_batch(rows, row);
+    return rows->indices ? rows->indices[row] : row;
+}
 static inline int64_t fr_length(const fr_rows *rows, int64_t row)
 {
     return rows->batch->lengths ? rows->batch->lengths[fr_row_of_batch(rows, row)] : rows->batch->num_steps;
@@ -25,7 +40,7 @@ static inline int64_t fr_batch_size(const fr_rows *rows, int64_t step)
     return rows->stride == 1 ? alive : fr_ceil_div(fr_max(alive, 0), rows->stride);
 }
 
-/* h of step s is h[(first + s + 1) & 1]: each step reads one buffer and writes the other. */
+/* Step s reads h[(parity + s) & 1] and writes the other buffer. */
 typedef struct fr_state {
     void *h[2];   /* (rows, cell->h_stride) */
     void *c;      /* (rows, cell->c_stride) */
@@ -90,7 +105,7 @@ typedef struct fr_sequence {
     const fr_cell *cell;
     const fr_backend *backend;
     fr_rows rows;
-    fastrnn_view in, out;
+    fr_view in, out;
     int64_t out_offset; /* elements into each output vector: the reverse direction writes the right half */
     bool reverse;       /* each row from its own last step */
     fr_state state;     /* the team's */
@@ -104,30 +119,30 @@ bool fr_block_begins(fr_poll *poll, fr_team *team);
 /* After a block that it skipped: false if the call is known to stop. */
 bool fr_block_skipped(fr_poll *poll, int64_t num_steps);
 
-/* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
-bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps);
+/* Consecutive steps whose inputs stand one after the other, or are projected ahead of the steps. */
+typedef struct fr_block {
+    char *x;          /* of the next step, which fr_block_step moves on */
+    int64_t x_stride; /* elements */
+    char *pre;        /* W x of the next step; NULL: the step itself multiplies with W */
+} fr_block;
 
-/* Inputs of steps [first, last) as rows, one after the other: read in place where they already stand
- * so, else copied to buffers.x. Sets *stride, in elements. */
-const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride);
+/* Steps [first, last) with `rows` rows in all. The inputs are read in place where they stand so, else copied. */
+fr_block fr_block_open(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows);
 
-/* W x of so many rows to buffers.pre, the team member's units of it. */
-void fr_sequence_project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride);
-
-/* One step of the team: state and, through `out`, the caller's output. pre or x as in fr_step.
- * False if the call shall stop. */
-bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
-                      int64_t x_stride, void *pre);
+/* The team's next step of a block: computes state and writes the caller's output. False if the call must stop. */
+bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, fr_block *block);
 
 /* What the batch wants past the rows' ends, in this cell's part of the output; each member of the team sees to some
  * of the rows. */
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team);
 
-/* The rows' state from the boundary's part `index`, and back to it; each member of the team sees to some of the
- * rows. After a load the team must wait. poll: NULL where nobody is to be asked. */
-void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                   const fastrnn_boundary *boundary, int64_t index, fr_state *state, fr_poll *poll);
-void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
-                    const fastrnn_boundary *boundary, int64_t index, const fr_state *state, fr_poll *poll);
+/* The rows' state from part `index` (one layer in one direction) of the batch's h0 and c0, and back to that of hn and cn; each
+ * member of the team does some of the rows. After a load the team must wait. */
+void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index);
+void fr_state_store(const fr_sequence *sequence, const fr_team *team, int64_t index);
+
+/* One vector of `width` elements from `from`, or of zeros for NULL, into a row of `stride` elements. The units that pad the row
+ * are computed along with the others and never read; they begin as zero. */
+void fr_load_row(void *to, const void *from, int64_t width, int64_t stride, size_t element_size);
 
 #endif

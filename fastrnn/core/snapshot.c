@@ -1,11 +1,11 @@
-/* A stream's state as bytes that any machine restores; fastrnn.h has the format. */
+/* States as bytes that any machine restores; fastrnn.h has the format. */
 #include <string.h>
 
-#include "stream.h"
+#include "store.h"
 
 static const char magic[8] = "FASTRNNS"; /* without the terminating zero */
 #define VERSION 1
-#define HEADER_BYTES 32
+#define HEADER_BYTES 40
 
 static void put(unsigned char *to, uint64_t value, int bytes)
 {
@@ -34,100 +34,97 @@ static void copy_reals(void *to, const void *from, int64_t count, size_t element
 #endif
 }
 
-/* Rows of `width` reals, adjacent in the snapshot, `stride` apart in the stream. */
-static void save_rows(char *snapshot, const void *vectors, int64_t rows, int64_t width, int64_t stride, size_t e)
+static void save_vector(void *vector, int64_t stride, void *element, int64_t width, size_t element_size)
 {
-    for (int64_t row = 0; row < rows; row++)
-        copy_reals(fr_at(snapshot, row * width, e), fr_at(vectors, row * stride, e), width, e);
+    (void)stride;
+    copy_reals(element, vector, width, element_size);
 }
 
-/* The units that pad a row start as numbers, as those of a new stream do. */
-static void load_rows(const char *snapshot, void *vectors, int64_t rows, int64_t width, int64_t stride, size_t e)
+static void restore_vector(void *vector, int64_t stride, void *element, int64_t width, size_t element_size)
 {
-    memset(vectors, 0, (size_t)(rows * stride) * e);
-    for (int64_t row = 0; row < rows; row++)
-        copy_reals(fr_at(vectors, row * stride, e), fr_at(snapshot, row * width, e), width, e);
+    fr_load_row(vector, NULL, width, stride, element_size);
+    copy_reals(vector, element, width, element_size);
 }
 
-fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *layer, int64_t num_rows, size_t *size)
+/* The arrays stand one after the other behind the header. */
+static fr_state_arrays arrays_of(const fastrnn_layer *layer, int64_t count, const void *snapshot)
 {
-    size_t stream; /* of which the arrays are a part: if its size fits, so does theirs */
-    const fastrnn_status status = size ? fastrnn_stream_size(layer, num_rows, &stream) : FASTRNN_ERROR_ARGUMENT;
+    const fr_cell *cell = &layer->cells[0];
+    const size_t e = layer->backend.kernels->element_size;
+    const int64_t vectors = layer->num_layers * count;
+    fr_state_arrays arrays = {.h = fr_at(snapshot, HEADER_BYTES, 1)};
+    arrays.c = fr_at(arrays.h, vectors * cell->h_size, e);
+    arrays.extra = cell->kind == FASTRNN_LSTM ? fr_at(arrays.c, vectors * cell->hidden_size, e) : arrays.c;
+    return arrays;
+}
+
+fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *layer, const void *store, int64_t count, size_t *size)
+{
+    size_t largest; /* the arrays are smaller than a store of as many slots: if that fits size_t, so do they */
+    if (!size || count < 0)
+        return FASTRNN_ERROR_ARGUMENT;
+    if (!fr_store_is_of(layer, store))
+        return FASTRNN_ERROR_STORE;
+    const fastrnn_status status = fastrnn_store_size(layer, count, fr_store_extra_size(store), &largest);
     if (status != FASTRNN_OK)
         return status;
     const fr_cell *cell = &layer->cells[0];
-    const size_t width = (size_t)(cell->h_size + (cell->kind == FASTRNN_LSTM ? cell->hidden_size : 0));
-    *size = HEADER_BYTES + (size_t)layer->num_layers * (size_t)num_rows * width * layer->backend.kernels->element_size;
+    const int64_t width = cell->h_size + (cell->kind == FASTRNN_LSTM ? cell->hidden_size : 0);
+    *size = HEADER_BYTES + (size_t)count * (size_t)(layer->num_layers * width + fr_store_extra_size(store)) *
+                               layer->backend.kernels->element_size;
     return FASTRNN_OK;
 }
 
-/* The arrays, h of all layers first, then c: into the snapshot, or out of it. */
-static void transfer(const fastrnn_layer *layer, void *stream, void *snapshot, bool saves)
+fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots,
+                                     void *snapshot)
 {
-    const int64_t rows = fr_stream_num_rows(stream);
-    const size_t e = layer->backend.kernels->element_size;
-    char *at = fr_at(snapshot, HEADER_BYTES, 1);
-    for (int part = 0; part < (layer->cells[0].kind == FASTRNN_LSTM ? 2 : 1); part++) {
-        fr_arena layers = fr_stream_layers(stream);
-        for (int64_t i = 0; i < layer->num_layers; i++) {
-            const fr_cell *cell = &layer->cells[i];
-            fr_state state;
-            fr_stream_layer(layer, i, rows, stream, &layers, &state);
-            void *vectors = part ? state.c : fr_stream_h(&state);
-            const int64_t width = part ? cell->hidden_size : cell->h_size, stride = part ? cell->c_stride : cell->h_stride;
-            if (saves)
-                save_rows(at, vectors, rows, width, stride, e);
-            else
-                load_rows(at, vectors, rows, width, stride, e);
-            at += (size_t)(rows * width) * e;
-        }
-    }
-}
-
-static bool is_of(const fastrnn_layer *layer, int64_t num_rows, const void *stream)
-{
-    return fr_stream_is_valid(layer, stream) && fr_stream_num_rows(stream) == num_rows;
-}
-
-fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *layer, int64_t num_rows, const void *stream, void *snapshot)
-{
-    if (!is_of(layer, num_rows, stream) || !snapshot)
-        return FASTRNN_ERROR_ARGUMENT;
+    const fastrnn_status status = fr_store_check(layer, store, count, slots);
+    if (status != FASTRNN_OK || !snapshot)
+        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
     unsigned char *header = snapshot;
     memcpy(header, magic, sizeof magic);
     put(header + 8, VERSION, 4);
     put(header + 12, layer->backend.kernels->element_size, 4);
     put(header + 16, layer->fingerprint, 8);
-    put(header + 24, (uint64_t)num_rows, 8);
-    transfer(layer, (void *)(uintptr_t)stream, snapshot, true);
+    put(header + 24, (uint64_t)count, 8);
+    put(header + 32, (uint64_t)fr_store_extra_size(store), 8);
+    const fr_state_arrays arrays = arrays_of(layer, count, snapshot);
+    fr_store_transfer(layer, store, count, slots, &arrays, save_vector);
     return FASTRNN_OK;
 }
 
 fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fastrnn_snapshot_info *info)
 {
-    if (!snapshot || !info)
+    if (!snapshot || !info || info->struct_size < sizeof *info)
         return FASTRNN_ERROR_ARGUMENT;
     const unsigned char *header = snapshot;
     if (size < HEADER_BYTES || memcmp(header, magic, sizeof magic) != 0)
         return FASTRNN_ERROR_SNAPSHOT;
-    *info = (fastrnn_snapshot_info){.version = (uint32_t)get(header + 8, 4), .real_size = (uint32_t)get(header + 12, 4),
-                                    .fingerprint = get(header + 16, 8), .num_rows = (int64_t)get(header + 24, 8)};
+    info->version = (uint32_t)get(header + 8, 4);
+    info->real_size = (uint32_t)get(header + 12, 4);
+    info->fingerprint = get(header + 16, 8);
+    info->num_rows = (int64_t)get(header + 24, 8);
+    info->extra_size = (int64_t)get(header + 32, 8);
     return FASTRNN_OK;
 }
 
-fastrnn_status fastrnn_stream_restore(const fastrnn_layer *layer, int64_t num_rows, void *stream, const void *snapshot,
-                                      size_t size)
+fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, void *store, int64_t count, const int64_t *slots,
+                                        const void *snapshot, size_t size)
 {
     size_t wanted;
-    fastrnn_snapshot_info info;
-    if (!is_of(layer, num_rows, stream) || fastrnn_stream_snapshot_size(layer, num_rows, &wanted) != FASTRNN_OK)
-        return FASTRNN_ERROR_ARGUMENT;
-    const fastrnn_status status = fastrnn_snapshot_describe(snapshot, size, &info);
+    fastrnn_snapshot_info info = {.struct_size = sizeof info};
+    fastrnn_status status = fr_store_check(layer, store, count, slots);
+    if (status == FASTRNN_OK)
+        status = fastrnn_snapshot_size(layer, store, count, &wanted);
+    if (status == FASTRNN_OK)
+        status = fastrnn_snapshot_describe(snapshot, size, &info);
     if (status != FASTRNN_OK)
         return status;
     if (info.version != VERSION || info.real_size != layer->backend.kernels->element_size ||
-        info.fingerprint != layer->fingerprint || info.num_rows != num_rows || size != wanted)
+        info.fingerprint != layer->fingerprint || info.num_rows != count || info.extra_size != fr_store_extra_size(store) ||
+        size != wanted)
         return FASTRNN_ERROR_SNAPSHOT;
-    transfer(layer, stream, (void *)(uintptr_t)snapshot, false);
+    const fr_state_arrays arrays = arrays_of(layer, count, snapshot);
+    fr_store_transfer(layer, store, count, slots, &arrays, restore_vector);
     return FASTRNN_OK;
 }

@@ -1,29 +1,36 @@
 #include "unrolled.h"
 
-void fr_unrolled_lay_out(fr_node *nodes, int64_t num_cells, int64_t num_steps)
+#include <stdlib.h>
+
+fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **unrolled)
 {
-    for (int64_t cell = 0; cell < num_cells; cell++)
+    if (!layer || !unrolled || !fr_in_range(num_steps, 0, FR_MOST_ROWS))
+        return FASTRNN_ERROR_ARGUMENT;
+    size_t bytes = sizeof(fastrnn_unrolled);
+    if (!fr_add_bytes(&bytes, (size_t)num_steps, (size_t)layer->num_cells * sizeof(fr_node)))
+        return FASTRNN_ERROR_SIZE;
+    fastrnn_unrolled *made = malloc(bytes);
+    if (!made)
+        return FASTRNN_ERROR_MEMORY;
+    made->layer = layer;
+    made->num_steps = num_steps;
+    fr_node *node = made->nodes;
+    for (int64_t cell = 0; cell < layer->num_cells; cell++)
         for (int64_t step = 0; step < num_steps; step++)
-            *nodes++ = (fr_node){.cell = cell, .step = step, .opens = step == 0, .closes = step == num_steps - 1};
+            *node++ = (fr_node){.cell = cell, .step = step, .opens = step == 0, .closes = step == num_steps - 1};
+    *unrolled = made;
+    return FASTRNN_OK;
 }
 
-bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr_team *team, fr_unrolled_block *block)
+void fastrnn_unrolled_destroy(fastrnn_unrolled *unrolled) { free(unrolled); }
+
+bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr_team *team, fr_block *block)
 {
     const int64_t rows = sequence->rows.count, num_steps = fr_num_steps(&sequence->rows);
-    const int64_t ahead = rows ? fr_max(1, sequence->buffers.capacity / rows) : 1; /* steps a block */
-    const size_t e = sequence->backend->kernels->element_size;
-    const fr_cell *cell = sequence->cell;
-    if (node->step % ahead == 0) {
-        const int64_t last = fr_min(node->step + ahead, num_steps), steps = last - node->step;
-        block->first = node->step;
-        block->x = fr_sequence_input(sequence, node->step, last, &block->stride);
-        block->pre = NULL;
-        if (fr_projects_ahead(cell, rows * steps, steps)) {
-            block->pre = sequence->buffers.pre;
-            fr_sequence_project(sequence, team, rows * steps, block->x, block->stride);
-        }
+    const int64_t block_steps = rows ? fr_max(1, sequence->buffers.capacity / rows) : 1;
+    if (node->step % block_steps == 0) {
+        const int64_t last = fr_min(node->step + block_steps, num_steps);
+        *block = fr_block_open(sequence, team, node->step, last, rows * (last - node->step));
     }
-    const int64_t done = (node->step - block->first) * rows;
-    return fr_sequence_step(sequence, team, node->step, rows, fr_at(block->x, done * block->stride, e), block->stride,
-                            block->pre ? fr_at(block->pre, done * cell->gates.row, e) : NULL);
+    return fr_block_step(sequence, team, node->step, rows, block);
 }

@@ -1,26 +1,25 @@
-/* The time loop of fixed length, kept for comparison: every step of every layer is a node that was
- * laid out when the plan was made. Every row runs every step. */
+/* The time loop of fixed length, kept for comparison: every step of every layer is a node, laid out before the run. Every row
+ * runs every step. */
 #ifndef FR_UNROLLED_H
 #define FR_UNROLLED_H
 
+#include "layer.h"
 #include "sequence.h"
 
 typedef struct fr_node {
-    int64_t cell; /* index in the layer's layers x directions */
+    int64_t cell; /* index among layers x directions */
     int64_t step;
     bool opens;  /* the cell's first step: its initial state is loaded */
     bool closes; /* its last: the final state is stored */
 } fr_node;
 
-void fr_unrolled_lay_out(fr_node *nodes, int64_t num_cells, int64_t num_steps);
+struct fastrnn_unrolled {
+    const fastrnn_layer *layer;
+    int64_t num_steps;
+    fr_node nodes[]; /* num_cells * num_steps */
+};
 
-/* Run one node; `sequence` is its cell's. x and pre of a block carry over from the node that opened it.
- * False if the call shall stop. */
-typedef struct fr_unrolled_block {
-    const void *x;
-    int64_t stride, first;
-    char *pre;
-} fr_unrolled_block;
-bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr_team *team, fr_unrolled_block *block);
+/* Runs one node; `sequence` is its cell's, and `block` that of the node before. False if the call must stop. */
+bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr_team *team, fr_block *block);
 
 #endif

@@ -1,0 +1,308 @@
+#include "store.h"
+
+#include <string.h>
+
+#define LAYOUT_VERSION 1
+
+static const char magic[8] = "FASTRNNM"; /* without the terminating zero */
+
+typedef struct fr_store_header {
+    char magic[8];
+    uint32_t version, real_size, vector_length, unused; /* real_size in bytes */
+    uint64_t fingerprint;
+    int64_t capacity, extra_size;
+} fr_store_header;
+
+static bool has_streams(const fastrnn_layer *layer) { return layer && layer->num_directions == 1 && !layer->reverse; }
+
+static fr_store_header header_of(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size)
+{
+    fr_store_header header = {.version = LAYOUT_VERSION, .real_size = (uint32_t)layer->backend.kernels->element_size,
+                              .vector_length = (uint32_t)layer->backend.kernels->vector_length,
+                              .fingerprint = layer->fingerprint, .capacity = capacity, .extra_size = extra_size};
+    memcpy(header.magic, magic, sizeof magic);
+    return header;
+}
+
+bool fr_store_is_of(const fastrnn_layer *layer, const void *store)
+{
+    if (!has_streams(layer) || !store || (uintptr_t)store % FR_ALIGNMENT != 0)
+        return false;
+    const fr_store_header *found = store, wanted = header_of(layer, found->capacity, found->extra_size);
+    return memcmp(found, &wanted, sizeof wanted) == 0;
+}
+
+int64_t fr_store_capacity(const void *store) { return ((const fr_store_header *)store)->capacity; }
+int64_t fr_store_extra_size(const void *store) { return ((const fr_store_header *)store)->extra_size; }
+
+static void *address(const void *memory) { return (void *)(uintptr_t)memory; }
+
+/* The pieces ahead of the layers' states. */
+typedef struct fr_store_slots {
+    unsigned char *parities, *marks; /* (capacity) */
+    fr_arena states;
+} fr_store_slots;
+
+static fr_store_slots slots_of(const void *store)
+{
+    fr_arena arena = fr_arena_of(address(store));
+    fr_store_slots slots;
+    fr_take(&arena, 1, sizeof(fr_store_header));
+    slots.parities = fr_take(&arena, 1, (size_t)fr_store_capacity(store));
+    slots.marks = fr_take(&arena, 1, (size_t)fr_store_capacity(store));
+    slots.states = arena;
+    return slots;
+}
+
+bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
+{
+    const int64_t capacity = fr_store_capacity(store);
+    if (!slots)
+        return count == capacity;
+    unsigned char *marks = slots_of(store).marks;
+    int64_t marked = 0;
+    for (; marked < count && fr_in_range(slots[marked], 0, capacity - 1) && !marks[slots[marked]]; marked++)
+        marks[slots[marked]] = 1;
+    for (int64_t i = 0; i < marked; i++)
+        marks[slots[i]] = 0;
+    return marked == count;
+}
+
+fr_arena fr_store_states(const void *store) { return slots_of(store).states; }
+
+static size_t h_bytes(const fastrnn_layer *layer, const fr_cell *cell)
+{
+    return (size_t)cell->h_stride * layer->backend.kernels->element_size;
+}
+
+static size_t c_bytes(const fastrnn_layer *layer, const fr_cell *cell)
+{
+    return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * layer->backend.kernels->element_size : 0;
+}
+
+void fr_next_layer_state(const fastrnn_layer *layer, int64_t layer_index, int64_t num_rows, fr_arena *arena, fr_state *state)
+{
+    const fr_cell *cell = &layer->cells[layer_index];
+    state->parity = 0;
+    state->h[0] = fr_take(arena, (size_t)num_rows, h_bytes(layer, cell));
+    state->h[1] = fr_take(arena, (size_t)num_rows, h_bytes(layer, cell));
+    state->c = fr_take(arena, (size_t)num_rows, c_bytes(layer, cell));
+}
+
+bool fr_store_add_state_bytes(size_t *total, const fastrnn_layer *layer, int64_t num_rows)
+{
+    const size_t rows = (size_t)num_rows;
+    for (int64_t i = 0; i < layer->num_layers; i++) {
+        const fr_cell *cell = &layer->cells[i];
+        if (!fr_add_bytes(total, rows, h_bytes(layer, cell)) || !fr_add_bytes(total, rows, h_bytes(layer, cell)) ||
+            !fr_add_bytes(total, rows, c_bytes(layer, cell)))
+            return false;
+    }
+    return true;
+}
+
+int fr_store_align(const fastrnn_layer *layer, void *store, int64_t first_slot, int64_t count)
+{
+    fr_store_slots slots = slots_of(store);
+    unsigned char *parities = slots.parities + first_slot;
+    const unsigned char wanted = parities[0];
+    bool differs = false;
+    for (int64_t i = 1; i < count; i++)
+        differs |= parities[i] != wanted;
+    if (!differs)
+        return wanted;
+    for (int64_t layer_index = 0; layer_index < layer->num_layers; layer_index++) {
+        const size_t bytes = h_bytes(layer, &layer->cells[layer_index]);
+        fr_state state;
+        fr_next_layer_state(layer, layer_index, fr_store_capacity(store), &slots.states, &state);
+        for (int64_t i = 0; i < count; i++)
+            if (parities[i] != wanted)
+                memcpy(fr_at(state.h[wanted], first_slot + i, bytes), fr_at(state.h[!wanted], first_slot + i, bytes), bytes);
+    }
+    memset(parities, wanted, (size_t)count);
+    return wanted;
+}
+
+void fr_store_advance(void *store, const fr_rows *rows)
+{
+    unsigned char *parities = slots_of(store).parities;
+    for (int64_t row = 0; row < rows->count; row++)
+        parities[fr_slot(rows, row)] ^= fr_length(rows, row) & 1;
+}
+
+#define PIECE_BYTES ((size_t)16 << 20) /* between two questions; takes about 10 ms where the target's pages are new */
+
+bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered)
+{
+    const fastrnn_batch *batch = rows->batch;
+    fr_store_slots slots = slots_of(batch->store);
+    fr_arena target = fr_arena_of(gathered);
+    size_t copied = 0;
+    for (int64_t i = 0; i < layer->num_layers; i++) {
+        const size_t h = h_bytes(layer, &layer->cells[i]), c = c_bytes(layer, &layer->cells[i]);
+        fr_state from, to;
+        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &slots.states, &from);
+        fr_next_layer_state(layer, i, batch->num_rows, &target, &to);
+        for (int64_t row = 0; row < rows->count; row++) {
+            const int64_t slot = fr_slot(rows, row);
+            memcpy(fr_at(to.h[0], at + row, h), fr_at(from.h[slots.parities[slot]], slot, h), h);
+            memcpy(fr_at(to.c, at + row, c), fr_at(from.c, slot, c), c);
+            copied += h + c;
+            if (copied < PIECE_BYTES)
+                continue;
+            copied = 0;
+            if (batch->interrupted && batch->interrupted(batch->interrupted_context) != 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+void fr_store_scatter(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, const void *gathered)
+{
+    const fastrnn_batch *batch = rows->batch;
+    fr_store_slots slots = slots_of(batch->store);
+    fr_arena source = fr_arena_of(address(gathered));
+    for (int64_t i = 0; i < layer->num_layers; i++) {
+        const size_t h = h_bytes(layer, &layer->cells[i]), c = c_bytes(layer, &layer->cells[i]);
+        fr_state from, to;
+        fr_next_layer_state(layer, i, batch->num_rows, &source, &from);
+        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &slots.states, &to);
+        for (int64_t row = 0; row < rows->count; row++) {
+            const int64_t slot = fr_slot(rows, row);
+            memcpy(fr_at(to.h[slots.parities[slot]], slot, h), fr_at(from.h[fr_length(rows, row) & 1], at + row, h), h);
+            memcpy(fr_at(to.c, slot, c), fr_at(from.c, at + row, c), c);
+        }
+    }
+}
+
+fastrnn_status fastrnn_store_size(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, size_t *size)
+{
+    if (!has_streams(layer) || !size || capacity < 0 || extra_size < 0)
+        return FASTRNN_ERROR_ARGUMENT;
+    *size = 0;
+    if (capacity > FR_MOST_ROWS || extra_size > FR_MOST_ROWS)
+        return FASTRNN_ERROR_SIZE;
+    fr_add_bytes(size, 1, sizeof(fr_store_header));
+    if (!fr_add_bytes(size, 1, (size_t)capacity) || !fr_add_bytes(size, 1, (size_t)capacity) ||
+        !fr_store_add_state_bytes(size, layer, capacity) ||
+        !fr_add_bytes(size, (size_t)capacity, (size_t)extra_size * layer->backend.kernels->element_size))
+        return FASTRNN_ERROR_SIZE;
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_store_init(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, void *store)
+{
+    size_t size;
+    const fastrnn_status status = fastrnn_store_size(layer, capacity, extra_size, &size);
+    if (status != FASTRNN_OK)
+        return status;
+    if (!store || (uintptr_t)store % FR_ALIGNMENT != 0)
+        return FASTRNN_ERROR_ARGUMENT;
+    memset(store, 0, size);
+    const fr_store_header header = header_of(layer, capacity, extra_size);
+    memcpy(store, &header, sizeof header);
+    return FASTRNN_OK;
+}
+
+static char *extra_of(const fastrnn_layer *layer, const void *store)
+{
+    fr_arena arena = slots_of(store).states;
+    fr_state state;
+    for (int64_t i = 0; i < layer->num_layers; i++)
+        fr_next_layer_state(layer, i, fr_store_capacity(store), &arena, &state);
+    return arena.next;
+}
+
+static size_t extra_bytes(const fastrnn_layer *layer, const void *store)
+{
+    return (size_t)fr_store_extra_size(store) * layer->backend.kernels->element_size;
+}
+
+void *fastrnn_store_extra(const fastrnn_layer *layer, void *store, int64_t slot)
+{
+    if (!fr_store_is_of(layer, store) || !fr_in_range(slot, 0, fr_store_capacity(store) - 1) || fr_store_extra_size(store) == 0)
+        return NULL;
+    return fr_at(extra_of(layer, store), slot, extra_bytes(layer, store));
+}
+
+fastrnn_status fr_store_check(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots)
+{
+    if (!fr_store_is_of(layer, store))
+        return FASTRNN_ERROR_STORE;
+    return count >= 0 && fr_store_has_slots(address(store), count, slots) ? FASTRNN_OK : FASTRNN_ERROR_ARGUMENT;
+}
+
+/* Vectors of one kind, in the slots and in part `index` of an array (parts, count, width). */
+typedef struct fr_vectors {
+    void *buffers[2];              /* (capacity, stride) */
+    const unsigned char *parities; /* which buffer a slot's vector is in; NULL: the first */
+    void *array;
+    int64_t index, width, stride;
+} fr_vectors;
+
+static void transfer_vectors(const fr_vectors *vectors, int64_t count, const int64_t *slots, size_t e, fr_transfer *transfer)
+{
+    for (int64_t row = 0; row < count; row++) {
+        const int64_t slot = slots ? slots[row] : row;
+        void *buffer = vectors->buffers[vectors->parities ? vectors->parities[slot] : 0];
+        void *element = vectors->array ? fr_at(vectors->array, (vectors->index * count + row) * vectors->width, e) : NULL;
+        transfer(fr_at(buffer, slot * vectors->stride, e), vectors->stride, element, vectors->width, e);
+    }
+}
+
+void fr_store_transfer(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots,
+                       const fr_state_arrays *arrays, fr_transfer *transfer)
+{
+    const size_t e = layer->backend.kernels->element_size;
+    fr_store_slots all = slots_of(store);
+    for (int64_t i = 0; i < layer->num_layers; i++) {
+        const fr_cell *cell = &layer->cells[i];
+        fr_state state;
+        fr_next_layer_state(layer, i, fr_store_capacity(store), &all.states, &state);
+        const fr_vectors h = {.buffers = {state.h[0], state.h[1]}, .parities = all.parities, .array = arrays->h, .index = i,
+                              .width = cell->h_size, .stride = cell->h_stride};
+        transfer_vectors(&h, count, slots, e, transfer);
+        if (cell->kind != FASTRNN_LSTM)
+            continue;
+        const fr_vectors c = {.buffers = {state.c}, .array = arrays->c, .index = i, .width = cell->hidden_size,
+                              .stride = cell->c_stride};
+        transfer_vectors(&c, count, slots, e, transfer);
+    }
+    const int64_t extra_size = fr_store_extra_size(store);
+    const fr_vectors extra = {.buffers = {all.states.next}, .array = arrays->extra, .width = extra_size, .stride = extra_size};
+    if (extra_size)
+        transfer_vectors(&extra, count, slots, e, transfer);
+}
+
+static void set_vector(void *vector, int64_t stride, void *element, int64_t width, size_t e)
+{
+    fr_load_row(vector, element, width, stride, e);
+}
+
+fastrnn_status fastrnn_store_set(const fastrnn_layer *layer, void *store, int64_t count, const int64_t *slots, const void *h0,
+                                 const void *c0)
+{
+    const fastrnn_status status = fr_store_check(layer, store, count, slots);
+    const fr_state_arrays arrays = {.h = address(h0), .c = address(c0)};
+    if (status == FASTRNN_OK)
+        fr_store_transfer(layer, store, count, slots, &arrays, set_vector);
+    return status;
+}
+
+static void get_vector(void *vector, int64_t stride, void *element, int64_t width, size_t e)
+{
+    (void)stride;
+    if (element)
+        memcpy(element, vector, (size_t)width * e);
+}
+
+fastrnn_status fastrnn_store_get(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots, void *hn,
+                                 void *cn)
+{
+    const fastrnn_status status = fr_store_check(layer, store, count, slots);
+    const fr_state_arrays arrays = {.h = hn, .c = cn};
+    if (status == FASTRNN_OK)
+        fr_store_transfer(layer, store, count, slots, &arrays, get_vector);
+    return status;
+}
