@@ -45,14 +45,15 @@ static int ascending(const void *a, const void *b)
 typedef struct {
     fastrnn_layer *layer;
     fastrnn_batch step;
-    void *stream, *workspace;
+    fastrnn_plan plan;
+    void *workspace;
 } stream_of_one;
 
 static double time_steps(const stream_of_one *s, int64_t count)
 {
     const double start = now();
     for (int64_t i = 0; i < count; i++)
-        fastrnn_stream_run(s->layer, &s->step, s->stream, s->workspace);
+        fastrnn_plan_run(&s->plan, s->workspace);
     return now() - start;
 }
 
@@ -79,22 +80,22 @@ static fastrnn_status measure(fastrnn_kind kind, int64_t I, int64_t H, const cha
         .weight_ih = weight_ih, .weight_hh = weight_hh, .bias_ih = bias, .linear_before_reset = 1,
         .activations = {{FASTRNN_SIGMOID, 0, 0}, {FASTRNN_SIGMOID, 0, 0}, {FASTRNN_TANH, 0, 0}, {FASTRNN_SIGMOID, 0, 0},
                         {FASTRNN_TANH, 0, 0}}};
-    const fastrnn_boundary zero = {0};
-    stream_of_one s = {.step = {.num_rows = 1, .num_steps = 1, .x = {.base = x}, .y = {.base = y}}};
-    size_t workspace_size = 0, stream_size = 0;
+    stream_of_one s = {.step = {.struct_size = sizeof s.step, .num_rows = 1, .num_steps = 1, .x = {.base = x}, .y = {.base = y}},
+                       .plan = {.struct_size = sizeof s.plan}};
+    size_t store_size = 0;
     fastrnn_status status = fastrnn_layer_create(&config, &cell, isa, NULL, &s.layer);
-    if (!status) status = fastrnn_workspace_size(s.layer, &s.step, &workspace_size);
-    if (!status) status = fastrnn_stream_size(s.layer, 1, &stream_size);
-    s.workspace = malloc(workspace_size);
-    s.stream = aligned_alloc(64, stream_size); /* a multiple of 64 */
-    if (!status) status = fastrnn_stream_set(s.layer, 1, s.stream, &zero);
-    if (!status) status = fastrnn_stream_run(s.layer, &s.step, s.stream, s.workspace);
+    if (!status) status = fastrnn_store_size(s.layer, 1, 0, &store_size);
+    s.step.store = aligned_alloc(64, store_size); /* a multiple of 64 */
+    if (!status) status = fastrnn_store_init(s.layer, 1, 0, s.step.store);
+    if (!status) status = fastrnn_plan_make(s.layer, &s.step, &s.plan);
+    s.workspace = malloc(s.plan.workspace_size);
+    if (!status) status = fastrnn_plan_run(&s.plan, s.workspace);
     if (!status) {
         printf("%-4s I=%-4d H=%-4d ", kind == FASTRNN_LSTM ? "LSTM" : "GRU", (int)I, (int)H);
         print_times(&s);
     }
     fastrnn_layer_destroy(s.layer);
-    free(weight_ih), free(weight_hh), free(bias), free(x), free(y), free(s.workspace), free(s.stream);
+    free(weight_ih), free(weight_hh), free(bias), free(x), free(y), free(s.workspace), free(s.step.store);
     return status;
 }
 

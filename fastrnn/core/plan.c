@@ -89,8 +89,7 @@ static int most_workers(int workers, double macs, double macs_each)
     return macs < macs_each * workers ? (int)fr_max(1, (int64_t)(macs / macs_each)) : workers;
 }
 
-/* For as many of `workers` as pay or, with a lower threshold, for more. */
-static fr_partition partition_for(const fr_plan *plan, int workers, double threshold)
+fr_partition fr_partition_make(const fr_plan *plan, int workers, double threshold)
 {
     const fastrnn_layer *layer = plan->layer;
     const fastrnn_batch *batch = plan->batch;
@@ -136,8 +135,7 @@ void fr_partition_slice(const fr_partition *partition, const fr_plan *plan, int6
                       .count = B / S + (slice < B % S)};
 }
 
-/* The most rows and steps of rows that a slice has. */
-static void slice_bounds(const fr_partition *partition, const fr_plan *plan, int64_t *num_rows, int64_t *num_steps)
+void fr_partition_bounds(const fr_partition *partition, const fr_plan *plan, int64_t *num_rows, int64_t *num_steps)
 {
     const fastrnn_batch *batch = plan->batch;
     *num_rows = fr_ceil_div(batch->num_rows, partition->num_slices);
@@ -213,7 +211,7 @@ static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool con
     fr_state state;
     fr_buffers buffers;
     *layout = (fr_layout){.gathers = batch->store && (!consecutive || (batch->lengths && partition->num_slices > 1))};
-    slice_bounds(partition, plan, &layout->state_rows, &slice_steps);
+    fr_partition_bounds(partition, plan, &layout->state_rows, &slice_steps);
     layout->capacity = fr_max(layout->state_rows, fr_min(layer->block_rows, slice_steps));
     layout->state_bytes = place_state(layer, layout->state_rows, NULL, &state);
     layout->buffers_bytes = place_buffers(layer, layout->capacity, NULL, &buffers);
@@ -270,8 +268,8 @@ static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batc
         return FASTRNN_ERROR_SIZE;
     *plan = (fr_plan){.layer = layer, .batch = batch, .row_indices = identity ? NULL : batch->row_indices,
                       .total_steps = total_steps, .macs = macs_of(layer, total_steps)};
-    plan->alone = partition_for(plan, 1, 1);
-    plan->shared = partition_for(plan, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool));
+    plan->alone = fr_partition_make(plan, 1, 1);
+    plan->shared = fr_partition_make(plan, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool));
     bool consecutive = false;
     if (batch->store && batch->num_rows && !batch->interrupted) { /* an interrupted run must leave the store as it was */
         const fr_rows rows = {.batch = batch, .indices = plan->row_indices, .stride = 1, .count = batch->num_rows};

@@ -39,10 +39,16 @@ typedef struct fr_plan {
     fr_layout alone_layout, shared_layout;
 } fr_plan;
 
+/* For as many of `workers` as pay or, with a lower threshold, for more. */
+fr_partition fr_partition_make(const fr_plan *plan, int workers, double threshold);
+
 /* Keep `workers` of the partition's workers, at least two. The layout stays valid: fewer workers need no more memory. */
 void fr_partition_keep(fr_partition *partition, int workers);
 
 void fr_partition_slice(const fr_partition *partition, const fr_plan *plan, int64_t slice, fr_rows *rows);
+
+/* The most rows and steps of rows that a slice has. */
+void fr_partition_bounds(const fr_partition *partition, const fr_plan *plan, int64_t *num_rows, int64_t *num_steps);
 
 /* Number of rows in the slices before this one: where the slice's rows begin in an array of states. */
 int64_t fr_partition_rows_before(const fr_partition *partition, const fr_plan *plan, int64_t slice);

@@ -300,13 +300,14 @@ static bool gather(const fr_run *run, bool back)
 {
     const fr_plan *plan = run->plan;
     void *gathered = run->memory + run->layout->gathered;
+    size_t copied = 0;
     for (int64_t slice = 0; slice < run->partition.num_slices; slice++) {
         fr_rows rows;
         fr_partition_slice(&run->partition, plan, slice, &rows);
         const int64_t at = fr_partition_rows_before(&run->partition, plan, slice);
         if (back)
             fr_store_scatter(plan->layer, &rows, at, gathered);
-        else if (!fr_store_gather(plan->layer, &rows, at, gathered))
+        else if (!fr_store_gather(plan->layer, &rows, at, gathered, &copied))
             return false;
     }
     return true;

@@ -130,14 +130,13 @@ void fr_store_advance(void *store, const fr_rows *rows)
         parities[fr_slot(rows, row)] ^= fr_length(rows, row) & 1;
 }
 
-#define PIECE_BYTES ((size_t)16 << 20) /* between two questions; takes about 10 ms where the target's pages are new */
+#define PIECE_BYTES ((size_t)16 << 20) /* between two calls of `interrupted`; their copy takes about 10 ms where the target's pages are new */
 
-bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered)
+bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered, size_t *copied)
 {
     const fastrnn_batch *batch = rows->batch;
     fr_store_slots slots = slots_of(batch->store);
     fr_arena target = fr_arena_of(gathered);
-    size_t copied = 0;
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const size_t h = h_bytes(layer, &layer->cells[i]), c = c_bytes(layer, &layer->cells[i]);
         fr_state from, to;
@@ -147,10 +146,10 @@ bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at
             const int64_t slot = fr_slot(rows, row);
             memcpy(fr_at(to.h[0], at + row, h), fr_at(from.h[slots.parities[slot]], slot, h), h);
             memcpy(fr_at(to.c, at + row, c), fr_at(from.c, slot, c), c);
-            copied += h + c;
-            if (copied < PIECE_BYTES)
+            *copied += h + c;
+            if (*copied < PIECE_BYTES)
                 continue;
-            copied = 0;
+            *copied = 0;
             if (batch->interrupted && batch->interrupted(batch->interrupted_context) != 0)
                 return false;
         }

@@ -37,8 +37,8 @@ int fr_store_align(const fastrnn_layer *layer, void *store, int64_t first_slot, 
 void fr_store_advance(void *store, const fr_rows *rows);
 
 /* Copies the rows' states from their slots to rows [at, at + rows->count) of `gathered`, which holds the states of the whole
- * batch and has parity 0. False if the batch was interrupted. */
-bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered);
+ * batch and has parity 0. *copied counts the bytes since `interrupted` was called. False if the batch was interrupted. */
+bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered, size_t *copied);
 /* Copies them back after the run. It is not interrupted: all slots change, or none. */
 void fr_store_scatter(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, const void *gathered);
 

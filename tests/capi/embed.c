@@ -20,21 +20,26 @@ int main(void)
     const int64_t lengths[B] = {4, 2, 1}, batch_sizes[T] = {3, 2, 1, 1}; /* longest row first */
     const fastrnn_view in = {.base = x, .row_stride = T * I, .step_stride = I};
     const fastrnn_view out = {.base = y, .row_stride = T * H, .step_stride = H};
-    const fastrnn_batch batch = {.num_rows = B, .num_steps = T, .lengths = lengths, .batch_sizes = batch_sizes,
-                                 .x = in, .y = out, .past_end = FASTRNN_PAST_END_ZERO, .padded_steps = T};
-    const fastrnn_batch step = {.num_rows = 1, .num_steps = 1, .x = in, .y = out};
-    const fastrnn_boundary zero = {0};
+    const fastrnn_batch batch = {.struct_size = sizeof batch, .num_rows = B, .num_steps = T, .lengths = lengths,
+                                 .batch_sizes = batch_sizes, .x = in, .y = out,
+                                 .past_end = FASTRNN_PAST_END_ZERO, .padded_steps = T};
     fastrnn_layer *layer = NULL;
-    size_t bytes = 0, stream_bytes = 0;
+    fastrnn_plan plan = {.struct_size = sizeof plan}, step_plan = plan;
+    size_t store_bytes = 0;
     fastrnn_status status = fastrnn_layer_create(&config, &cell, NULL, NULL, &layer);
-    if (!status) status = fastrnn_workspace_size(layer, &batch, &bytes);
-    if (!status) status = fastrnn_stream_size(layer, 1, &stream_bytes);
-    void *workspace = malloc(bytes), *stream = aligned_alloc(64, stream_bytes); /* a multiple of 64 */
-    if (!status) status = fastrnn_run(layer, &batch, &zero, workspace);
+    if (!status) status = fastrnn_plan_make(layer, &batch, &plan);
+    void *workspace = malloc(plan.workspace_size);
+    if (!status) status = fastrnn_plan_run(&plan, workspace);
     for (int row = 0; row < B; row++) printf("row %d ends at %.6f\n", row, y[(row * T + lengths[row] - 1) * H]);
-    if (!status) status = fastrnn_stream_set(layer, 1, stream, &zero);
-    if (!status) status = fastrnn_stream_run(layer, &step, stream, workspace);
+
+    if (!status) status = fastrnn_store_size(layer, 1, 0, &store_bytes);
+    void *store = aligned_alloc(64, store_bytes); /* a multiple of 64 */
+    const fastrnn_batch step = {.struct_size = sizeof step, .num_rows = 1, .num_steps = 1, .x = in, .y = out, .store = store};
+    if (!status) status = fastrnn_store_init(layer, 1, 0, store);
+    if (!status) status = fastrnn_plan_make(layer, &step, &step_plan);
+    void *step_workspace = malloc(step_plan.workspace_size);
+    if (!status) status = fastrnn_plan_run(&step_plan, step_workspace);
     printf("a stream's first step gives %.6f\n%s\n", y[0], fastrnn_status_message(status));
-    free(stream), free(workspace), fastrnn_layer_destroy(layer);
+    free(store), free(workspace), free(step_workspace), fastrnn_layer_destroy(layer);
     return status != FASTRNN_OK;
 }

@@ -262,33 +262,35 @@ static void problem_free(problem *p)
 typedef enum layout {
     BATCH_MAJOR,  /* (B, T, width) */
     TIME_MAJOR,   /* (T, B, width) */
-    OFFSETS,      /* the same, through step_offsets */
     ROW_POINTERS, /* a block for each row, as long as the row */
-    PACKED,       /* a step holds just the rows alive, through step_offsets */
+    PACKED,       /* in run order, each step holding just the rows that run at it */
     NUM_LAYOUTS
 } layout;
-static const char *const layout_names[] = {"batch-major", "time-major", "offsets", "row pointers", "packed"};
+static const char *const layout_names[] = {"batch-major", "time-major", "row pointers", "packed"};
 
 /* The vectors of some rows, somewhere in memory, as a view says. */
 typedef struct vectors {
     fastrnn_view view;
+    int64_t *offsets; /* where each step begins in packed vectors, else NULL */
+    const int64_t *indices;
     int64_t num_rows, width;
     size_t bytes, e;
 } vectors;
 
-static vectors vectors_make(layout at, int64_t B, int64_t T, const int64_t *lengths, int64_t width, fastrnn_dtype dtype)
+/* Row r of the run is row indices[r]; lengths in run order. */
+static vectors vectors_make(layout at, int64_t B, int64_t T, const int64_t *lengths, const int64_t *indices, int64_t width,
+                            fastrnn_dtype dtype)
 {
-    vectors v = {.num_rows = B, .width = width, .e = size_of(dtype)};
+    vectors v = {.indices = indices, .num_rows = B, .width = width, .e = size_of(dtype)};
     v.bytes = (size_t)(B * T * width) * v.e;
     v.view.row_stride = at == BATCH_MAJOR ? T * width : width;
     v.view.step_stride = at == TIME_MAJOR ? B * width : width;
-    int64_t *offsets = NULL;
-    if (at == OFFSETS || at == PACKED)
-        v.view.step_offsets = offsets = block((size_t)T * sizeof *offsets);
+    if (at == PACKED)
+        v.offsets = block((size_t)T * sizeof *v.offsets);
     int64_t total = 0;
     for (int64_t step = 0; step < T; step++) {
-        if (offsets)
-            offsets[step] = at == PACKED ? total : step * B;
+        if (v.offsets)
+            v.offsets[step] = total;
         for (int64_t row = 0; row < B; row++)
             total += lengths[row] > step;
     }
@@ -297,7 +299,7 @@ static vectors vectors_make(layout at, int64_t B, int64_t T, const int64_t *leng
     if (at == ROW_POINTERS) {
         void **rows = block((size_t)B * sizeof *rows);
         for (int64_t row = 0; row < B; row++)
-            rows[row] = block((size_t)(lengths[row] * width) * v.e);
+            rows[indices[row]] = block((size_t)(lengths[row] * width) * v.e);
         v.view.rows = rows;
     } else {
         v.view.base = block(v.bytes);
@@ -310,14 +312,18 @@ static void vectors_free(vectors *v)
     for (int64_t row = 0; v->view.rows && row < v->num_rows; row++)
         free(v->view.rows[row]);
     free((void *)(uintptr_t)v->view.rows);
-    free((void *)(uintptr_t)v->view.step_offsets);
+    free(v->offsets);
     free(v->view.base);
 }
 
+/* Of row `row` of the run. */
 static void *vector_at(const vectors *v, int64_t row, int64_t time)
 {
+    if (v->offsets)
+        return (char *)v->view.base + (size_t)((v->offsets[time] + row) * v->width) * v->e;
+    row = v->indices[row];
     char *start = v->view.rows ? v->view.rows[row] : (char *)v->view.base + (size_t)(row * v->view.row_stride) * v->e;
-    return start + (size_t)((v->view.step_offsets ? v->view.step_offsets[time] : time) * v->view.step_stride) * v->e;
+    return start + (size_t)(time * v->view.step_stride) * v->e;
 }
 
 typedef enum way { RUN, UNROLLED, STREAM } way;
@@ -336,38 +342,46 @@ static void outcome_free(outcome *o)
 
 static fastrnn_pool *pool; /* that batches run on */
 
-static fastrnn_status stream_chunks(const fastrnn_layer *layer, const fastrnn_batch *batch,
-                                    const fastrnn_boundary *boundary, const vectors *x, const vectors *y)
+static fastrnn_status stream_chunks(const fastrnn_layer *layer, const fastrnn_batch *batch, const vectors *x, const vectors *y)
 {
+    const int64_t B = batch->num_rows;
     size_t size = 0;
-    fastrnn_status status = fastrnn_stream_size(layer, batch->num_rows, &size);
-    void *stream = aligned_alloc(64, size), *copy = aligned_alloc(64, size);
-    if (!stream || !copy)
+    void *store = store_make(layer, B, 0);
+    fastrnn_status status = fastrnn_store_size(layer, B, 0, &size);
+    void *copy = aligned_alloc(64, size);
+    if (!copy)
         exit(2);
     if (!status)
-        status = fastrnn_stream_set(layer, batch->num_rows, stream, boundary);
+        status = fastrnn_store_set(layer, store, B, NULL, batch->h0, batch->c0);
     int64_t chunk = 1;
     for (int64_t step = 0; step < batch->num_steps && !status; step += chunk, chunk = chunk % 4 + 1) {
         fastrnn_batch part = *batch;
         part.num_steps = chunk = step + chunk > batch->num_steps ? batch->num_steps - step : chunk;
-        part.lengths = part.batch_sizes = NULL;
-        part.x.base = vector_at(x, 0, step);
-        part.y.base = vector_at(y, 0, step);
-        status = fastrnn_workspace_size(layer, &part, &size);
-        void *workspace = block(size);
-        if (!status)
-            status = fastrnn_stream_run(layer, &part, stream, workspace);
-        free(workspace);
-        fastrnn_stream_size(layer, batch->num_rows, &size);
-        memcpy(copy, stream, size); /* go on from a snapshot, elsewhere */
-        memset(stream, POISON, size);
-        void *other = stream;
-        stream = copy;
+        part.h0 = part.c0 = part.hn = part.cn = NULL;
+        part.store = store;
+        void **rows[2] = {block((size_t)B * sizeof **rows), block((size_t)B * sizeof **rows)};
+        const vectors *sides[] = {x, y};
+        fastrnn_view *views[] = {&part.x, &part.y};
+        for (int side = 0; side < 2; side++) { /* a packed step holds every row: a chunk begins at run row 0 */
+            const int64_t bytes = step * views[side]->step_stride * (int64_t)sides[side]->e;
+            for (int64_t row = 0; row < B && views[side]->rows; row++)
+                rows[side][row] = (char *)sides[side]->view.rows[row] + bytes;
+            if (views[side]->rows)
+                views[side]->rows = rows[side];
+            else
+                views[side]->base = sides[side]->offsets ? vector_at(sides[side], 0, step) : (char *)views[side]->base + bytes;
+        }
+        status = run(layer, &part);
+        free(rows[0]), free(rows[1]);
+        memcpy(copy, store, size); /* continue with a copy of the bytes */
+        memset(store, POISON, size);
+        void *other = store;
+        store = copy;
         copy = other;
     }
     if (!status)
-        status = fastrnn_stream_get(layer, batch->num_rows, stream, boundary);
-    free(stream);
+        status = fastrnn_store_get(layer, store, B, NULL, batch->hn, batch->cn);
+    free(store);
     free(copy);
     return status;
 }
@@ -380,9 +394,13 @@ static outcome execute(const fastrnn_layer *layer, const problem *p, int64_t fir
     const size_t e = size_of(dtype);
     const int64_t T = p->lengths[first], I = n->config.input_size, H = n->config.hidden_size, width = n->D * n->P;
     const int64_t *lengths = p->lengths + first;
-    vectors x = vectors_make(at, count, T, lengths, I, dtype);
-    vectors y = vectors_make(how == STREAM ? at : (at + 1) % NUM_LAYOUTS, count, T, lengths, width, dtype);
     int64_t *batch_sizes = block((size_t)T * sizeof *batch_sizes), *indices = block((size_t)count * sizeof *indices);
+    for (int64_t row = 0; row < count; row++)
+        indices[row] = how == STREAM && at == BATCH_MAJOR ? row : (row + 1) % count; /* the arrays have another order */
+    /* One flag says that both x and y are packed. */
+    const layout y_at = how == STREAM || at == PACKED ? at : (at + 1) % PACKED;
+    vectors x = vectors_make(at, count, T, lengths, indices, I, dtype);
+    vectors y = vectors_make(y_at, count, T, lengths, indices, width, dtype);
     for (int64_t step = 0; step < T; step++) {
         batch_sizes[step] = 0;
         for (int64_t row = 0; row < count; row++)
@@ -397,8 +415,6 @@ static outcome execute(const fastrnn_layer *layer, const problem *p, int64_t fir
     outcome o = {.y = block((size_t)(count * T * width) * e), .hn = block((size_t)(n->num_cells * count * n->P) * e),
                  .cn = block((size_t)(n->num_cells * count * H) * e)};
     void *hn = block((size_t)(n->num_cells * count * n->P) * e), *cn = block((size_t)(n->num_cells * count * H) * e);
-    for (int64_t row = 0; row < count; row++)
-        indices[row] = (row + 1) % count; /* the caller's order of rows is another one */
     for (int64_t cell = 0; cell < n->num_cells; cell++)
         for (int64_t row = 0; row < count; row++) {
             void *h = reals(p->h0 + (cell * p->B + first + row) * n->P, n->P, dtype);
@@ -409,28 +425,16 @@ static outcome execute(const fastrnn_layer *layer, const problem *p, int64_t fir
             free(c);
         }
     const bool lstm = n->config.kind == FASTRNN_LSTM;
-    const fastrnn_boundary boundary = {.h0 = h0, .c0 = lstm ? c0 : NULL, .hn = hn, .cn = lstm ? cn : NULL,
-                                       .indices = indices};
-    fastrnn_batch batch = {.num_rows = count, .num_steps = T, .x = x.view, .y = y.view, .pool = pool};
+    fastrnn_batch batch = {.struct_size = sizeof batch, .num_rows = count, .num_steps = T, .row_indices = indices,
+                           .x = x.view, .y = y.view, .packed = at == PACKED, .pool = pool,
+                           .h0 = h0, .c0 = lstm ? c0 : NULL, .hn = hn, .cn = lstm ? cn : NULL};
     if (p->ragged && how == RUN) {
         batch.lengths = lengths;
         batch.batch_sizes = batch_sizes;
     }
-    size_t size = 0;
-    check(fastrnn_workspace_size(layer, &batch, &size) == FASTRNN_OK, "workspace size");
-    void *workspace = block(size);
-    fastrnn_unrolled *plan = NULL;
-    fastrnn_status status = FASTRNN_OK;
-    if (how == RUN) {
-        status = fastrnn_run(layer, &batch, &boundary, workspace);
-    } else if (how == STREAM) {
-        status = stream_chunks(layer, &batch, &boundary, &x, &y);
-    } else {
-        status = fastrnn_unrolled_create(layer, T, &plan);
-        if (!status)
-            status = fastrnn_unrolled_run(plan, &batch, &boundary, workspace);
-        fastrnn_unrolled_destroy(plan);
-    }
+    const fastrnn_status status = how == RUN      ? run(layer, &batch)
+                                  : how == STREAM ? stream_chunks(layer, &batch, &x, &y)
+                                                  : run_unrolled(layer, &batch);
     check(status == FASTRNN_OK, fastrnn_status_message(status));
     bool untouched = true;
     for (int64_t row = 0; row < count; row++)
@@ -438,7 +442,7 @@ static outcome execute(const fastrnn_layer *layer, const problem *p, int64_t fir
             if (step < lengths[row])
                 memcpy((char *)o.y + (size_t)((row * T + step) * width) * e, vector_at(&y, row, step),
                        (size_t)width * e);
-            else if (!y.view.rows && y.bytes == (size_t)(count * T * width) * e)
+            else if (!y.view.rows && !y.offsets && y.bytes == (size_t)(count * T * width) * e)
                 untouched &= is_poison(vector_at(&y, row, step), (size_t)width * e);
         }
     check(untouched, "nothing is written past a row's end");
@@ -448,7 +452,7 @@ static outcome execute(const fastrnn_layer *layer, const problem *p, int64_t fir
             memcpy((char *)o.hn + (size_t)(to * n->P) * e, (char *)hn + (size_t)(from * n->P) * e, (size_t)n->P * e);
             memcpy((char *)o.cn + (size_t)(to * H) * e, (char *)cn + (size_t)(from * H) * e, (size_t)H * e);
         }
-    void *const blocks[] = {batch_sizes, indices, h0, c0, hn, cn, workspace};
+    void *const blocks[] = {batch_sizes, indices, h0, c0, hn, cn};
     for (int i = 0; i < LENGTH(blocks); i++)
         free(blocks[i]);
     vectors_free(&x);
@@ -628,8 +632,15 @@ static void check_unpacked(const fastrnn_layer *layer, const problem *p, const c
             free(memory[i][j]);
 }
 
-/* Rows of a stream that take their steps in groups, each in an order of its own, have the bits of a run; so does a
- * stream restored from a snapshot halfway. */
+static void swap(int64_t *a, int64_t *b)
+{
+    const int64_t kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+/* Slots that take their steps in groups, each row with a number of steps of its own and in an order of its own, have the bits
+ * of a run; so does a store restored from a snapshot halfway. */
 static void check_slots(const fastrnn_layer *layer, const problem *p)
 {
     const net *n = p->net;
@@ -639,15 +650,17 @@ static void check_slots(const fastrnn_layer *layer, const problem *p)
     while (B < p->B && p->lengths[B] == T)
         B++;
     outcome all = execute(layer, p, 0, B, RUN, BATCH_MAJOR);
-    size_t stream_bytes = 0, snapshot_bytes = 0;
-    expect(fastrnn_stream_size(layer, B, &stream_bytes), FASTRNN_OK, "stream size");
-    expect(fastrnn_stream_snapshot_size(layer, B, &snapshot_bytes), FASTRNN_OK, "snapshot size");
-    void *stream = aligned_alloc(64, stream_bytes), *snapshot = block(snapshot_bytes);
+    enum { EXTRA = 3 };
+    size_t snapshot_bytes = 0;
+    void *store = store_make(layer, B, EXTRA);
+    expect(fastrnn_snapshot_size(layer, store, B, &snapshot_bytes), FASTRNN_OK, "snapshot size");
+    void *snapshot = block(snapshot_bytes);
     void *h0 = block((size_t)(L * B * P) * e), *c0 = block((size_t)(L * B * H) * e);
     outcome found = {.y = block((size_t)(B * T * P) * e), .hn = block((size_t)(L * B * P) * e), .cn = block((size_t)(L * B * H) * e)};
-    int64_t *slots = block((size_t)B * sizeof *slots), *taken = block((size_t)B * sizeof *taken);
+    int64_t *order = block((size_t)B * sizeof *order), *taken = block((size_t)B * sizeof *taken);
+    int64_t *indices = block((size_t)B * sizeof *indices), *lengths = block((size_t)B * sizeof *lengths);
     for (int64_t row = 0; row < B; row++) {
-        slots[row] = row;
+        order[row] = row;
         taken[row] = 0;
         for (int64_t layer = 0; layer < L; layer++) {
             void *h = reals(p->h0 + (layer * p->B + row) * P, P, n->config.dtype);
@@ -658,60 +671,69 @@ static void check_slots(const fastrnn_layer *layer, const problem *p)
         }
     }
     const bool lstm = n->config.kind == FASTRNN_LSTM;
-    const fastrnn_boundary zero = {0}, initial = {.h0 = h0, .c0 = lstm ? c0 : NULL};
-    expect(fastrnn_stream_set(layer, B, stream, &zero), FASTRNN_OK, "stream set");
-    expect(fastrnn_stream_set_slots(layer, B, slots, stream, &initial), FASTRNN_OK, "stream set slots");
+    expect(fastrnn_store_set(layer, store, B, order, h0, lstm ? c0 : NULL), FASTRNN_OK, "store set");
+    for (int64_t row = 0; row < B; row++)
+        memset(fastrnn_store_extra(layer, store, row), 1 + (int)row % 100, EXTRA * e);
     bool halfway = false;
     for (int64_t left = B * T; left > 0;) {
-        for (int64_t i = B - 1; i > 0; i--) { /* another order */
-            const int64_t j = (int64_t)(random_bits() % (uint64_t)(i + 1)), swapped = slots[i];
-            slots[i] = slots[j];
-            slots[j] = swapped;
-        }
-        int64_t count = 0, chunk = 1 + (int64_t)(random_bits() % 3);
-        const int64_t most = 1 + (int64_t)(random_bits() % (uint64_t)B);
-        for (int64_t i = 0; i < B; i++) /* those that have steps left come first */
-            if (taken[slots[i]] < T && count < most) {
-                const int64_t slot = slots[i];
-                slots[i] = slots[count];
-                slots[count++] = slot;
-                chunk = T - taken[slot] < chunk ? T - taken[slot] : chunk;
+        for (int64_t i = B - 1; i > 0; i--)
+            swap(&order[i], &order[random_bits() % (uint64_t)(i + 1)]);
+        const int64_t count = 1 + (int64_t)(random_bits() % (uint64_t)B); /* the slots order[0], order[1], ... run */
+        int64_t batch_sizes[3] = {0}, most = 0;
+        for (int64_t i = 0; i < count; i++) { /* sorted by length into run order */
+            const int64_t rest = T - taken[order[i]], length = (int64_t)(random_bits() % 4);
+            int64_t at = i;
+            lengths[i] = rest < length ? rest : length;
+            indices[i] = i;
+            for (; at > 0 && lengths[at - 1] < lengths[at]; at--) {
+                swap(&lengths[at - 1], &lengths[at]);
+                swap(&indices[at - 1], &indices[at]);
             }
-        char *x = block((size_t)(count * chunk * I) * e), *y = block((size_t)(count * chunk * P) * e);
+            for (int64_t step = 0; step < rest && step < length; step++)
+                batch_sizes[step]++;
+        }
+        most = lengths[0];
+        char *x = block((size_t)(count * most * I) * e), *y = block((size_t)(count * most * P) * e);
         for (int64_t row = 0; row < count; row++) {
-            void *values = reals(p->x + (slots[row] * T + taken[slots[row]]) * I, chunk * I, n->config.dtype);
-            memcpy(x + (size_t)(row * chunk * I) * e, values, (size_t)(chunk * I) * e);
+            const int64_t slot = order[indices[row]];
+            void *values = reals(p->x + (slot * T + taken[slot]) * I, lengths[row] * I, n->config.dtype);
+            memcpy(x + (size_t)(indices[row] * most * I) * e, values, (size_t)(lengths[row] * I) * e);
             free(values);
         }
-        const fastrnn_batch batch = {.num_rows = count, .num_steps = chunk, .pool = pool, .slots = slots,
-                                     .x = {.base = x, .row_stride = chunk * I, .step_stride = I},
-                                     .y = {.base = y, .row_stride = chunk * P, .step_stride = P}};
-        size_t size = 0;
-        expect(fastrnn_workspace_size(layer, &batch, &size), FASTRNN_OK, "workspace of slots");
-        void *workspace = block(size);
-        expect(fastrnn_stream_run(layer, &batch, stream, workspace), FASTRNN_OK, "run of slots");
+        const fastrnn_batch batch = {.struct_size = sizeof batch, .num_rows = count, .num_steps = most, .pool = pool,
+                                     .lengths = lengths, .batch_sizes = batch_sizes, .row_indices = indices,
+                                     .store = store, .slots = order,
+                                     .x = {.base = x, .row_stride = most * I, .step_stride = I},
+                                     .y = {.base = y, .row_stride = most * P, .step_stride = P}};
+        expect(run(layer, &batch), FASTRNN_OK, "run of slots");
         for (int64_t row = 0; row < count; row++) {
-            memcpy((char *)found.y + (size_t)((slots[row] * T + taken[slots[row]]) * P) * e, y + (size_t)(row * chunk * P) * e,
-                   (size_t)(chunk * P) * e);
-            taken[slots[row]] += chunk;
+            const int64_t slot = order[indices[row]];
+            memcpy((char *)found.y + (size_t)((slot * T + taken[slot]) * P) * e, y + (size_t)(indices[row] * most * P) * e,
+                   (size_t)(lengths[row] * P) * e);
+            taken[slot] += lengths[row];
+            left -= lengths[row];
         }
-        left -= count * chunk;
-        free(x), free(y), free(workspace);
+        free(x), free(y);
         if (!halfway && left <= B * T / 2) {
             halfway = true;
-            expect(fastrnn_stream_snapshot(layer, B, stream, snapshot), FASTRNN_OK, "snapshot");
-            expect(fastrnn_stream_set(layer, B, stream, &zero), FASTRNN_OK, "stream set");
-            expect(fastrnn_stream_restore(layer, B, stream, snapshot, snapshot_bytes), FASTRNN_OK, "restore");
+            expect(fastrnn_snapshot_save(layer, store, B, order, snapshot), FASTRNN_OK, "snapshot");
+            expect(fastrnn_store_set(layer, store, B, NULL, NULL, NULL), FASTRNN_OK, "store set");
+            check(*(const char *)fastrnn_store_extra(layer, store, 0) == 0, "the extra numbers become zero");
+            expect(fastrnn_snapshot_restore(layer, store, B, order, snapshot, snapshot_bytes), FASTRNN_OK, "restore");
         }
     }
-    const fastrnn_boundary final = {.hn = found.hn, .cn = lstm ? found.cn : NULL};
-    expect(fastrnn_stream_get(layer, B, stream, &final), FASTRNN_OK, "stream get");
+    expect(fastrnn_store_get(layer, store, B, NULL, found.hn, lstm ? found.cn : NULL), FASTRNN_OK, "store get");
     check(!memcmp(found.y, all.y, (size_t)(B * T * P) * e) && !memcmp(found.hn, all.hn, (size_t)(L * B * P) * e) &&
               (!lstm || !memcmp(found.cn, all.cn, (size_t)(L * B * H) * e)),
           "rows that run apart have the bits of a run");
+    bool kept = true;
+    for (int64_t row = 0; row < B; row++)
+        for (size_t byte = 0; byte < EXTRA * e; byte++)
+            kept &= ((const char *)fastrnn_store_extra(layer, store, row))[byte] == 1 + row % 100;
+    check(kept, "runs and snapshots keep the extra numbers");
     outcome_free(&all);
     outcome_free(&found);
-    void *const blocks[] = {stream, snapshot, h0, c0, slots, taken};
+    void *const blocks[] = {store, snapshot, h0, c0, order, taken, indices, lengths};
     for (int i = 0; i < LENGTH(blocks); i++)
         free(blocks[i]);
 }
@@ -768,7 +790,7 @@ static void test_long(const char *isa)
                     fastrnn_layer *layer = layer_make(&n, isa, NULL);
                     outcome all = execute(layer, &p, 0, p.B, RUN, (layout)at);
                     check_near(&p, &all);
-                    const way how = streams(&n) && at < OFFSETS ? STREAM : RUN;
+                    const way how = streams(&n) && at < ROW_POINTERS ? STREAM : RUN;
                     outcome alone = execute(layer, &p, p.B / 2, 1, how, (layout)at);
                     check(same_bits(&p, &all, &alone, p.B / 2, 1), "a row alone has the bits it has in the batch");
                     outcome unrolled = execute(layer, &p, 0, 1, UNROLLED, (layout)at);
@@ -938,16 +960,11 @@ static void test_blas_far_steps(const fastrnn_blas *blas)
         float near[T * I], y[2][T * H];
         for (int i = 0; i < T * I; i++)
             far[i / I * row_step + i % I] = near[i] = (float)random_value();
-        const fastrnn_boundary zero = {0};
         for (int is_far = 0; is_far < 2; is_far++) {
-            const fastrnn_batch batch = {.num_rows = 1, .num_steps = T,
+            const fastrnn_batch batch = {.struct_size = sizeof batch, .num_rows = 1, .num_steps = T,
                                          .x = {.base = is_far ? far : near, .step_stride = is_far ? row_step : I},
                                          .y = {.base = y[is_far], .step_stride = H}};
-            size_t size = 0;
-            fastrnn_workspace_size(layer, &batch, &size);
-            void *workspace = block(size);
-            expect(fastrnn_run(layer, &batch, &zero, workspace), FASTRNN_OK, "run");
-            free(workspace);
+            expect(run(layer, &batch), FASTRNN_OK, "run");
         }
         check(!memcmp(y[0], y[1], sizeof y[0]), "the bits of steps that adjoin");
         fastrnn_layer_destroy(layer);
@@ -962,7 +979,6 @@ typedef struct small {
     net n;
     fastrnn_layer *layer;
     float *x, *y;
-    void *workspace;
     fastrnn_batch batch;
 } small;
 
@@ -975,11 +991,8 @@ static small small_make(int64_t T, int64_t H, int directions)
     s.y = block((size_t)(2 * directions * H) * sizeof(float));
     for (int i = 0; i < 2 * 3; i++)
         s.x[i] = (float)random_value();
-    s.batch = (fastrnn_batch){.num_rows = 2, .num_steps = T, .x = {.base = s.x, .row_stride = 3},
+    s.batch = (fastrnn_batch){.struct_size = sizeof s.batch, .num_rows = 2, .num_steps = T, .x = {.base = s.x, .row_stride = 3},
                               .y = {.base = s.y, .row_stride = directions * H}};
-    size_t size = 0;
-    fastrnn_workspace_size(s.layer, &s.batch, &size);
-    s.workspace = block(size);
     return s;
 }
 
@@ -989,7 +1002,6 @@ static void small_free(small *s)
     net_free(&s->n);
     free(s->x);
     free(s->y);
-    free(s->workspace);
 }
 
 static fastrnn_status create(fastrnn_config config, fastrnn_cell cell, const char *isa)
@@ -1037,7 +1049,7 @@ static void test_wrong_layers(void)
     fastrnn_config reverse = config_of(FASTRNN_LSTM, 2, 2, 0, 1, -1);
     expect(fastrnn_layer_create(&reverse, &cell, NULL, NULL, &layer), FASTRNN_OK, "a reverse model");
     size_t size = 0;
-    expect(fastrnn_stream_size(layer, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: the reverse direction");
+    expect(fastrnn_store_size(layer, 1, 0, &size), FASTRNN_ERROR_ARGUMENT, "store size: the reverse direction");
     fastrnn_layer_destroy(layer);
     layer = NULL;
     reverse.bidirectional = 1;
@@ -1092,16 +1104,21 @@ static void test_wrong_layers(void)
     end_group("wrong models");
 }
 
+/* What planning a changed batch gives. */
+static fastrnn_status plan_of(const fastrnn_layer *layer, const fastrnn_batch *batch)
+{
+    fastrnn_plan plan = {.struct_size = sizeof plan};
+    return fastrnn_plan_make(layer, batch, &plan);
+}
+
 static void test_wrong_runs(void)
 {
     small s = small_make(3, 4, 1), both = small_make(3, 4, 2);
-    const fastrnn_boundary zero = {0};
-    size_t size = 0, stream_bytes = 0;
-    expect(fastrnn_stream_size(s.layer, 2, &stream_bytes), FASTRNN_OK, "stream size");
-    void *stream = aligned_alloc(64, stream_bytes);
-    expect(fastrnn_workspace_size(NULL, &s.batch, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no model");
-    expect(fastrnn_workspace_size(s.layer, NULL, &size), FASTRNN_ERROR_ARGUMENT, "workspace: no batch");
-    expect(fastrnn_workspace_size(s.layer, &s.batch, NULL), FASTRNN_ERROR_ARGUMENT, "workspace: no size");
+    fastrnn_plan plan = {.struct_size = sizeof plan};
+    expect(fastrnn_plan_make(NULL, &s.batch, &plan), FASTRNN_ERROR_ARGUMENT, "plan: no layer");
+    expect(fastrnn_plan_make(s.layer, NULL, &plan), FASTRNN_ERROR_ARGUMENT, "plan: no batch");
+    expect(fastrnn_plan_make(s.layer, &s.batch, NULL), FASTRNN_ERROR_ARGUMENT, "plan: nowhere to put it");
+    expect(fastrnn_plan_run(&plan, &s), FASTRNN_ERROR_ARGUMENT, "run: a plan that was not made");
     const struct {
         int64_t rows, steps;
         fastrnn_status status;
@@ -1109,15 +1126,26 @@ static void test_wrong_runs(void)
                  {INT64_MAX, 1, FASTRNN_ERROR_SIZE},   {1, INT64_MAX, FASTRNN_ERROR_SIZE},
                  {1 << 30, 1 << 30, FASTRNN_ERROR_SIZE}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        const fastrnn_batch batch = {.num_rows = sizes[i].rows, .num_steps = sizes[i].steps};
-        in_context("workspace of %lld rows, %lld steps", (long long)batch.num_rows, (long long)batch.num_steps);
-        expect(fastrnn_workspace_size(s.layer, &batch, &size), sizes[i].status, "workspace size");
+        const fastrnn_batch batch = {.struct_size = sizeof batch, .num_rows = sizes[i].rows, .num_steps = sizes[i].steps};
+        in_context("plan of %lld rows, %lld steps", (long long)batch.num_rows, (long long)batch.num_steps);
+        expect(plan_of(s.layer, &batch), sizes[i].status, "plan");
     }
-    expect(fastrnn_run(s.layer, &s.batch, &zero, s.workspace), FASTRNN_OK, "a good run");
-    expect(fastrnn_run(NULL, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no model");
-    expect(fastrnn_run(s.layer, NULL, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no batch");
-    expect(fastrnn_run(s.layer, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no boundary");
-    expect(fastrnn_run(s.layer, &s.batch, &zero, NULL), FASTRNN_ERROR_ARGUMENT, "run: no workspace");
+    expect(run(s.layer, &s.batch), FASTRNN_OK, "a good run");
+    expect(fastrnn_plan_make(s.layer, &s.batch, &plan), FASTRNN_OK, "a good plan");
+    expect(fastrnn_plan_run(NULL, &s), FASTRNN_ERROR_ARGUMENT, "run: no plan");
+    expect(fastrnn_plan_run(&plan, NULL), FASTRNN_ERROR_ARGUMENT, "run: no workspace");
+    struct {
+        fastrnn_batch batch;
+        int64_t later;
+    } larger = {s.batch, 0};
+    larger.batch.struct_size = sizeof larger;
+    expect(plan_of(s.layer, &larger.batch), FASTRNN_OK, "a later batch whose new members are zero");
+    larger.later = 1;
+    expect(plan_of(s.layer, &larger.batch), FASTRNN_ERROR_ARGUMENT, "a later batch with a new option");
+    larger.batch.struct_size = sizeof larger.batch - 1;
+    expect(plan_of(s.layer, &larger.batch), FASTRNN_ERROR_ARGUMENT, "a batch that is too small");
+    plan.struct_size = sizeof plan - 1;
+    expect(fastrnn_plan_make(s.layer, &s.batch, &plan), FASTRNN_ERROR_ARGUMENT, "a plan that is too small");
 
     static const struct {
         const char *what;
@@ -1141,130 +1169,161 @@ static void test_wrong_runs(void)
         batch.num_steps = wrong[i].steps;
         batch.lengths = wrong[i].lengths;
         batch.batch_sizes = wrong[i].batch_sizes;
-        expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, wrong[i].what);
+        expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, wrong[i].what);
     }
     const int64_t lengths[2] = {3, 1}, batch_sizes[3] = {2, 1, 1};
     fastrnn_batch batch = s.batch;
     batch.lengths = lengths;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "lengths without batch_sizes");
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "lengths without batch_sizes");
     batch.lengths = NULL;
     batch.batch_sizes = batch_sizes;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "batch_sizes without lengths");
-    expect(fastrnn_stream_run(s.layer, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: batch_sizes");
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "batch_sizes without lengths");
     batch.lengths = lengths;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_OK, "a good ragged run");
-    expect(fastrnn_stream_run(s.layer, &batch, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream: lengths");
+    expect(run(s.layer, &batch), FASTRNN_OK, "a good ragged run");
+    const int64_t wrong_indices[][2] = {{0, 2}, {-1, 0}, {INT64_MIN, INT64_MAX}}, indices[2] = {1, 0};
+    for (int i = 0; i < LENGTH(wrong_indices); i++) {
+        batch.row_indices = wrong_indices[i];
+        expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "row_indices out of range");
+    }
+    batch.row_indices = indices;
+    expect(run(s.layer, &batch), FASTRNN_OK, "good row_indices");
     batch = s.batch;
     batch.num_rows = batch.num_steps = (int64_t)1 << 40;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_SIZE, "huge rows times huge steps");
+    expect(run(s.layer, &batch), FASTRNN_ERROR_SIZE, "huge rows times huge steps");
     batch = s.batch;
     batch.x.base = NULL;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no x");
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "run: no x");
     batch = s.batch;
     batch.y.base = NULL;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y");
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "run: no y");
     batch.num_steps = 0;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_OK, "run: no y and no steps");
+    expect(run(s.layer, &batch), FASTRNN_OK, "run: no y and no steps");
     batch.past_end = FASTRNN_PAST_END_ZERO;
     batch.padded_steps = 1;
-    expect(fastrnn_run(s.layer, &batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "run: no y to fill");
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "run: no y to fill");
 
-    expect(fastrnn_stream_size(NULL, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: no model");
-    expect(fastrnn_stream_size(s.layer, 1, NULL), FASTRNN_ERROR_ARGUMENT, "stream size: no size");
-    expect(fastrnn_stream_size(s.layer, -1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: rows");
-    expect(fastrnn_stream_size(s.layer, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "stream size: huge rows");
-    expect(fastrnn_stream_size(both.layer, 1, &size), FASTRNN_ERROR_ARGUMENT, "stream size: two directions");
-    expect(fastrnn_stream_set(s.layer, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream set: no stream");
-    expect(fastrnn_stream_set(s.layer, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream set: no boundary");
-    expect(fastrnn_stream_set(s.layer, 2, stream, &zero), FASTRNN_OK, "stream set");
-    expect(fastrnn_stream_get(s.layer, 2, NULL, &zero), FASTRNN_ERROR_ARGUMENT, "stream get: no stream");
-    expect(fastrnn_stream_get(s.layer, 2, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream get: no boundary");
-    expect(fastrnn_stream_run(s.layer, &s.batch, NULL, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no stream");
-    expect(fastrnn_stream_run(s.layer, NULL, stream, s.workspace), FASTRNN_ERROR_ARGUMENT, "stream run: no batch");
-    expect(fastrnn_stream_run(s.layer, &s.batch, stream, NULL), FASTRNN_ERROR_ARGUMENT, "stream run: no workspace");
-    expect(fastrnn_stream_run(both.layer, &both.batch, stream, both.workspace), FASTRNN_ERROR_ARGUMENT,
-           "stream run: two directions");
-    expect(fastrnn_stream_run(s.layer, &s.batch, stream, s.workspace), FASTRNN_OK, "a good stream");
+    size_t size = 0;
+    expect(fastrnn_store_size(NULL, 1, 0, &size), FASTRNN_ERROR_ARGUMENT, "store size: no layer");
+    expect(fastrnn_store_size(s.layer, 1, 0, NULL), FASTRNN_ERROR_ARGUMENT, "store size: no size");
+    expect(fastrnn_store_size(s.layer, -1, 0, &size), FASTRNN_ERROR_ARGUMENT, "store size: capacity");
+    expect(fastrnn_store_size(s.layer, 1, -1, &size), FASTRNN_ERROR_ARGUMENT, "store size: extra numbers");
+    expect(fastrnn_store_size(s.layer, INT64_MAX, 0, &size), FASTRNN_ERROR_SIZE, "store size: huge capacity");
+    expect(fastrnn_store_size(s.layer, 1, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "store size: huge extra numbers");
+    expect(fastrnn_store_size(s.layer, (int64_t)1 << 38, (int64_t)1 << 38, &size), FASTRNN_ERROR_SIZE, "store size: huge product");
+    expect(fastrnn_store_size(both.layer, 1, 0, &size), FASTRNN_ERROR_ARGUMENT, "store size: two directions");
+    expect(fastrnn_store_init(s.layer, 2, 0, NULL), FASTRNN_ERROR_ARGUMENT, "store init: no memory");
+    void *store = store_make(s.layer, 2, 0);
+    expect(fastrnn_store_init(s.layer, 2, 0, (char *)store + 8), FASTRNN_ERROR_ARGUMENT, "store init: alignment");
+    expect(fastrnn_store_set(s.layer, NULL, 2, NULL, NULL, NULL), FASTRNN_ERROR_STORE, "store set: no store");
+    expect(fastrnn_store_get(s.layer, NULL, 2, NULL, NULL, NULL), FASTRNN_ERROR_STORE, "store get: no store");
+    check(!fastrnn_store_extra(s.layer, store, 0), "no extra numbers");
+    batch = s.batch;
+    batch.store = store;
+    expect(run(s.layer, &batch), FASTRNN_OK, "a good stream");
+    expect(run(both.layer, &batch), FASTRNN_ERROR_STORE, "stream: two directions");
+    batch.hn = s.y;
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "a store and arrays of state");
+    batch = s.batch;
+    batch.slots = indices;
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "slots without a store");
 
-    fastrnn_unrolled *plan = NULL;
-    expect(fastrnn_unrolled_create(NULL, 3, &plan), FASTRNN_ERROR_ARGUMENT, "unrolled: no model");
+    fastrnn_unrolled *unrolled = NULL;
+    expect(fastrnn_unrolled_create(NULL, 3, &unrolled), FASTRNN_ERROR_ARGUMENT, "unrolled: no layer");
     expect(fastrnn_unrolled_create(s.layer, 3, NULL), FASTRNN_ERROR_ARGUMENT, "unrolled: nowhere to put it");
-    expect(fastrnn_unrolled_create(s.layer, -1, &plan), FASTRNN_ERROR_ARGUMENT, "unrolled: steps");
-    expect(fastrnn_unrolled_create(s.layer, 2, &plan), FASTRNN_OK, "unrolled");
-    expect(fastrnn_unrolled_run(plan, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "unrolled: other steps");
-    expect(fastrnn_unrolled_run(NULL, &s.batch, &zero, s.workspace), FASTRNN_ERROR_ARGUMENT, "unrolled: no plan");
-    fastrnn_unrolled_destroy(plan);
-    free(stream);
+    expect(fastrnn_unrolled_create(s.layer, -1, &unrolled), FASTRNN_ERROR_ARGUMENT, "unrolled: steps");
+    expect(fastrnn_unrolled_create(s.layer, 3, &unrolled), FASTRNN_OK, "unrolled");
+    batch = s.batch;
+    batch.unrolled = unrolled;
+    expect(run(s.layer, &batch), FASTRNN_OK, "a good fixed length");
+    expect(run(both.layer, &batch), FASTRNN_ERROR_ARGUMENT, "unrolled: of another layer");
+    batch.lengths = lengths;
+    batch.batch_sizes = batch_sizes;
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "unrolled: lengths");
+    batch = s.batch;
+    batch.unrolled = unrolled;
+    batch.num_steps = 2;
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "unrolled: other steps");
+    fastrnn_unrolled_destroy(unrolled);
+    free(store);
     small_free(&s);
     small_free(&both);
     end_group("wrong runs");
 }
 
-/* Names of rows, snapshots and unpacking: what is wrong is refused, and leaves the stream as it was. */
-static void test_wrong_streams(void)
+/* Slots, snapshots and unpacking: what is wrong is refused, and leaves the store as it was. */
+static void test_wrong_stores(void)
 {
-    small s = small_make(3, 4, 1), both = small_make(3, 4, 2);
-    const fastrnn_boundary zero = {0};
-    size_t bytes = 0, size = 0, workspace_bytes = 0;
-    expect(fastrnn_stream_size(s.layer, 3, &bytes), FASTRNN_OK, "stream size");
-    unsigned char *stream = aligned_alloc(64, bytes), *before = block(bytes);
-    expect(fastrnn_stream_set(s.layer, 3, stream, &zero), FASTRNN_OK, "stream set");
+    small s = small_make(3, 4, 1), other = small_make(3, 4, 1), both = small_make(3, 4, 2);
+    enum { EXTRA = 5 };
+    size_t bytes = 0, size = 0;
+    expect(fastrnn_store_size(s.layer, 3, EXTRA, &bytes), FASTRNN_OK, "store size");
+    unsigned char *store = store_make(s.layer, 3, EXTRA), *before = block(bytes);
     fastrnn_batch batch = s.batch; /* of two rows */
-    int64_t slots[2] = {2, 0};
+    const int64_t slots[2] = {2, 0};
+    batch.store = store;
     batch.slots = slots;
-    expect(fastrnn_workspace_size(s.layer, &batch, &workspace_bytes), FASTRNN_OK, "workspace of slots");
-    expect(fastrnn_workspace_size(both.layer, &batch, &size), FASTRNN_ERROR_ARGUMENT, "slots of two directions");
-    void *workspace = block(workspace_bytes);
-    expect(fastrnn_stream_run(s.layer, &batch, stream, workspace), FASTRNN_OK, "good slots");
-    memcpy(before, stream, bytes);
+    expect(run(both.layer, &batch), FASTRNN_ERROR_STORE, "slots of two directions");
+    expect(run(other.layer, &batch), FASTRNN_ERROR_STORE, "a store of another layer");
+    expect(run(s.layer, &batch), FASTRNN_OK, "good slots");
+    memset(fastrnn_store_extra(s.layer, store, 1), 7, EXTRA * sizeof(float));
+    memcpy(before, store, bytes);
     const int64_t wrong[][2] = {{0, 3}, {-1, 0}, {1, 1}, {INT64_MIN, INT64_MAX}};
     for (int i = 0; i < LENGTH(wrong); i++) {
         batch.slots = wrong[i];
         in_context("slots %lld %lld", (long long)wrong[i][0], (long long)wrong[i][1]);
-        expect(fastrnn_stream_run(s.layer, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "run of slots");
-        expect(fastrnn_stream_set_slots(s.layer, 2, wrong[i], stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots");
+        expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "run of slots");
+        expect(fastrnn_store_set(s.layer, store, 2, wrong[i], NULL, NULL), FASTRNN_ERROR_ARGUMENT, "set slots");
+        expect(fastrnn_store_get(s.layer, store, 2, wrong[i], NULL, NULL), FASTRNN_ERROR_ARGUMENT, "get slots");
     }
     batch.slots = NULL;
-    expect(fastrnn_stream_run(s.layer, &batch, stream, workspace), FASTRNN_ERROR_ARGUMENT, "two rows of three, not named");
-    expect(fastrnn_stream_get(s.layer, 2, stream, &zero), FASTRNN_ERROR_ARGUMENT, "get of two rows of three");
-    expect(fastrnn_stream_set_slots(s.layer, -1, slots, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: count");
-    expect(fastrnn_stream_set_slots(s.layer, 2, NULL, stream, &zero), FASTRNN_ERROR_ARGUMENT, "set slots: no slots");
-    expect(fastrnn_stream_set_slots(s.layer, 2, slots, stream, NULL), FASTRNN_ERROR_ARGUMENT, "set slots: no boundary");
+    expect(run(s.layer, &batch), FASTRNN_ERROR_ARGUMENT, "two rows of three, not named");
+    expect(fastrnn_store_get(s.layer, store, 2, NULL, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "get of two rows of three");
+    expect(fastrnn_store_set(s.layer, store, -1, slots, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "set slots: count");
+    check(!fastrnn_store_extra(s.layer, store, 3) && !fastrnn_store_extra(s.layer, store, -1), "extra numbers: slot");
+    for (int byte = 0; byte < 32; byte++) { /* magic number, version, sizes, fingerprint */
+        store[byte] ^= 1;
+        in_context("byte %d", byte);
+        expect(run(s.layer, &batch), FASTRNN_ERROR_STORE, "a forged store");
+        store[byte] ^= 1;
+    }
 
-    expect(fastrnn_stream_snapshot_size(s.layer, 3, &size), FASTRNN_OK, "snapshot size");
-    expect(fastrnn_stream_snapshot_size(s.layer, -1, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: rows");
-    expect(fastrnn_stream_snapshot_size(s.layer, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "snapshot size: huge rows");
-    expect(fastrnn_stream_snapshot_size(s.layer, 3, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot size: no size");
-    expect(fastrnn_stream_snapshot_size(both.layer, 3, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: two directions");
-    expect(fastrnn_stream_snapshot_size(s.layer, 3, &size), FASTRNN_OK, "snapshot size");
+    expect(fastrnn_snapshot_size(s.layer, store, -1, &size), FASTRNN_ERROR_ARGUMENT, "snapshot size: rows");
+    expect(fastrnn_snapshot_size(s.layer, store, INT64_MAX, &size), FASTRNN_ERROR_SIZE, "snapshot size: huge rows");
+    expect(fastrnn_snapshot_size(s.layer, store, 3, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot size: no size");
+    expect(fastrnn_snapshot_size(both.layer, store, 3, &size), FASTRNN_ERROR_STORE, "snapshot size: two directions");
+    expect(fastrnn_snapshot_size(s.layer, store, 3, &size), FASTRNN_OK, "snapshot size");
     unsigned char *snapshot = block(size);
-    expect(fastrnn_stream_snapshot(s.layer, 2, stream, snapshot), FASTRNN_ERROR_ARGUMENT, "snapshot: rows");
-    expect(fastrnn_stream_snapshot(s.layer, 3, stream, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot: nowhere to put it");
-    expect(fastrnn_stream_snapshot(s.layer, 3, stream, snapshot), FASTRNN_OK, "snapshot");
+    expect(fastrnn_snapshot_save(s.layer, store, 2, NULL, snapshot), FASTRNN_ERROR_ARGUMENT, "snapshot: rows");
+    expect(fastrnn_snapshot_save(s.layer, store, 3, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "snapshot: nowhere to put it");
+    expect(fastrnn_snapshot_save(s.layer, store, 3, NULL, snapshot), FASTRNN_OK, "snapshot");
     for (size_t cut = 0; cut < size; cut++) { /* from blocks of just that size: a sanitizer sees any reading past them */
         unsigned char *part = memcpy(block(cut), snapshot, cut);
         in_context("%d of %d bytes", (int)cut, (int)size);
-        expect(fastrnn_stream_restore(s.layer, 3, stream, part, cut), FASTRNN_ERROR_SNAPSHOT, "a cut snapshot");
+        expect(fastrnn_snapshot_restore(s.layer, store, 3, NULL, part, cut), FASTRNN_ERROR_SNAPSHOT, "a cut snapshot");
         free(part);
     }
-    for (int bit = 0; bit < 32 * 8; bit++) {
+    for (int bit = 0; bit < 40 * 8; bit++) {
         snapshot[bit / 8] ^= (unsigned char)(1 << bit % 8);
         in_context("bit %d", bit);
-        expect(fastrnn_stream_restore(s.layer, 3, stream, snapshot, size), FASTRNN_ERROR_SNAPSHOT, "a forged header");
+        expect(fastrnn_snapshot_restore(s.layer, store, 3, NULL, snapshot, size), FASTRNN_ERROR_SNAPSHOT, "a forged header");
         snapshot[bit / 8] ^= (unsigned char)(1 << bit % 8);
     }
-    expect(fastrnn_stream_restore(s.layer, 2, stream, snapshot, size), FASTRNN_ERROR_ARGUMENT, "restore: rows");
-    expect(fastrnn_stream_restore(s.layer, 3, stream, NULL, size), FASTRNN_ERROR_ARGUMENT, "restore: no snapshot");
-    expect(fastrnn_stream_restore(s.layer, 3, stream, snapshot, size + 1), FASTRNN_ERROR_SNAPSHOT, "a byte too many");
-    check(fastrnn_layer_fingerprint(s.layer) != fastrnn_layer_fingerprint(both.layer), "fingerprints of two models");
-    check(!memcmp(before, stream, bytes), "refused calls leave the stream as it was");
-    fastrnn_snapshot_info info;
+    expect(fastrnn_snapshot_restore(s.layer, store, 2, NULL, snapshot, size), FASTRNN_ERROR_ARGUMENT, "restore: rows");
+    expect(fastrnn_snapshot_restore(s.layer, store, 2, slots, snapshot, size), FASTRNN_ERROR_SNAPSHOT, "restore: slots");
+    expect(fastrnn_snapshot_restore(s.layer, store, 3, NULL, NULL, size), FASTRNN_ERROR_ARGUMENT, "restore: no snapshot");
+    expect(fastrnn_snapshot_restore(s.layer, store, 3, NULL, snapshot, size + 1), FASTRNN_ERROR_SNAPSHOT, "a byte too many");
+    check(fastrnn_layer_fingerprint(s.layer) != fastrnn_layer_fingerprint(both.layer), "fingerprints of two layers");
+    check(!memcmp(before, store, bytes), "refused calls leave the store as it was");
+    fastrnn_snapshot_info info = {.struct_size = sizeof info};
     expect(fastrnn_snapshot_describe(snapshot, size, &info), FASTRNN_OK, "describe");
-    check(info.version == 1 && info.real_size == 4 && info.num_rows == 3 &&
+    check(info.version == 1 && info.real_size == 4 && info.num_rows == 3 && info.extra_size == EXTRA &&
               info.fingerprint == fastrnn_layer_fingerprint(s.layer), "what a snapshot says of itself");
-    expect(fastrnn_snapshot_describe(snapshot, 31, &info), FASTRNN_ERROR_SNAPSHOT, "describe: cut");
-    expect(fastrnn_snapshot_describe(NULL, 31, &info), FASTRNN_ERROR_ARGUMENT, "describe: nothing");
-    expect(fastrnn_stream_restore(s.layer, 3, stream, snapshot, size), FASTRNN_OK, "a good snapshot");
+    expect(fastrnn_snapshot_describe(snapshot, 39, &info), FASTRNN_ERROR_SNAPSHOT, "describe: cut");
+    expect(fastrnn_snapshot_describe(NULL, 39, &info), FASTRNN_ERROR_ARGUMENT, "describe: nothing");
+    info.struct_size = 8;
+    expect(fastrnn_snapshot_describe(snapshot, size, &info), FASTRNN_ERROR_ARGUMENT, "describe: too small an answer");
+    expect(fastrnn_snapshot_restore(s.layer, store, 3, NULL, snapshot, size), FASTRNN_OK, "a good snapshot");
+    check(!memcmp(before, store, bytes), "the snapshot holds the store's state");
 
     fastrnn_cell cell;
     const fastrnn_cell_arrays none = {0};
@@ -1274,8 +1333,9 @@ static void test_wrong_streams(void)
     expect(fastrnn_layer_unpack(NULL, 0, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no model");
     expect(fastrnn_layer_unpack(s.layer, 0, NULL, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: no arrays");
     expect(fastrnn_layer_unpack(s.layer, 0, &none, NULL), FASTRNN_ERROR_ARGUMENT, "unpack: no cell");
-    free(stream), free(before), free(workspace), free(snapshot);
+    free(store), free(before), free(snapshot);
     small_free(&s);
+    small_free(&other);
     small_free(&both);
     end_group("wrong slots, snapshots and unpacking");
 }
@@ -1300,34 +1360,16 @@ static void test_empty(const char *isa)
                              .hn = block((size_t)(B * H) * sizeof(float)),
                              .cn = block((size_t)(B * H) * sizeof(float))};
                 void *x = B && T && I ? reals(p.x, B * T * I, FASTRNN_FLOAT32) : NULL;
-                const fastrnn_boundary boundary = {.h0 = h0, .c0 = lstm ? c0 : NULL, .hn = o.hn,
-                                                   .cn = lstm ? o.cn : NULL};
-                const fastrnn_batch batch = {.num_rows = B, .num_steps = T, .pool = pool,
+                const fastrnn_batch batch = {.struct_size = sizeof batch, .num_rows = B, .num_steps = T, .pool = pool,
                                              .x = {.base = x, .row_stride = T * I, .step_stride = I},
-                                             .y = {.base = o.y, .row_stride = T * H, .step_stride = H}};
-                size_t size = 0, stream_bytes = 0;
-                fastrnn_workspace_size(layer, &batch, &size);
-                fastrnn_stream_size(layer, B, &stream_bytes);
-                void *workspace = block(size), *stream = aligned_alloc(64, stream_bytes);
-                fastrnn_status status = FASTRNN_OK;
-                if (how == RUN) {
-                    status = fastrnn_run(layer, &batch, &boundary, workspace);
-                } else if (how == UNROLLED) {
-                    fastrnn_unrolled *plan = NULL;
-                    status = fastrnn_unrolled_create(layer, T, &plan);
-                    if (!status)
-                        status = fastrnn_unrolled_run(plan, &batch, &boundary, workspace);
-                    fastrnn_unrolled_destroy(plan);
-                } else {
-                    status = fastrnn_stream_set(layer, B, stream, &boundary);
-                    if (!status)
-                        status = fastrnn_stream_run(layer, &batch, stream, workspace);
-                    if (!status)
-                        status = fastrnn_stream_get(layer, B, stream, &boundary);
-                }
+                                             .y = {.base = o.y, .row_stride = T * H, .step_stride = H},
+                                             .h0 = h0, .c0 = lstm ? c0 : NULL, .hn = o.hn, .cn = lstm ? o.cn : NULL};
+                const fastrnn_status status = how == RUN        ? run(layer, &batch)
+                                              : how == UNROLLED ? run_unrolled(layer, &batch)
+                                                                : run_stored(layer, &batch);
                 expect(status, FASTRNN_OK, "an empty side");
                 check_near(&p, &o);
-                void *const blocks[] = {h0, c0, x, workspace, stream};
+                void *const blocks[] = {h0, c0, x};
                 for (int j = 0; j < LENGTH(blocks); j++)
                     free(blocks[j]);
                 outcome_free(&o);
@@ -1343,37 +1385,33 @@ static int stop_at_zero(void *calls_left) { return (*(int *)calls_left)-- == 0; 
 /* A run long enough for the clock ends when asked, and every way out gives the caller's floating-point mode back. */
 static void test_interruption(unsigned long long usual)
 {
-    const fastrnn_boundary zero = {0};
     for (int stops = 0; stops < 2; stops++) {
         small s = small_make(stops ? 1 << 20 : 500, 64, 1);
-        size_t stream_bytes = 0;
-        fastrnn_stream_size(s.layer, 2, &stream_bytes);
-        void *stream = aligned_alloc(64, stream_bytes);
-        fastrnn_stream_set(s.layer, 2, stream, &zero);
-        fastrnn_unrolled *plan = NULL;
-        expect(fastrnn_unrolled_create(s.layer, s.batch.num_steps, &plan), FASTRNN_OK, "unrolled");
+        size_t bytes = 0;
+        fastrnn_store_size(s.layer, 2, 0, &bytes);
+        void *store = store_make(s.layer, 2, 0), *before = memcpy(block(bytes), store, bytes);
+        fastrnn_unrolled *unrolled = NULL;
+        expect(fastrnn_unrolled_create(s.layer, s.batch.num_steps, &unrolled), FASTRNN_OK, "unrolled");
         for (int rounding = 0; rounding < 2; rounding++)
             for (int how = RUN; how <= STREAM; how++) {
                 int calls_left = stops ? 0 : -1;
-                s.batch.interrupted = stop_at_zero;
-                s.batch.interrupted_context = &calls_left;
+                fastrnn_batch batch = s.batch;
+                batch.interrupted = stop_at_zero;
+                batch.interrupted_context = &calls_left;
+                batch.unrolled = how == UNROLLED ? unrolled : NULL;
+                batch.store = how == STREAM ? store : NULL;
                 const unsigned long long mode = rounding ? usual | ROUND_UP : usual;
                 set_floating_mode(mode);
-                fastrnn_status status;
-                if (how == RUN)
-                    status = fastrnn_run(s.layer, &s.batch, &zero, s.workspace);
-                else if (how == UNROLLED)
-                    status = fastrnn_unrolled_run(plan, &s.batch, &zero, s.workspace);
-                else
-                    status = fastrnn_stream_run(s.layer, &s.batch, stream, s.workspace);
+                const fastrnn_status status = run(s.layer, &batch);
                 const unsigned long long after = floating_mode();
                 set_floating_mode(usual);
                 in_context("way %d, stops %d, rounding %d", how, stops, rounding);
                 expect(status, stops ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK, "a run ends early just when asked");
                 check(after == mode, "the caller's floating-point mode comes back");
+                check(!stops || !memcmp(before, store, bytes), "an interrupted run leaves the store as it was");
             }
-        fastrnn_unrolled_destroy(plan);
-        free(stream);
+        fastrnn_unrolled_destroy(unrolled);
+        free(store), free(before);
         small_free(&s);
     }
     end_group("interruption, and the floating-point mode");
@@ -1384,28 +1422,24 @@ static void test_interrupted_copy(void)
 {
     const int64_t B = 100000;
     small s = small_make(0, 64, 1);
-    const fastrnn_boundary zero = {0};
-    size_t bytes = 0, workspace_bytes = 0;
+    size_t bytes = 0;
     int64_t *slots = block((size_t)B * sizeof *slots);
     for (int64_t row = 0; row < B; row++)
         slots[row] = B - 1 - row;
-    expect(fastrnn_stream_size(s.layer, B, &bytes), FASTRNN_OK, "stream size");
-    void *stream = aligned_alloc(64, bytes), *before = block(bytes);
-    expect(fastrnn_stream_set(s.layer, B, stream, &zero), FASTRNN_OK, "stream set");
-    memcpy(before, stream, bytes);
+    expect(fastrnn_store_size(s.layer, B, 0, &bytes), FASTRNN_OK, "store size");
+    void *store = store_make(s.layer, B, 0), *before = memcpy(block(bytes), store, bytes);
     s.batch.num_rows = B;
+    s.batch.store = store;
     s.batch.slots = slots;
-    expect(fastrnn_workspace_size(s.layer, &s.batch, &workspace_bytes), FASTRNN_OK, "workspace of slots");
-    void *workspace = block(workspace_bytes);
     for (int stops = 0; stops < 2; stops++) {
         int calls_left = stops ? 0 : -1;
         s.batch.interrupted = stop_at_zero;
         s.batch.interrupted_context = &calls_left;
-        expect(fastrnn_stream_run(s.layer, &s.batch, stream, workspace), stops ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK,
+        expect(run(s.layer, &s.batch), stops ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK,
                "a copy of states ends early just when asked");
-        check(!memcmp(before, stream, bytes), "an interrupted copy leaves the stream as it was");
+        check(!memcmp(before, store, bytes), "an interrupted copy leaves the store as it was");
     }
-    free(slots), free(stream), free(before), free(workspace);
+    free(slots), free(store), free(before);
     small_free(&s);
     end_group("interruption of a copy of states");
 }
@@ -1487,7 +1521,7 @@ int main(int argc, char **argv)
     test_blas_far_steps(&lp64);
     test_wrong_layers();
     test_wrong_runs();
-    test_wrong_streams();
+    test_wrong_stores();
     test_interruption(usual);
     test_interrupted_copy();
     printf("%ld passed, %ld failed\n", passed, failed);

@@ -159,7 +159,6 @@ typedef enum way { RUN, UNROLLED, STREAM } way;
 typedef struct job {
     const fastrnn_layer *layer;
     fastrnn_batch batch;
-    fastrnn_boundary boundary;
     float *x, *h0, *c0;
     int64_t *lengths, *batch_sizes;
     char *results;
@@ -181,7 +180,9 @@ static job job_make(const fastrnn_layer *layer, int64_t B, int64_t T, bool ragge
     const size_t c = lstm ? (size_t)(cells * B * H) * sizeof(float) : 0;
     j.results_bytes = y + h + c;
     j.results = block(j.results_bytes);
-    j.batch = (fastrnn_batch){.num_rows = B, .num_steps = T, .x = {.base = j.x, .row_stride = steps * I, .step_stride = still ? 0 : I},
+    j.batch = (fastrnn_batch){.struct_size = sizeof j.batch, .num_rows = B, .num_steps = T,
+                              .x = {.base = j.x, .row_stride = steps * I, .step_stride = still ? 0 : I},
+                              .h0 = j.h0, .c0 = lstm ? j.c0 : NULL, .hn = j.results + y, .cn = lstm ? j.results + y + h : NULL,
                               .y = {.base = j.results, .row_stride = steps * width, .step_stride = still ? 0 : width}};
     if (ragged) {
         j.batch.lengths = j.lengths = block((size_t)B * sizeof *j.lengths);
@@ -194,7 +195,6 @@ static job job_make(const fastrnn_layer *layer, int64_t B, int64_t T, bool ragge
                 j.batch_sizes[step] += j.lengths[row] > step;
         }
     }
-    j.boundary = (fastrnn_boundary){.h0 = j.h0, .c0 = lstm ? j.c0 : NULL, .hn = j.results + y, .cn = lstm ? j.results + y + h : NULL};
     return j;
 }
 
@@ -205,49 +205,11 @@ static void job_free(job *j)
         free(blocks[i]);
 }
 
-/* A workspace of just the size that the core asks for. */
-static void *job_workspace(const job *j)
-{
-    size_t size = 0;
-    return fastrnn_workspace_size(j->layer, &j->batch, &size) == FASTRNN_OK ? block(size) : NULL; /* NULL is refused */
-}
-
-static fastrnn_status job_run_in(job *j, way how, void *workspace)
-{
-    memset(j->results, POISON, j->results_bytes);
-    if (how == RUN)
-        return fastrnn_run(j->layer, &j->batch, &j->boundary, workspace);
-    fastrnn_status status;
-    if (how == UNROLLED) {
-        fastrnn_unrolled *plan = NULL;
-        status = fastrnn_unrolled_create(j->layer, j->batch.num_steps, &plan);
-        if (status == FASTRNN_OK)
-            status = fastrnn_unrolled_run(plan, &j->batch, &j->boundary, workspace);
-        fastrnn_unrolled_destroy(plan);
-        return status;
-    }
-    size_t size = 0;
-    status = fastrnn_stream_size(j->layer, j->batch.num_rows, &size);
-    void *stream = aligned_alloc(64, size);
-    if (!stream)
-        exit(2);
-    if (status == FASTRNN_OK)
-        status = fastrnn_stream_set(j->layer, j->batch.num_rows, stream, &j->boundary);
-    if (status == FASTRNN_OK)
-        status = fastrnn_stream_run(j->layer, &j->batch, stream, workspace);
-    if (status == FASTRNN_OK)
-        status = fastrnn_stream_get(j->layer, j->batch.num_rows, stream, &j->boundary);
-    free(stream);
-    return status;
-}
-
 static fastrnn_status job_run(job *j, way how, fastrnn_pool *pool)
 {
+    memset(j->results, POISON, j->results_bytes);
     j->batch.pool = pool;
-    void *workspace = job_workspace(j);
-    const fastrnn_status status = job_run_in(j, how, workspace);
-    free(workspace);
-    return status;
+    return how == RUN ? run(j->layer, &j->batch) : how == UNROLLED ? run_unrolled(j->layer, &j->batch) : run_stored(j->layer, &j->batch);
 }
 
 /* What the call gives without a pool. */
@@ -302,11 +264,19 @@ static fastrnn_config cut_config(const cut *c, fastrnn_kind kind)
 /* The case is cut as it says, or it tests nothing. */
 static void check_cut(const cut *c, const job *j, int num_threads)
 {
-    int64_t total_steps = 0;
-    expect(fr_batch_check(&j->batch, &total_steps), FASTRNN_OK, "a good batch");
-    fr_plan plan;
-    fr_plan_make(j->layer, &j->batch, total_steps, num_threads, SHARES_ALL, c->how == UNROLLED, &plan);
-    check(plan.workers > 1 && plan.directions_apart == c->row_step && (plan.num_slices > 1) == c->rows, "cut as meant");
+    fastrnn_pool *pool = pool_make(num_threads, SHARES_ALL);
+    fastrnn_batch batch = j->batch;
+    fastrnn_plan plan = {.struct_size = sizeof plan};
+    fastrnn_unrolled *unrolled = NULL;
+    if (c->how == UNROLLED)
+        expect(fastrnn_unrolled_create(j->layer, batch.num_steps, &unrolled), FASTRNN_OK, "unrolled");
+    batch.unrolled = unrolled;
+    batch.pool = pool;
+    expect(fastrnn_plan_make(j->layer, &batch, &plan), FASTRNN_OK, "a good batch");
+    const fr_partition shared = ((const fr_plan *)(const void *)plan.opaque)->shared;
+    fastrnn_unrolled_destroy(unrolled);
+    fastrnn_pool_destroy(pool);
+    check(shared.workers > 1 && shared.directions_apart == c->row_step && (shared.num_slices > 1) == c->rows, "cut as meant");
 }
 
 /* ---- Groups of checks ------------------------------------------------------------------------------------------ */
@@ -396,11 +366,15 @@ static void test_refused_threads(void)
             char *expected = job_expected(&j, c->how);
             fastrnn_pool *pool = pool_make(4, SHARES_ALL);
             j.batch.pool = pool;
-            void *workspace = job_workspace(&j);
+            fastrnn_plan plan = {.struct_size = sizeof plan};
+            expect(fastrnn_plan_make(j.layer, &j.batch, &plan), FASTRNN_OK, "a plan for four threads");
+            void *workspace = block(plan.workspace_size);
             threads_left = given;
             threads_refused = 0;
             for (int round = 0; round < 3; round++) {
-                expect(job_run_in(&j, c->how, workspace), FASTRNN_OK, "a call with fewer threads");
+                memset(j.results, POISON, j.results_bytes);
+                expect(c->how == RUN ? fastrnn_plan_run(&plan, workspace) : job_run(&j, c->how, pool), FASTRNN_OK,
+                       "a call with fewer threads");
                 check(job_is_right(&j, expected), "the bits of one thread");
                 check(threads_refused == 1, "nobody asks again for what was refused");
                 expect(job_run(&j, c->how, pool), FASTRNN_OK, "a call that knows of it");
@@ -453,16 +427,16 @@ static void test_slices(void)
             const int64_t B = counts[i];
             in_context("model %d, %lld rows", m, (long long)B);
             const fastrnn_batch batch = {.num_rows = B};
-            fr_plan plan;
-            fr_plan_make(layers[m], &batch, 0, 4, SHARES_ALL, false, &plan);
+            const fr_plan plan = {.layer = layers[m], .batch = &batch};
+            const fr_partition partition = fr_partition_make(&plan, 4, SHARES_ALL);
             int64_t most = 0, steps = 0;
-            fr_plan_slice_bounds(&plan, &batch, 0, &most, &steps);
-            const int64_t S = plan.num_slices, looked_at[] = {0, S / 3, S / 2, S - 1};
+            fr_partition_bounds(&partition, &plan, &most, &steps);
+            const int64_t S = partition.num_slices, looked_at[] = {0, S / 3, S / 2, S - 1};
             for (int k = 0; k < LENGTH(looked_at); k++) {
                 fr_rows rows, next = {.first = B};
-                fr_plan_slice(&plan, &batch, looked_at[k], &rows);
+                fr_partition_slice(&partition, &plan, looked_at[k], &rows);
                 if (looked_at[k] + 1 < S)
-                    fr_plan_slice(&plan, &batch, looked_at[k] + 1, &next);
+                    fr_partition_slice(&partition, &plan, looked_at[k] + 1, &next);
                 check(rows.count >= 1 && rows.count <= most && rows.first + rows.count == next.first, "a slice ends where the next begins");
                 check(looked_at[k] > 0 || rows.first == 0, "the first slice has the first row");
             }
@@ -479,12 +453,12 @@ static const char *const maker_names[] = {"model", "unrolled", "pool"};
 static fastrnn_status make(maker what, const source *s, const fastrnn_layer *layer, job *j, const char *expected)
 {
     fastrnn_layer *made = NULL;
-    fastrnn_unrolled *plan = NULL;
+    fastrnn_unrolled *unrolled = NULL;
     fastrnn_pool *pool = NULL;
     const fastrnn_status status = what == MODEL  ? fastrnn_layer_create(&s->config, s->cells, NULL, NULL, &made)
-                                  : what == PLAN ? fastrnn_unrolled_create(layer, j->batch.num_steps, &plan)
+                                  : what == PLAN ? fastrnn_unrolled_create(layer, j->batch.num_steps, &unrolled)
                                                  : fastrnn_pool_create(3, &pool);
-    check((status == FASTRNN_OK) == (made || plan || pool), "a failed create leaves the pointer alone");
+    check((status == FASTRNN_OK) == (made || unrolled || pool), "a failed create leaves the pointer alone");
     counts_memory = false;
     job use = *j;
     if (made)
@@ -493,15 +467,14 @@ static fastrnn_status make(maker what, const source *s, const fastrnn_layer *lay
         fastrnn_pool_set_threshold(pool, SHARES_ALL);
     expect(job_run(&use, RUN, pool), FASTRNN_OK, "a call afterwards");
     check(job_is_right(&use, expected), "a call afterwards is right");
-    if (plan) {
-        void *workspace = job_workspace(&use);
-        expect(fastrnn_unrolled_run(plan, &use.batch, &use.boundary, workspace), FASTRNN_OK, "the plan runs");
-        check(job_is_right(&use, expected), "the plan is right");
-        free(workspace);
+    if (unrolled) {
+        use.batch.unrolled = unrolled;
+        expect(job_run(&use, RUN, pool), FASTRNN_OK, "the fixed length runs");
+        check(job_is_right(&use, expected), "the fixed length is right");
     }
     counts_memory = true;
     fastrnn_layer_destroy(made);
-    fastrnn_unrolled_destroy(plan);
+    fastrnn_unrolled_destroy(unrolled);
     fastrnn_pool_destroy(pool);
     return status;
 }
@@ -776,7 +749,9 @@ static void test_askings(void)
             j.batch.y = (fastrnn_view){.base = y, .row_stride = 1, .step_stride = w->padded_steps > 0};
             if (w->gathers)
                 j.batch.x = (fastrnn_view){.rows = rows};
-            j.boundary = (fastrnn_boundary){.h0 = states, .hn = states + w->B};
+            j.batch.h0 = states;
+            j.batch.hn = states + w->B;
+            j.batch.c0 = j.batch.cn = NULL;
             fastrnn_pool *pool = threads > 1 ? pool_make(threads, SHARES_ALL) : NULL;
             asker a = {.pool = pool, .stop_at = -1, .crowd_at = -1, .mode = floating_mode(), .mode_is_right = true};
             j.batch.interrupted = ask;

@@ -114,6 +114,60 @@ static inline void expect(fastrnn_status found, fastrnn_status wanted, const cha
     check(found == wanted, what);
 }
 
+/* Plans a call and runs it, in a workspace of just the size that the plan asks for. */
+static inline fastrnn_status run(const fastrnn_layer *layer, const fastrnn_batch *batch)
+{
+    fastrnn_plan plan = {.struct_size = sizeof plan};
+    fastrnn_status status = fastrnn_plan_make(layer, batch, &plan);
+    if (status != FASTRNN_OK)
+        return status;
+    void *workspace = block(plan.workspace_size);
+    status = fastrnn_plan_run(&plan, workspace);
+    free(workspace);
+    return status;
+}
+
+/* The same on the fixed-length path. */
+static inline fastrnn_status run_unrolled(const fastrnn_layer *layer, const fastrnn_batch *batch)
+{
+    fastrnn_batch fixed = *batch;
+    fastrnn_unrolled *unrolled = NULL;
+    fastrnn_status status = fastrnn_unrolled_create(layer, batch->num_steps, &unrolled);
+    fixed.unrolled = unrolled;
+    if (status == FASTRNN_OK)
+        status = run(layer, &fixed);
+    fastrnn_unrolled_destroy(unrolled);
+    return status;
+}
+
+/* A new store of zeros, or NULL where the layer can have none. */
+static inline void *store_make(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size)
+{
+    size_t size = 0;
+    if (fastrnn_store_size(layer, capacity, extra_size, &size) != FASTRNN_OK)
+        return NULL;
+    void *store = aligned_alloc(64, size);
+    if (!store)
+        exit(2);
+    memset(store, POISON, size);
+    return fastrnn_store_init(layer, capacity, extra_size, store) == FASTRNN_OK ? store : NULL;
+}
+
+/* The same with the states in a store: from h0 and c0 to it, and from it to hn and cn. */
+static inline fastrnn_status run_stored(const fastrnn_layer *layer, const fastrnn_batch *batch)
+{
+    fastrnn_batch stored = *batch;
+    void *store = stored.store = store_make(layer, batch->num_rows, 0);
+    stored.h0 = stored.c0 = stored.hn = stored.cn = NULL;
+    fastrnn_status status = fastrnn_store_set(layer, store, batch->num_rows, NULL, batch->h0, batch->c0);
+    if (status == FASTRNN_OK)
+        status = run(layer, &stored);
+    if (status == FASTRNN_OK)
+        status = fastrnn_store_get(layer, store, batch->num_rows, NULL, batch->hn, batch->cn);
+    free(store);
+    return status;
+}
+
 /* The control bits: rounding, traps, flushing. Sticky exception flags are nobody's. */
 static inline unsigned long long floating_mode(void)
 {
