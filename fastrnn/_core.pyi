@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import disjoint_base
 
 from .arguments import Casting
+from .schedule import Schedule
 
 __version__: str
 PAST_ENDS: dict[str, int]
@@ -60,12 +61,12 @@ class Layer:
         self,
         x: NDArray[Any] | list[NDArray[Any]],
         y: NDArray[Any] | list[NDArray[Any]],
-        schedule: tuple[Any, ...] | None,
+        schedule: Schedule | None,
         h0: NDArray[Any] | None,
         c0: NDArray[Any] | None,
         hn: NDArray[Any] | None,
         cn: NDArray[Any] | None,
-        plan: Unrolled | None = None,
+        unrolled: Unrolled | None = None,
         past_end: str | None = None,
     ) -> None: ...
 

@@ -15,6 +15,7 @@ cdef extern from "fastrnn.h" nogil:
         FASTRNN_ERROR_SNAPSHOT
         FASTRNN_ERROR_INTERRUPTED
         FASTRNN_ERROR_FORKED
+        FASTRNN_ERROR_STORE
     ctypedef enum fastrnn_kind:
         FASTRNN_LSTM
         FASTRNN_GRU
@@ -62,9 +63,10 @@ cdef extern from "fastrnn.h" nogil:
         void *weight_hr
         void *peephole
     ctypedef struct fastrnn_snapshot_info:
+        size_t struct_size
         uint32_t version, real_size
         uint64_t fingerprint
-        int64_t num_rows
+        int64_t num_rows, extra_size
     ctypedef struct fastrnn_blas:
         void *sgemm
         void *dgemm
@@ -74,30 +76,34 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct fastrnn_view:
         void *base
         void **rows
-        const int64_t *step_offsets
         int64_t row_stride, step_stride
     ctypedef enum fastrnn_past_end:
         FASTRNN_PAST_END_NOTHING
         FASTRNN_PAST_END_ZERO
         FASTRNN_PAST_END_CARRY
     ctypedef struct fastrnn_batch:
+        size_t struct_size
         int64_t num_rows, num_steps
         const int64_t *lengths
         const int64_t *batch_sizes
+        const int64_t *row_indices
         fastrnn_view x
         fastrnn_view y
+        int packed
         fastrnn_past_end past_end
         int64_t padded_steps
-        int (*interrupted)(void *) noexcept nogil
-        void *interrupted_context
-        fastrnn_pool *pool
-        const int64_t *slots
-    ctypedef struct fastrnn_boundary:
         const void *h0
         const void *c0
         void *hn
         void *cn
-        const int64_t *indices
+        void *store
+        const int64_t *slots
+        const fastrnn_unrolled *unrolled
+        int (*interrupted)(void *) noexcept nogil
+        void *interrupted_context
+        fastrnn_pool *pool
+    ctypedef struct fastrnn_plan:
+        size_t struct_size, workspace_size
     const char *fastrnn_status_message(fastrnn_status)
     const char *fastrnn_version()
     const char *fastrnn_isa(size_t)
@@ -111,20 +117,19 @@ cdef extern from "fastrnn.h" nogil:
     fastrnn_status fastrnn_pool_create(int, fastrnn_pool **)
     void fastrnn_pool_destroy(fastrnn_pool *)
     void fastrnn_pool_set_threshold(fastrnn_pool *, double)
-    fastrnn_status fastrnn_workspace_size(const fastrnn_layer *, const fastrnn_batch *, size_t *)
-    fastrnn_status fastrnn_run(const fastrnn_layer *, const fastrnn_batch *, const fastrnn_boundary *, void *)
-    fastrnn_status fastrnn_stream_size(const fastrnn_layer *, int64_t, size_t *)
-    fastrnn_status fastrnn_stream_set(const fastrnn_layer *, int64_t, void *, const fastrnn_boundary *)
-    fastrnn_status fastrnn_stream_set_slots(const fastrnn_layer *, int64_t, const int64_t *, void *, const fastrnn_boundary *)
-    fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *, int64_t, size_t *)
-    fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *, int64_t, const void *, void *)
-    fastrnn_status fastrnn_stream_restore(const fastrnn_layer *, int64_t, void *, const void *, size_t)
+    fastrnn_status fastrnn_plan_make(const fastrnn_layer *, const fastrnn_batch *, fastrnn_plan *)
+    fastrnn_status fastrnn_plan_run(const fastrnn_plan *, void *)
+    fastrnn_status fastrnn_store_size(const fastrnn_layer *, int64_t, int64_t, size_t *)
+    fastrnn_status fastrnn_store_init(const fastrnn_layer *, int64_t, int64_t, void *)
+    fastrnn_status fastrnn_store_set(const fastrnn_layer *, void *, int64_t, const int64_t *, const void *, const void *)
+    fastrnn_status fastrnn_store_get(const fastrnn_layer *, const void *, int64_t, const int64_t *, void *, void *)
+    void *fastrnn_store_extra(const fastrnn_layer *, void *, int64_t)
+    fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *, const void *, int64_t, size_t *)
+    fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *, const void *, int64_t, const int64_t *, void *)
+    fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *, void *, int64_t, const int64_t *, const void *, size_t)
     fastrnn_status fastrnn_snapshot_describe(const void *, size_t, fastrnn_snapshot_info *)
-    fastrnn_status fastrnn_stream_get(const fastrnn_layer *, int64_t, const void *, const fastrnn_boundary *)
-    fastrnn_status fastrnn_stream_run(const fastrnn_layer *, const fastrnn_batch *, void *, void *)
     fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *, int64_t, fastrnn_unrolled **)
     void fastrnn_unrolled_destroy(fastrnn_unrolled *)
-    fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *, const fastrnn_batch *, const fastrnn_boundary *, void *)
     fastrnn_status fastrnn_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
     fastrnn_status fastrnn_probe_fma(const char *, int64_t, int64_t *, double *)
     fastrnn_status fastrnn_probe_read(const char *, int64_t, int64_t, const float *, double *)

@@ -23,7 +23,7 @@ PastEnd = Literal["zero", "carry"]
 #: A cell's arrays, in the order in which the engine takes and returns them.
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
 
-MOST_UNROLLED = 1 << 24  # steps; a plan of them takes hundreds of megabytes a layer
+MOST_UNROLLED = 1 << 24  # steps; laid out, they take hundreds of megabytes a layer
 
 
 class State(NamedTuple):
@@ -390,7 +390,7 @@ class Layer(Generic[StateT]):
         past_end: PastEnd,
         out: NDArray[Any] | None,
         casting: Casting,
-        plan: _core.Unrolled | None = None,
+        unrolled: _core.Unrolled | None = None,
     ) -> tuple[Any, Any]:
         array = as_floats(x, "x", self.dtype, casting)
         if array.ndim not in (2, 3):
@@ -418,9 +418,9 @@ class Layer(Generic[StateT]):
                 counted &= np.arange(T) < checked[:, None]
             self._run_masked(rows_first, y_rows, counted, past_end, (h0, c0, hn, cn))
         else:
-            order = None if checked is None else self._order(checked)
+            order = None if checked is None else schedule(checked)
             fill = None if order is None else past_end
-            self._engine.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, plan, fill)
+            self._engine.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, unrolled, fill)
         if unbatched:
             hn, cn = hn[:, 0], None if cn is None else cn[:, 0]
         return result, self._join_state(hn, cn)
@@ -429,21 +429,13 @@ class Layer(Generic[StateT]):
         self, x: NDArray[Any], y: NDArray[Any], mask: NDArray[np.bool_], past_end: PastEnd, states: tuple[Any, ...]
     ) -> None:
         """Run the steps of x (B, T, I) where mask (B, T) is True into y (B, T, D*P); states are h0, c0, hn, cn."""
-        counts = mask.sum(axis=1, dtype=np.int64)
+        order = schedule(mask.sum(axis=1, dtype=np.int64))
         if is_right_padded(mask):
-            self._engine.run(_vectors_adjacent(x), y, self._order(counts), *states)
+            self._engine.run(_vectors_adjacent(x), y, order, *states)
         else:
-            order = schedule(counts)
             rows, steps = packed_steps(mask, order)
             y[rows, steps] = self._run_steps(x[rows, steps], order, states)
         fill_masked(y, mask, past_end, (False, True) if self.bidirectional else (self.reverse,))
-
-    @staticmethod
-    def _order(lengths: NDArray[np.int64]) -> tuple[Any, ...]:
-        """The engine's schedule; rows that stand in order already need no indices."""
-        order = schedule(lengths)
-        identity = bool((lengths[1:] <= lengths[:-1]).all())
-        return order.lengths, order.batch_sizes, None if identity else order.sorted_indices, None
 
     def _run_list(self, x: Any, state: StateLike, casting: Casting) -> tuple[list[NDArray[Any]], Any]:
         rows = []
@@ -457,7 +449,7 @@ class Layer(Generic[StateT]):
         hn, cn = self._new_state(len(rows))
         y = [np.empty((len(row), self.output_size), self.dtype) for row in rows]
         order = schedule(np.array([len(row) for row in rows], np.int64))
-        self._engine.run(rows, y, (order.lengths, order.batch_sizes, order.sorted_indices, None), h0, c0, hn, cn)
+        self._engine.run(rows, y, order, h0, c0, hn, cn)
         return y, self._join_state(hn, cn)
 
     def _run_packed(self, x: Packed, state: StateLike, casting: Casting) -> tuple[Packed, Any]:
@@ -481,8 +473,7 @@ class Layer(Generic[StateT]):
     def _run_steps(self, data: NDArray[Any], order: Schedule, states: tuple[Any, ...]) -> NDArray[Any]:
         """Run packed steps (N, I) to packed outputs (N, D*P); states are h0, c0, hn, cn."""
         y = np.empty((len(data), self.output_size), self.dtype)
-        offsets = np.cumsum(order.batch_sizes) - order.batch_sizes
-        self._engine.run(data, y, (order.lengths, order.batch_sizes, order.sorted_indices, offsets), *states)
+        self._engine.run(data, y, order, *states)
         return y
 
     def _check_width(self, array: NDArray[Any], name: str) -> None:
@@ -583,7 +574,7 @@ class Unrolled(Generic[StateT]):
     """The fixed-length path: every row runs all T steps. Made by ``layer.unroll(T)``."""
 
     def __init__(self, layer: Layer[StateT], engine: _core.Layer, num_steps: int) -> None:
-        self._layer, self._plan = layer, _core.Unrolled(engine, num_steps)
+        self._layer, self._unrolled = layer, _core.Unrolled(engine, num_steps)
         self.num_steps = num_steps
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -603,7 +594,7 @@ class Unrolled(Generic[StateT]):
         axis = 1 if len(shape) == 3 and self._layer.batch_first else 0
         if len(shape) in (2, 3) and shape[axis] != self.num_steps:
             raise ValueError(f"x has {shape[axis]} steps, but the layer was unrolled for {self.num_steps}")
-        return self._layer._run_array(x, state, None, None, "zero", out, check_casting(casting), self._plan)
+        return self._layer._run_array(x, state, None, None, "zero", out, check_casting(casting), self._unrolled)
 
 
 def _choose_dtype(spec: LayerSpec, dtype: DTypeLike | None) -> np.dtype[Any]:

@@ -44,13 +44,12 @@ ARROWS = {
     "cell": {"hash", "matrix", "threads"},
     "sequence": {"cell", "clock", "cpu"},
     "packed": {"sequence"},
-    "unrolled": {"sequence"},
     "layer": {"cell", "dispatch"},
-    "plan": {"layer", "sequence"},
-    "workspace": {"plan"},
-    "stream": {"layer", "sequence"},
-    "snapshot": {"stream"},
-    "run": {"cpu", "packed", "stream", "threads", "unrolled", "workspace"},
+    "unrolled": {"layer", "sequence"},
+    "store": {"layer", "sequence"},
+    "snapshot": {"store"},
+    "plan": {"layer", "sequence", "store", "unrolled"},
+    "run": {"cpu", "packed", "plan", "store", "threads", "unrolled"},
 }
 
 

@@ -8,6 +8,7 @@ from cases import LAYERS, random_batch, random_spec
 
 import fastrnn
 from fastrnn import _core
+from fastrnn.schedule import Schedule
 from fastrnn.spec import LayerSpec
 
 LENGTHS = (3, 0, 5, 1, 3, 5)
@@ -185,20 +186,20 @@ def call(layer, batch):
         "y": np.zeros((6, 5, layer.output_size), np.float32),
         "lengths": order.lengths,
         "batch_sizes": order.batch_sizes,
-        "indices": order.sorted_indices,
-        "step_offsets": None,
+        "sorted_indices": order.sorted_indices,
         "h0": np.zeros((2, 6, 5), np.float32),
         "c0": None,
         "hn": np.zeros((2, 6, 5), np.float32),
         "cn": None,
-        "plan": None,
+        "unrolled": None,
         "past_end": "zero",
     }
 
     def run(**changes):
         a = good | changes
-        schedule = a["lengths"], a["batch_sizes"], a["indices"], a["step_offsets"]
-        return layer._engine.run(a["x"], a["y"], schedule, a["h0"], a["c0"], a["hn"], a["cn"], a["plan"], a["past_end"])
+        parts = (a[name] for name in ("lengths", "sorted_indices", "sorted_indices", "batch_sizes"))
+        states = (a[name] for name in ("h0", "c0", "hn", "cn"))
+        return layer._engine.run(a["x"], a["y"], Schedule(*parts), *states, a["unrolled"], a["past_end"])
 
     run()
     return run
@@ -209,7 +210,7 @@ def test_the_compiled_module_checks_for_itself(call, layer):
     unwritable = np.zeros((6, 5, 5), f4)
     unwritable.flags.writeable = False
     unaligned = np.zeros(6 * 5 * 3 * 4 + 1, np.uint8)[1:].view(f4).reshape(6, 5, 3)
-    other = fastrnn.LSTM(random_spec(np.random.default_rng(0), "lstm", 3, 5)).unroll(5)._plan
+    other = fastrnn.LSTM(random_spec(np.random.default_rng(0), "lstm", 3, 5)).unroll(5)._unrolled
     arrays = {
         "x": [
             np.zeros((6, 5, 3), f8),
@@ -230,12 +231,12 @@ def test_the_compiled_module_checks_for_itself(call, layer):
         "y": [np.zeros((6, 5, 4), f4), np.zeros((6, 4, 5), f4), unwritable, [np.zeros((5, 5), f4)] * 5, None],
         "lengths": [np.zeros(5, np.int64), np.zeros(6, np.int32), [5] * 6, None, np.arange(12)[::2]],
         "batch_sizes": [np.zeros(4, np.int64), np.zeros(6, np.int64), np.full(5, 6), None],
-        "indices": [np.arange(5), np.arange(1, 7), np.arange(-1, 5), np.arange(6.0), [0] * 6],
+        "sorted_indices": [np.arange(5), np.arange(1, 7), np.arange(-1, 5), np.arange(6.0), [0] * 6],
         "h0": [np.zeros((2, 5, 5), f4), np.zeros((2, 6, 5), f8), np.zeros((2, 6, 10), f4)[..., ::2], "text"],
         "c0": [np.zeros((2, 5, 5), f4)],
         "hn": [np.zeros((2, 5, 5), f4), unwritable[:2]],
         "cn": [np.zeros((2, 5, 5), f4)],
-        "plan": [other, "text"],
+        "unrolled": [other, "text"],
     }
     for name, bad in arrays.items():
         for value in bad:
@@ -244,7 +245,7 @@ def test_the_compiled_module_checks_for_itself(call, layer):
     for name, claimed in (("x", (6, 5, 3)), ("y", (6, 5, 5)), ("h0", (2, 6, 5)), ("hn", (2, 6, 5))):
         with pytest.raises((TypeError, ValueError)):
             call(**{name: tiny(Fitting, claimed)})
-    for name in ("lengths", "batch_sizes", "indices"):
+    for name in ("lengths", "batch_sizes", "sorted_indices"):
         with pytest.raises((TypeError, ValueError)):
             call(**{name: tiny(Fitting, (6,), np.int64)})
 
@@ -252,14 +253,19 @@ def test_the_compiled_module_checks_for_itself(call, layer):
 def test_the_compiled_module_checks_packed_steps(call, layer):
     total = sum(LENGTHS)
     x, y = np.zeros((total, 3), np.float32), np.zeros((total, layer.output_size), np.float32)
-    offsets = np.array([0, 5, 9, 13, 15])
-    call(x=x, y=y, step_offsets=offsets, past_end=None)
-    for bad in (offsets + 1, offsets - 1, offsets + 2**62, offsets[:4], np.full(5, -(2**63))):
-        with pytest.raises(ValueError, match="step_offsets"):
-            call(x=x, y=y, step_offsets=bad, past_end=None)
-    for changes in ({"x": x[:-1]}, {"y": y[:-1]}, {"x": x[:, :2]}, {"past_end": "carry"}):
+    call(x=x, y=y, past_end=None)
+    for bad in (np.array([6, 4, 3, 2, 2**62]), np.array([6, 4, 3, -2, 1]), np.array([6, 6, 6, 6, 6])):
+        with pytest.raises(ValueError, match="batch_sizes"):
+            call(x=x, y=y, batch_sizes=bad, past_end=None)
+    for changes in (
+        {"x": x[:-1]},
+        {"y": y[:-1]},
+        {"x": x[:, :2]},
+        {"past_end": "carry"},
+        {"y": np.zeros((6, 5, 5), "f4")},
+    ):
         with pytest.raises(ValueError):
-            call(**({"x": x, "y": y, "step_offsets": offsets, "past_end": None} | changes))
+            call(**({"x": x, "y": y, "past_end": None} | changes))
 
 
 def test_the_number_of_cells_is_checked(rng):

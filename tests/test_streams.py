@@ -161,7 +161,9 @@ def test_a_snapshot_is_pytorchs_layout_on_every_instruction_set(rng, spec):
         stream.run(np.ones((3, 1, 3), np.float32))  # so that h stands in the other buffer
         stream.state = state
         header = (
-            b"FASTRNNS" + np.array([1, 4], "<u4").tobytes() + np.array([layer._engine.fingerprint, 3], "<u8").tobytes()
+            b"FASTRNNS"
+            + np.array([1, 4], "<u4").tobytes()
+            + np.array([layer._engine.fingerprint, 3, 0], "<u8").tobytes()
         )
         assert stream.snapshot() == header + arrays
         for other in layers:

@@ -5,9 +5,7 @@ cdef const void *address(array) noexcept:
 
 
 cdef const int64_t *integers(array, str name, int64_t count) except? NULL:
-    """The data of `count` int64, or NULL for None."""
-    if array is None:
-        return NULL
+    """The data of `count` int64."""
     check_array(array, name, "int64", cnp.NPY_INT64, 1, False)
     if cnp.PyArray_DIM(<cnp.ndarray>array, 0) != count or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array):
         raise ValueError(f"{name} is {describe(array)}, wanted {count} adjacent numbers")

@@ -1,30 +1,35 @@
-# Callers' arrays as the core's views of a batch.
+# Callers' arrays as the core's description of a call.
 
-cdef void set_view(fastrnn_view *view, arrays, const int64_t *indices, void **rows, const int64_t *step_offsets) noexcept:
-    """Point at (B, T, width) with any outer strides, a list of (T_i, width), or packed (N, width)."""
+cdef void set_view(fastrnn_view *view, arrays, void **rows) noexcept:
+    """Point at (B, T, width) with any outer strides, packed (N, width), or a list of (T_i, width), whose pointers go to `rows`."""
     cdef Py_ssize_t i
     cdef cnp.ndarray array
-    view.base = NULL
-    view.rows = NULL
-    view.step_offsets = NULL
     if isinstance(arrays, list):
         view.rows = rows
-        view.row_stride = 0
         view.step_stride = 1
         for i in range(len(arrays)):
-            array = <cnp.ndarray>arrays[i if indices == NULL else indices[i]]
+            array = <cnp.ndarray>arrays[i]
             rows[i] = cnp.PyArray_DATA(array)
             view.step_stride = cnp.PyArray_DIM(array, 1)
         return
     array = <cnp.ndarray>arrays
     view.base = cnp.PyArray_DATA(array)
-    if step_offsets != NULL:
-        view.step_offsets = step_offsets
-        view.row_stride = view.step_stride = cnp.PyArray_DIM(array, 1)
+    if cnp.PyArray_NDIM(array) == 2:
+        view.row_stride = cnp.PyArray_DIM(array, 1)
         return
     view.row_stride = cnp.PyArray_STRIDE(array, 0) // cnp.PyArray_ITEMSIZE(array)
     view.step_stride = cnp.PyArray_STRIDE(array, 1) // cnp.PyArray_ITEMSIZE(array)
-    if indices != NULL:
-        view.rows = rows
-        for i in range(cnp.PyArray_DIM(array, 0)):
-            rows[i] = <char *>view.base + indices[i] * cnp.PyArray_STRIDE(array, 0)
+
+
+cdef int set_schedule(fastrnn_batch *batch, schedule) except -1:
+    """Point at the arrays of a Schedule, which must outlive the call."""
+    cdef int64_t row
+    batch.num_rows = count_of(schedule.lengths, "lengths")
+    batch.num_steps = count_of(schedule.batch_sizes, "batch_sizes")
+    batch.lengths = integers(schedule.lengths, "lengths", batch.num_rows)
+    batch.batch_sizes = integers(schedule.batch_sizes, "batch_sizes", batch.num_steps)
+    batch.row_indices = integers(schedule.sorted_indices, "sorted_indices", batch.num_rows)
+    for row in range(batch.num_rows):
+        if not 0 <= batch.row_indices[row] < batch.num_rows:
+            raise ValueError(f"sorted_indices[{row}] is {batch.row_indices[row]}, wanted 0 to {batch.num_rows - 1}")
+    return 0

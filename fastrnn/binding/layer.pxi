@@ -130,40 +130,38 @@ cdef class Layer:
         self.check_block(c, "c", count, num_rows, self.hidden_size, writes)
         return 0
 
-    cdef int check_vectors(self, arrays, str name, const fastrnn_batch *batch, const int64_t *indices,
-                           const int64_t *step_offsets, int64_t width, bint writes) except -1:
+    cdef int check_vectors(self, arrays, str name, const fastrnn_batch *batch, int64_t width, bint writes) except -1:
         """Whether they are as set_view takes them, and hold every step of the batch."""
         cdef cnp.ndarray array
-        cdef int64_t i, steps
+        cdef int64_t row, step, unused
         if isinstance(arrays, list):
-            if batch.lengths == NULL or step_offsets != NULL or len(<list>arrays) != batch.num_rows:
+            if batch.lengths == NULL or len(<list>arrays) != batch.num_rows:
                 raise ValueError(f"{name} is a list of {len(<list>arrays)}, wanted {batch.num_rows} with their lengths")
-            for i in range(batch.num_rows):
-                one = (<list>arrays)[i if indices == NULL else indices[i]]
+            for row in range(batch.num_rows):
+                one = (<list>arrays)[batch.row_indices[row]]
                 check_array(one, name, self.dtype, self.type_number, 2, writes)
                 array = <cnp.ndarray>one
-                if (not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 0) < batch.lengths[i]
+                if (not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 0) < batch.lengths[row]
                         or cnp.PyArray_DIM(array, 1) != width):
-                    raise ValueError(f"{name} holds {describe(array)}, wanted ({batch.lengths[i]}, {width})")
+                    raise ValueError(f"{name} holds {describe(array)}, wanted ({batch.lengths[row]}, {width})")
             return 0
-        check_array(arrays, name, self.dtype, self.type_number, 3 if step_offsets == NULL else 2, writes)
+        check_array(arrays, name, self.dtype, self.type_number, 2 if batch.packed else 3, writes)
         array = <cnp.ndarray>arrays
-        if step_offsets == NULL:
+        if not batch.packed:
             if (cnp.PyArray_DIM(array, 0) != batch.num_rows or cnp.PyArray_DIM(array, 1) < batch.num_steps
                     or cnp.PyArray_DIM(array, 2) != width):
                 raise ValueError(f"{name} is {describe(array)}, wanted ({batch.num_rows}, {batch.num_steps}, {width})")
             return 0
-        steps = cnp.PyArray_DIM(array, 0)
-        if not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 1) != width:
+        if batch.lengths == NULL or not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 1) != width:
             raise ValueError(f"{name} is {describe(array)}, wanted C-contiguous (N, {width})")
-        for i in range(batch.num_steps):
-            if not 0 <= batch.batch_sizes[i] <= steps or not 0 <= step_offsets[i] <= steps - batch.batch_sizes[i]:
-                raise ValueError(f"step_offsets[{i}] is {step_offsets[i]}, but {name} has {steps} steps")
+        unused = cnp.PyArray_DIM(array, 0)
+        for step in range(batch.num_steps):
+            if not 0 <= batch.batch_sizes[step] <= unused:
+                raise ValueError(f"batch_sizes[{step}] is {batch.batch_sizes[step]}, but {name} has {unused} steps left")
+            unused -= batch.batch_sizes[step]
         return 0
 
-    cdef Workspace borrow(self, const fastrnn_batch *batch):
-        cdef size_t size
-        raise_status(fastrnn_workspace_size(self.layer, batch, &size))
+    cdef Workspace borrow(self, size_t size):
         cdef Workspace workspace = self.spare.pop() if self.spare else Workspace()
         workspace.reserve(size)
         return workspace
@@ -172,68 +170,57 @@ cdef class Layer:
         if workspace.size <= KEPT_BYTES and len(self.spare) < 4:
             self.spare.append(workspace)
 
-    def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled plan=None, past_end=None):
-        """Run a batch. schedule: None for equal lengths in the given order, else (lengths in run order,
-        batch_sizes, sorted_indices or None for the given order, step_offsets of packed data or None).
-        past_end: None, or what to write to y (B, T, D*P) past the rows' ends."""
+    def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled unrolled=None, past_end=None):
+        """Run a batch.
+
+        x, y : (B, T, width), or packed (N, width), or a list of (T_i, width)
+        schedule : a Schedule, or None for rows of equal length
+        past_end : None, or what to write to y (B, T, D*P) past the rows' ends
+        """
         cdef fastrnn_batch batch
-        cdef fastrnn_boundary boundary
+        cdef fastrnn_plan plan
         cdef fastrnn_status status
-        cdef Pool pool = shared_pool
-        cdef const int64_t *offsets = NULL
-        cdef const int64_t *data_indices
+        cdef Pool pool = shared_pool  # which another thread may replace
         cdef void **rows = NULL
-        cdef int64_t row
-        if plan is not None and plan.owner is not self:
-            raise ValueError("plan is of another layer")
-        boundary.indices = NULL
-        batch.slots = NULL
-        if schedule is None:
+        cdef Workspace workspace = None
+        memset(&batch, 0, sizeof(batch))
+        batch.struct_size, plan.struct_size = sizeof(batch), sizeof(plan)
+        if unrolled is not None:
+            batch.unrolled = unrolled.unrolled
+        if schedule is not None:
+            set_schedule(&batch, schedule)
+            batch.packed = cnp.PyArray_Check(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) == 2
+        else:
             check_array(x, "x", self.dtype, self.type_number, 3, False)
             batch.num_rows, batch.num_steps = cnp.PyArray_DIM(<cnp.ndarray>x, 0), cnp.PyArray_DIM(<cnp.ndarray>x, 1)
-            batch.lengths = batch.batch_sizes = NULL
-        else:
-            lengths, batch_sizes, indices, step_offsets = schedule
-            batch.num_rows, batch.num_steps = count_of(lengths, "lengths"), count_of(batch_sizes, "batch_sizes")
-            batch.lengths = integers(lengths, "lengths", batch.num_rows)
-            batch.batch_sizes = integers(batch_sizes, "batch_sizes", batch.num_steps)
-            boundary.indices = integers(indices, "indices", batch.num_rows)
-            offsets = integers(step_offsets, "step_offsets", batch.num_steps)
-            if boundary.indices != NULL:
-                for row in range(batch.num_rows):
-                    if not 0 <= boundary.indices[row] < batch.num_rows:
-                        raise ValueError(f"indices[{row}] is {boundary.indices[row]}, wanted 0 to {batch.num_rows - 1}")
-        data_indices = boundary.indices if offsets == NULL else NULL
-        self.check_vectors(x, "x", &batch, data_indices, offsets, self.input_size, False)
-        self.check_vectors(y, "y", &batch, data_indices, offsets, self.num_directions * self.h_size, True)
+        if isinstance(x, list) != isinstance(y, list):
+            raise ValueError(f"y is {type(y).__name__}, but x is {type(x).__name__}")
+        self.check_vectors(x, "x", &batch, self.input_size, False)
+        self.check_vectors(y, "y", &batch, self.num_directions * self.h_size, True)
         self.check_states(h0, c0, batch.num_rows, False)
         self.check_states(hn, cn, batch.num_rows, True)
-        batch.past_end = FASTRNN_PAST_END_NOTHING
-        batch.padded_steps = 0
         if past_end is not None:
-            if isinstance(y, list) or offsets != NULL:
+            if isinstance(y, list) or batch.packed:
                 raise ValueError("past_end is given, but only y (B, T, D*P) has steps past a row's end")
             batch.past_end = PAST_ENDS[past_end]
             batch.padded_steps = cnp.PyArray_DIM(<cnp.ndarray>y, 1)
+        batch.h0, batch.c0 = address(h0), address(c0)
+        batch.hn, batch.cn = <void *>address(hn), <void *>address(cn)
         batch.pool = pool.pool
-        cdef Workspace workspace = self.borrow(&batch)
+        batch.interrupted = check_signals
         try:
-            if data_indices != NULL or isinstance(x, list):
+            if isinstance(x, list):
                 rows = <void **>PyMem_RawMalloc(2 * (batch.num_rows + 1) * sizeof(void *))
                 if rows == NULL:
                     raise MemoryError(f"no memory for {batch.num_rows} row pointers")
-            set_view(&batch.x, x, data_indices, rows, offsets)
-            set_view(&batch.y, y, data_indices, rows + batch.num_rows if rows != NULL else NULL, offsets)
-            boundary.h0, boundary.c0 = address(h0), address(c0)
-            boundary.hn, boundary.cn = <void *>address(hn), <void *>address(cn)
-            batch.interrupted = check_signals
-            batch.interrupted_context = NULL
+            set_view(&batch.x, x, rows)
+            set_view(&batch.y, y, rows + batch.num_rows if rows != NULL else NULL)
+            raise_status(fastrnn_plan_make(self.layer, &batch, &plan))
+            workspace = self.borrow(plan.workspace_size)
             with nogil:
-                if plan is not None:
-                    status = fastrnn_unrolled_run(plan.plan, &batch, &boundary, workspace.memory)
-                else:
-                    status = fastrnn_run(self.layer, &batch, &boundary, workspace.memory)
+                status = fastrnn_plan_run(&plan, workspace.memory)
             raise_status(status)
         finally:
             PyMem_RawFree(rows)
-            self.give_back(workspace)
+            if workspace is not None:
+                self.give_back(workspace)

@@ -1,76 +1,64 @@
-# The state of a live batch between calls.
+# The state of a live batch between calls: a store in which every slot runs, or the slots that a call names.
 
 DEF ALIGNMENT = 64
 DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; with fewer, a call is over before it could be interrupted
 DEF ROW_WORK = 64  # what a step of a row costs besides
-DEF SHORT_WORK = 1 << 13  # some 2 us, shared with no other thread: giving the GIL away and waiting for it could cost more
-DEF COPY_BYTES = 1 << 22
+DEF SHORT_WORK = 1 << 13  # about 2 us on one thread: releasing the GIL and waiting for it could cost more
 
 cdef object SAFE = "safe"
-
-
-cdef void *aligned(void *block) noexcept nogil:
-    return <void *>((<uintptr_t>block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
 cdef class Stream:
     """The state of a live batch between calls."""
     cdef Layer layer
     cdef readonly int64_t batch_size
-    cdef void *block  # the state's allocation; `state` is its aligned part
-    cdef void *state
-    cdef size_t size
+    cdef void *block  # the store's allocation
+    cdef void *store  # its aligned part
     cdef Workspace workspace
-    cdef int64_t num_steps  # of the calls that the workspace is for
-    cdef int64_t pool_number  # of the pool that it is for
+    cdef fastrnn_batch batch  # of the last call: where all rows run, the next one of as many steps has the same plan
+    cdef fastrnn_plan plan
+    cdef int64_t num_steps  # that the plan is for; -1: for no other call
+    cdef int64_t pool_number  # of the thread pool that the plan is for
     cdef bint is_long, is_short  # such calls
     cdef bint busy
 
     def __cinit__(self, Layer layer not None, int64_t batch_size):
+        cdef size_t size
         self.layer = layer
         self.batch_size = batch_size
-        raise_status(fastrnn_stream_size(layer.layer, batch_size, &self.size))
-        self.block = PyMem_RawMalloc(self.size + ALIGNMENT)
+        raise_status(fastrnn_store_size(layer.layer, batch_size, 0, &size))
+        self.block = PyMem_RawMalloc(size + ALIGNMENT)
         if self.block == NULL:
-            raise MemoryError(f"no memory for a stream's state of {self.size} bytes")
-        self.state = aligned(self.block)
+            raise MemoryError(f"no memory for a stream's state of {size} bytes")
+        self.store = <void *>((<uintptr_t>self.block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+        raise_status(fastrnn_store_init(layer.layer, batch_size, 0, self.store))
         self.workspace = Workspace()
+        self.batch.struct_size, self.plan.struct_size = sizeof(fastrnn_batch), sizeof(fastrnn_plan)
+        self.batch.store = self.store
         self.num_steps = -1
-        self.set_state(None, None)
 
     def __dealloc__(self):
         PyMem_RawFree(self.block)
 
     def set_state(self, cnp.ndarray h, cnp.ndarray c):
-        cdef fastrnn_boundary boundary
         self.layer.check_states(h, c, self.batch_size, False)
         self.claim()
-        boundary.h0, boundary.c0 = address(h), address(c)
-        boundary.hn = boundary.cn = NULL
-        boundary.indices = NULL
-        status = fastrnn_stream_set(self.layer.layer, self.batch_size, self.state, &boundary)
+        status = fastrnn_store_set(self.layer.layer, self.store, self.batch_size, NULL, address(h), address(c))
         self.busy = False
         raise_status(status)
 
     def get_state(self, cnp.ndarray h, cnp.ndarray c):
-        cdef fastrnn_boundary boundary
         self.layer.check_states(h, c, self.batch_size, True)
         self.claim()
-        boundary.h0 = boundary.c0 = NULL
-        boundary.hn, boundary.cn = <void *>address(h), <void *>address(c)
-        boundary.indices = NULL
-        status = fastrnn_stream_get(self.layer.layer, self.batch_size, self.state, &boundary)
+        status = fastrnn_store_get(self.layer.layer, self.store, self.batch_size, NULL, <void *>address(h), <void *>address(c))
         self.busy = False
         raise_status(status)
 
     def reset_rows(self, rows):
-        cdef fastrnn_boundary boundary
         cdef cnp.ndarray slots = self.take_rows(rows)
-        boundary.h0 = boundary.c0 = boundary.hn = boundary.cn = NULL
-        boundary.indices = NULL
         self.claim()
-        status = fastrnn_stream_set_slots(self.layer.layer, cnp.PyArray_DIM(slots, 0),
-                                          <const int64_t *>cnp.PyArray_DATA(slots), self.state, &boundary)
+        status = fastrnn_store_set(self.layer.layer, self.store, cnp.PyArray_DIM(slots, 0),
+                                   <const int64_t *>cnp.PyArray_DATA(slots), NULL, NULL)
         self.busy = False
         self.raise_rows(status, slots)
 
@@ -109,84 +97,47 @@ cdef class Stream:
         self.busy = True
         return 0
 
-    cdef void *copy_state(self) except NULL:
-        """A block with a copy of the state, which takes a while if it is large."""
-        cdef void *block = PyMem_RawMalloc(self.size + ALIGNMENT)
-        cdef size_t done = 0, piece
-        cdef bint stops = False
-        if block == NULL:
-            raise MemoryError(f"no memory for {self.size} bytes of state")
-        cdef char *to = <char *>aligned(block)
-        with nogil:
-            while done < self.size and not stops:
-                piece = min(<size_t>COPY_BYTES, self.size - done)
-                memcpy(to + done, <char *>self.state + done, piece)
-                done += piece
-                stops = done < self.size and check_signals(NULL) != 0
-        if stops:
-            PyMem_RawFree(block)
-            pending_exception()
-        return block
-
-    cdef int run_without_gil(self, fastrnn_batch *batch, cnp.ndarray slots) except -1:
-        cdef fastrnn_status status
-        cdef Pool pool = shared_pool  # which another thread may replace
-        cdef void *copy = NULL  # an interrupted call leaves the state as it was: a long one advances a copy
-        cdef void *state = self.state
-        batch.pool = pool.pool
+    cdef int make_plan(self, int64_t num_rows, int64_t num_steps, bint steps_axis, cnp.ndarray slots) except -1:
+        cdef fastrnn_batch *batch = &self.batch
+        # multiply-adds of a gate in one step of one row
+        cdef double work = <double>self.layer.hidden_size * (self.layer.input_size + self.layer.hidden_size)
+        cdef double rows = <double>num_steps * num_rows * self.layer.num_layers
+        self.num_steps = -1
+        self.is_long = rows * (work + ROW_WORK) >= LONG_WORK
+        self.is_short = rows * work < SHORT_WORK
+        batch.num_rows, batch.num_steps = num_rows, num_steps
+        batch.slots = NULL if slots is None else <const int64_t *>cnp.PyArray_DATA(slots)
+        batch.pool = shared_pool.pool
+        batch.interrupted = NULL
         if self.is_long:
-            if batch.slots == NULL:  # the core keeps the state of named rows by itself
-                copy = self.copy_state()
-                state = aligned(copy)
             batch.interrupted = check_signals
-            batch.interrupted_context = NULL
-        with nogil:
-            status = fastrnn_stream_run(self.layer.layer, batch, state, self.workspace.memory)
-        if batch.num_steps > 1 and self.workspace.size > KEPT_BYTES:
-            self.workspace = Workspace()
-            self.num_steps = -1
-        if copy != NULL and status == FASTRNN_OK:
-            PyMem_RawFree(self.block)
-            self.block, self.state = copy, state
-        else:
-            PyMem_RawFree(copy)
-        self.raise_rows(status, slots)
+        batch.x.step_stride, batch.y.step_stride = self.layer.input_size, self.layer.h_size
+        batch.x.row_stride = batch.x.step_stride * (num_steps if steps_axis else 1)
+        batch.y.row_stride = batch.y.step_stride * (num_steps if steps_axis else 1)
+        self.raise_rows(fastrnn_plan_make(self.layer.layer, batch, &self.plan), slots)
+        self.workspace.reserve(self.plan.workspace_size)
+        if slots is None:
+            self.num_steps, self.pool_number = num_steps, shared_pool.number
         return 0
 
     cdef int advance(self, cnp.ndarray x, cnp.ndarray y, int64_t num_steps, bint steps_axis, cnp.ndarray slots) except -1:
         """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous. slots: the rows' numbers, or None for all."""
-        cdef fastrnn_batch batch
-        cdef size_t size
-        cdef int64_t width = self.layer.h_size
-        cdef double work, rows
+        cdef fastrnn_status status
+        cdef Pool pool = shared_pool  # which another thread may replace
         self.claim()
         try:
-            batch.num_rows, batch.num_steps = cnp.PyArray_DIM(x, 0), num_steps
-            batch.lengths = batch.batch_sizes = NULL
-            batch.slots = NULL if slots is None else <const int64_t *>cnp.PyArray_DATA(slots)
-            batch.pool = shared_pool.pool
-            if num_steps != self.num_steps or batch.slots != NULL or shared_pool.number != self.pool_number:
-                self.num_steps = -1
-                raise_status(fastrnn_workspace_size(self.layer.layer, &batch, &size))
-                self.workspace.reserve(size)
-                # a gate's multiply-adds
-                work = <double>self.layer.hidden_size * (self.layer.input_size + self.layer.hidden_size)
-                rows = <double>num_steps * batch.num_rows * self.layer.num_layers
-                self.is_long = rows * (work + ROW_WORK) >= LONG_WORK
-                self.is_short = rows * work < SHORT_WORK
-                if batch.slots == NULL:
-                    self.num_steps, self.pool_number = num_steps, shared_pool.number
-            batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.layer.input_size, self.layer.input_size)
-            batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
-            batch.past_end = FASTRNN_PAST_END_NOTHING
-            batch.interrupted = NULL
-            if steps_axis:
-                batch.x.row_stride *= num_steps
-                batch.y.row_stride *= num_steps
+            if num_steps != self.num_steps or slots is not None or pool.number != self.pool_number:
+                self.make_plan(cnp.PyArray_DIM(x, 0), num_steps, steps_axis, slots)
+            self.batch.x.base, self.batch.y.base = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
             if self.is_short:
-                self.raise_rows(fastrnn_stream_run(self.layer.layer, &batch, self.state, self.workspace.memory), slots)
+                status = fastrnn_plan_run(&self.plan, self.workspace.memory)
             else:
-                self.run_without_gil(&batch, slots)
+                with nogil:
+                    status = fastrnn_plan_run(&self.plan, self.workspace.memory)
+                if num_steps > 1 and self.workspace.size > KEPT_BYTES:
+                    self.workspace = Workspace()
+                    self.num_steps = -1
+            raise_status(status)
         finally:
             self.busy = False
         return 0
@@ -295,14 +246,14 @@ cdef class Stream:
         Returns
         -------
         bytes
-            32 and, for each row and layer, P (for an LSTM P + H) numbers of the layer's dtype.
+            40 and, for each row and layer, P (for an LSTM P + H) numbers of the layer's dtype.
         """
         cdef size_t size
         self.claim()
         try:
-            raise_status(fastrnn_stream_snapshot_size(self.layer.layer, self.batch_size, &size))
+            raise_status(fastrnn_snapshot_size(self.layer.layer, self.store, self.batch_size, &size))
             snapshot = PyBytes_FromStringAndSize(NULL, size)
-            raise_status(fastrnn_stream_snapshot(self.layer.layer, self.batch_size, self.state, PyBytes_AS_STRING(snapshot)))
+            raise_status(fastrnn_snapshot_save(self.layer.layer, self.store, self.batch_size, NULL, PyBytes_AS_STRING(snapshot)))
             return snapshot
         finally:
             self.busy = False
@@ -329,8 +280,9 @@ cdef class Stream:
         cdef const char *content = snapshot
         cdef size_t size = len(snapshot), wanted
         cdef fastrnn_snapshot_info info
+        info.struct_size = sizeof(info)
         self.claim()
-        status = fastrnn_stream_restore(self.layer.layer, self.batch_size, self.state, content, size)
+        status = fastrnn_snapshot_restore(self.layer.layer, self.store, self.batch_size, NULL, content, size)
         self.busy = False
         if status != FASTRNN_ERROR_SNAPSHOT:
             raise_status(status)
@@ -345,5 +297,7 @@ cdef class Stream:
                              f"{info.fingerprint:016x}, wanted {fingerprint:016x}")
         if info.num_rows != self.batch_size:
             raise ValueError(f"snapshot is of {info.num_rows} rows, wanted {self.batch_size}")
-        raise_status(fastrnn_stream_snapshot_size(self.layer.layer, self.batch_size, &wanted))
+        if info.extra_size:
+            raise ValueError(f"snapshot has {info.extra_size} numbers for each row beside the recurrent state, wanted 0")
+        raise_status(fastrnn_snapshot_size(self.layer.layer, self.store, self.batch_size, &wanted))
         raise ValueError(f"snapshot has {size} bytes, wanted {wanted}")

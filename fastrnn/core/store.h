@@ -42,7 +42,7 @@ bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at
 /* Copies them back after the run. It is not interrupted: all slots change, or none. */
 void fr_store_scatter(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, const void *gathered);
 
-/* Arrays in PyTorch's layout for `count` slots: h (L, count, P), c (L, count, H; not of a GRU or RNN), extra (count, E). */
+/* Arrays as in fastrnn.h for `count` slots: h (L, count, P), c (L, count, H; not of a GRU or RNN), extra (count, E). */
 typedef struct fr_state_arrays {
     void *h, *c, *extra;
 } fr_state_arrays;
