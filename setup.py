@@ -12,6 +12,7 @@ from setuptools.command.build_ext import build_ext
 
 CORE = Path("fastrnn/core")
 KERNELS = CORE / "kernels"
+BINDING = [Path("fastrnn/c_api.pxd"), *sorted(Path("fastrnn/binding").glob("*.pxi"))]
 FLAGS = ["-std=c11", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
 
 #: Kernel tables by processor family; a flag says what the compiler may use in that one file.
@@ -60,7 +61,7 @@ extension = Extension(
     include_dirs=["include", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     extra_compile_args=FLAGS,
-    depends=[str(p) for p in [*CORE.rglob("*.h"), *KERNELS.glob("*.c"), Path("include/fastrnn.h")]],
+    depends=[str(p) for p in [*BINDING, *CORE.rglob("*.h"), *KERNELS.glob("*.c"), Path("include/fastrnn.h")]],
 )
 
 if sys.platform != "win32":

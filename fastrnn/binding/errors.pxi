@@ -1,0 +1,17 @@
+# The core's status codes as exceptions.
+
+cdef int pending_exception() except -1:
+    return -1
+
+
+cdef int raise_status(fastrnn_status status) except -1:
+    if status == FASTRNN_OK:
+        return 0
+    if status == FASTRNN_ERROR_INTERRUPTED:
+        return pending_exception()
+    message = fastrnn_status_message(status).decode()
+    if status == FASTRNN_ERROR_MEMORY:
+        raise MemoryError(message)
+    if status == FASTRNN_ERROR_FORKED:
+        raise RuntimeError(message)
+    raise ValueError(message)

@@ -1,0 +1,48 @@
+# The kernels of each instruction set, called one at a time: for tests and for measuring the machine.
+
+def available_isas():
+    """Names of the instruction sets that can run here, best first."""
+    names, i = [], 0
+    while fastrnn_isa(i) != NULL:
+        names.append(fastrnn_isa(i).decode())
+        i += 1
+    return names
+
+
+def activate(isa, name, x, alpha=0.0, beta=0.0):
+    """One kernel variant's activation of a 1-D float32 array; for tests."""
+    cdef const float[::1] values = np.ascontiguousarray(x, np.float32)
+    cdef cnp.ndarray y = np.empty(values.shape[0], np.float32)
+    cdef float[::1] out = y
+    cdef fastrnn_activation activation = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
+    cdef bytes isa_name = isa.encode()
+    if values.shape[0]:
+        raise_status(fastrnn_activate(isa_name, activation, values.shape[0], &values[0], &out[0]))
+    return y
+
+
+def probe_fma(isa, rounds):
+    """`rounds` rounds of multiply-adds in registers: how many they were, and the lanes' sum."""
+    cdef bytes isa_name = isa.encode()
+    cdef int64_t number = rounds, multiply_adds
+    cdef double total
+    cdef fastrnn_status status
+    cdef const char *name = isa_name
+    with nogil:
+        status = fastrnn_probe_fma(name, number, &multiply_adds, &total)
+    raise_status(status)
+    return multiply_adds, total
+
+
+def probe_read(isa, values, times):
+    """Read a 1-D float32 array `times` times; aligned to 64 bytes, a multiple of 256 long. The sum of all reads."""
+    cdef const float[::1] view = values
+    cdef bytes isa_name = isa.encode()
+    cdef const char *name = isa_name
+    cdef int64_t number = times
+    cdef double total
+    cdef fastrnn_status status
+    with nogil:
+        status = fastrnn_probe_read(name, number, view.shape[0], &view[0], &total)
+    raise_status(status)
+    return total

@@ -1,0 +1,239 @@
+# The prepared layer, and the calls that run a batch through it.
+
+cdef class Layer:
+    """A prepared layer. The Python layers check what arguments mean; this class checks that their memory may be used."""
+    cdef fastrnn_layer *layer
+    cdef readonly int64_t num_layers, hidden_size, h_size, num_directions, input_size
+    cdef readonly bint is_lstm
+    cdef int num_gates
+    cdef readonly object dtype
+    cdef int type_number
+    cdef list spare  # workspaces of earlier calls
+
+    def __cinit__(self, kind, dtype, int64_t input_size, int64_t hidden_size, int64_t proj_size, int64_t num_layers,
+                  bint bidirectional, bint reverse, list cells, isa, bint use_blas):
+        cdef fastrnn_config config
+        cdef fastrnn_cell *prepared
+        cdef fastrnn_cell *cell
+        cdef bytes isa_name = b"" if isa is None else isa.encode()
+        cdef const char *isa_pointer = NULL
+        cdef fastrnn_status status
+        if isa is not None:
+            isa_pointer = isa_name
+        self.dtype = np.dtype(dtype)
+        self.type_number = self.dtype.num
+        self.is_lstm = kind == "lstm"
+        self.num_gates = NUM_GATES[kind]
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.h_size = proj_size or hidden_size
+        self.num_directions = 2 if bidirectional else 1
+        self.spare = []
+        config.kind = KINDS[kind]
+        config.dtype = FASTRNN_FLOAT32 if self.dtype == np.float32 else FASTRNN_FLOAT64
+        config.input_size, config.hidden_size, config.proj_size = input_size, hidden_size, proj_size
+        config.num_layers, config.bidirectional, config.reverse = num_layers, bidirectional, reverse
+        if len(cells) != self.num_layers * self.num_directions:
+            raise ValueError(f"cells has {len(cells)} entries, wanted {self.num_layers * self.num_directions}")
+        if use_blas:
+            load_blas()
+        prepared = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))
+        if prepared == NULL:
+            raise MemoryError("no memory for the layer's description")
+        units = self.num_gates * self.hidden_size
+        try:
+            for i, (arrays, activations, clips, coupled, linear_before_reset) in enumerate(cells):
+                cell = &prepared[i]
+                width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
+                for array, name, rows, columns in (
+                    (arrays[0], "weight_ih", units, width),
+                    (arrays[1], "weight_hh", units, self.h_size),
+                    (arrays[2], "bias_ih", 1, units),
+                    (arrays[3], "bias_hh", 1, units),
+                    (arrays[4], "weight_hr", self.h_size, self.hidden_size),
+                    (arrays[5], "peephole", 3, self.hidden_size),
+                ):
+                    self.check_block(array, f"{name} of cell {i}", 1, rows, columns, False)
+                cell.weight_ih, cell.weight_hh = address(arrays[0]), address(arrays[1])
+                cell.bias_ih, cell.bias_hh = address(arrays[2]), address(arrays[3])
+                cell.weight_hr, cell.peephole = address(arrays[4]), address(arrays[5])
+                for j in range(5):
+                    name, alpha, beta = activations[j] if j < len(activations) else ("linear", 0.0, 0.0)
+                    cell.activations[j] = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
+                cell.cell_clip, cell.gate_clip, cell.proj_clip = clips
+                cell.coupled, cell.linear_before_reset = coupled, linear_before_reset
+            with nogil:
+                status = fastrnn_layer_create(&config, prepared, isa_pointer, &blas if use_blas else NULL, &self.layer)
+            raise_status(status)
+        finally:
+            PyMem_RawFree(prepared)
+
+    def __dealloc__(self):
+        fastrnn_layer_destroy(self.layer)
+
+    @property
+    def isa(self):
+        return fastrnn_layer_isa(self.layer).decode()
+
+    @property
+    def nbytes(self):
+        return fastrnn_layer_nbytes(self.layer)
+
+    @property
+    def fingerprint(self):
+        return fastrnn_layer_fingerprint(self.layer)
+
+    def unpack(self):
+        """The cells as the constructor takes them, but for biases, which are added up where the cell adds them."""
+        cdef fastrnn_cell_arrays arrays
+        cdef fastrnn_cell cell
+        cells = []
+        rows = self.num_gates * self.hidden_size
+        for i in range(self.num_layers * self.num_directions):
+            width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
+            shapes = ((rows, width), (rows, self.h_size), (rows,), (rows,), (self.h_size, self.hidden_size),
+                      (3, self.hidden_size))
+            parts = [np.empty(shape, self.dtype) for shape in shapes]
+            arrays.weight_ih, arrays.weight_hh = <void *>address(parts[0]), <void *>address(parts[1])
+            arrays.bias_ih, arrays.bias_hh = <void *>address(parts[2]), <void *>address(parts[3])
+            arrays.weight_hr, arrays.peephole = <void *>address(parts[4]), <void *>address(parts[5])
+            raise_status(fastrnn_layer_unpack(self.layer, i, &arrays, &cell))
+            if cell.weight_hr == NULL:
+                parts[4] = None
+            if cell.peephole == NULL:
+                parts[5] = None
+            activations = [
+                (ACTIVATION_NAMES[cell.activations[j].name], cell.activations[j].alpha, cell.activations[j].beta)
+                for j in range(self.num_gates + self.is_lstm)
+            ]
+            clips = (cell.cell_clip, cell.gate_clip, cell.proj_clip)
+            cells.append((tuple(parts), activations, clips, bool(cell.coupled), bool(cell.linear_before_reset)))
+        return cells
+
+    cdef int check_block(self, array, str name, int64_t parts, int64_t rows, int64_t columns, bint writes) except -1:
+        """Whether it is None, or C-contiguous, and of so many elements."""
+        cdef cnp.ndarray checked
+        if array is None:
+            return 0
+        if cnp.PyArray_Check(array):
+            checked = <cnp.ndarray>array
+            if (cnp.PyArray_TYPE(checked) == self.type_number and cnp.PyArray_ISCARRAY_RO(checked)
+                    and (not writes or cnp.PyArray_ISWRITEABLE(checked))
+                    and cnp.PyArray_SIZE(checked) == parts * rows * columns):
+                return 0
+        error = ValueError if cnp.PyArray_Check(array) else TypeError
+        raise error(f"{name} is {describe(array)}, wanted a C-contiguous {'writeable ' if writes else ''}{self.dtype} "
+                    f"array of shape {(parts, rows, columns)}")
+
+    cdef int check_states(self, h, c, int64_t num_rows, bint writes) except -1:
+        cdef int64_t count = self.num_layers * self.num_directions
+        self.check_block(h, "h", count, num_rows, self.h_size, writes)
+        self.check_block(c, "c", count, num_rows, self.hidden_size, writes)
+        return 0
+
+    cdef int check_vectors(self, arrays, str name, const fastrnn_batch *batch, const int64_t *indices,
+                           const int64_t *step_offsets, int64_t width, bint writes) except -1:
+        """Whether they are as set_view takes them, and hold every step of the batch."""
+        cdef cnp.ndarray array
+        cdef int64_t i, steps
+        if isinstance(arrays, list):
+            if batch.lengths == NULL or step_offsets != NULL or len(<list>arrays) != batch.num_rows:
+                raise ValueError(f"{name} is a list of {len(<list>arrays)}, wanted {batch.num_rows} with their lengths")
+            for i in range(batch.num_rows):
+                one = (<list>arrays)[i if indices == NULL else indices[i]]
+                check_array(one, name, self.dtype, self.type_number, 2, writes)
+                array = <cnp.ndarray>one
+                if (not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 0) < batch.lengths[i]
+                        or cnp.PyArray_DIM(array, 1) != width):
+                    raise ValueError(f"{name} holds {describe(array)}, wanted ({batch.lengths[i]}, {width})")
+            return 0
+        check_array(arrays, name, self.dtype, self.type_number, 3 if step_offsets == NULL else 2, writes)
+        array = <cnp.ndarray>arrays
+        if step_offsets == NULL:
+            if (cnp.PyArray_DIM(array, 0) != batch.num_rows or cnp.PyArray_DIM(array, 1) < batch.num_steps
+                    or cnp.PyArray_DIM(array, 2) != width):
+                raise ValueError(f"{name} is {describe(array)}, wanted ({batch.num_rows}, {batch.num_steps}, {width})")
+            return 0
+        steps = cnp.PyArray_DIM(array, 0)
+        if not cnp.PyArray_ISCARRAY_RO(array) or cnp.PyArray_DIM(array, 1) != width:
+            raise ValueError(f"{name} is {describe(array)}, wanted C-contiguous (N, {width})")
+        for i in range(batch.num_steps):
+            if not 0 <= batch.batch_sizes[i] <= steps or not 0 <= step_offsets[i] <= steps - batch.batch_sizes[i]:
+                raise ValueError(f"step_offsets[{i}] is {step_offsets[i]}, but {name} has {steps} steps")
+        return 0
+
+    cdef Workspace borrow(self, const fastrnn_batch *batch):
+        cdef size_t size
+        raise_status(fastrnn_workspace_size(self.layer, batch, &size))
+        cdef Workspace workspace = self.spare.pop() if self.spare else Workspace()
+        workspace.reserve(size)
+        return workspace
+
+    cdef void give_back(self, Workspace workspace):
+        if workspace.size <= KEPT_BYTES and len(self.spare) < 4:
+            self.spare.append(workspace)
+
+    def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled plan=None, past_end=None):
+        """Run a batch. schedule: None for equal lengths in the given order, else (lengths in run order,
+        batch_sizes, sorted_indices or None for the given order, step_offsets of packed data or None).
+        past_end: None, or what to write to y (B, T, D*P) past the rows' ends."""
+        cdef fastrnn_batch batch
+        cdef fastrnn_boundary boundary
+        cdef fastrnn_status status
+        cdef Pool pool = shared_pool
+        cdef const int64_t *offsets = NULL
+        cdef const int64_t *data_indices
+        cdef void **rows = NULL
+        cdef int64_t row
+        if plan is not None and plan.owner is not self:
+            raise ValueError("plan is of another layer")
+        boundary.indices = NULL
+        batch.slots = NULL
+        if schedule is None:
+            check_array(x, "x", self.dtype, self.type_number, 3, False)
+            batch.num_rows, batch.num_steps = cnp.PyArray_DIM(<cnp.ndarray>x, 0), cnp.PyArray_DIM(<cnp.ndarray>x, 1)
+            batch.lengths = batch.batch_sizes = NULL
+        else:
+            lengths, batch_sizes, indices, step_offsets = schedule
+            batch.num_rows, batch.num_steps = count_of(lengths, "lengths"), count_of(batch_sizes, "batch_sizes")
+            batch.lengths = integers(lengths, "lengths", batch.num_rows)
+            batch.batch_sizes = integers(batch_sizes, "batch_sizes", batch.num_steps)
+            boundary.indices = integers(indices, "indices", batch.num_rows)
+            offsets = integers(step_offsets, "step_offsets", batch.num_steps)
+            if boundary.indices != NULL:
+                for row in range(batch.num_rows):
+                    if not 0 <= boundary.indices[row] < batch.num_rows:
+                        raise ValueError(f"indices[{row}] is {boundary.indices[row]}, wanted 0 to {batch.num_rows - 1}")
+        data_indices = boundary.indices if offsets == NULL else NULL
+        self.check_vectors(x, "x", &batch, data_indices, offsets, self.input_size, False)
+        self.check_vectors(y, "y", &batch, data_indices, offsets, self.num_directions * self.h_size, True)
+        self.check_states(h0, c0, batch.num_rows, False)
+        self.check_states(hn, cn, batch.num_rows, True)
+        batch.past_end = FASTRNN_PAST_END_NOTHING
+        batch.padded_steps = 0
+        if past_end is not None:
+            if isinstance(y, list) or offsets != NULL:
+                raise ValueError("past_end is given, but only y (B, T, D*P) has steps past a row's end")
+            batch.past_end = PAST_ENDS[past_end]
+            batch.padded_steps = cnp.PyArray_DIM(<cnp.ndarray>y, 1)
+        batch.pool = pool.pool
+        cdef Workspace workspace = self.borrow(&batch)
+        try:
+            if data_indices != NULL or isinstance(x, list):
+                rows = <void **>PyMem_RawMalloc(2 * (batch.num_rows + 1) * sizeof(void *))
+                if rows == NULL:
+                    raise MemoryError(f"no memory for {batch.num_rows} row pointers")
+            set_view(&batch.x, x, data_indices, rows, offsets)
+            set_view(&batch.y, y, data_indices, rows + batch.num_rows if rows != NULL else NULL, offsets)
+            boundary.h0, boundary.c0 = address(h0), address(c0)
+            boundary.hn, boundary.cn = <void *>address(hn), <void *>address(cn)
+            batch.interrupted = check_signals
+            batch.interrupted_context = NULL
+            with nogil:
+                if plan is not None:
+                    status = fastrnn_unrolled_run(plan.plan, &batch, &boundary, workspace.memory)
+                else:
+                    status = fastrnn_run(self.layer, &batch, &boundary, workspace.memory)
+            raise_status(status)
+        finally:
+            PyMem_RawFree(rows)
+            self.give_back(workspace)

@@ -1,0 +1,349 @@
+# The state of a live batch between calls.
+
+DEF ALIGNMENT = 64
+DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; with fewer, a call is over before it could be interrupted
+DEF ROW_WORK = 64  # what a step of a row costs besides
+DEF SHORT_WORK = 1 << 13  # some 2 us, shared with no other thread: giving the GIL away and waiting for it could cost more
+DEF COPY_BYTES = 1 << 22
+
+cdef object SAFE = "safe"
+
+
+cdef void *aligned(void *block) noexcept nogil:
+    return <void *>((<uintptr_t>block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+
+
+cdef class Stream:
+    """The state of a live batch between calls."""
+    cdef Layer layer
+    cdef readonly int64_t batch_size
+    cdef void *block  # the state's allocation; `state` is its aligned part
+    cdef void *state
+    cdef size_t size
+    cdef Workspace workspace
+    cdef int64_t num_steps  # of the calls that the workspace is for
+    cdef int64_t pool_number  # of the pool that it is for
+    cdef bint is_long, is_short  # such calls
+    cdef bint busy
+
+    def __cinit__(self, Layer layer not None, int64_t batch_size):
+        self.layer = layer
+        self.batch_size = batch_size
+        raise_status(fastrnn_stream_size(layer.layer, batch_size, &self.size))
+        self.block = PyMem_RawMalloc(self.size + ALIGNMENT)
+        if self.block == NULL:
+            raise MemoryError(f"no memory for a stream's state of {self.size} bytes")
+        self.state = aligned(self.block)
+        self.workspace = Workspace()
+        self.num_steps = -1
+        self.set_state(None, None)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.block)
+
+    def set_state(self, cnp.ndarray h, cnp.ndarray c):
+        cdef fastrnn_boundary boundary
+        self.layer.check_states(h, c, self.batch_size, False)
+        self.claim()
+        boundary.h0, boundary.c0 = address(h), address(c)
+        boundary.hn = boundary.cn = NULL
+        boundary.indices = NULL
+        status = fastrnn_stream_set(self.layer.layer, self.batch_size, self.state, &boundary)
+        self.busy = False
+        raise_status(status)
+
+    def get_state(self, cnp.ndarray h, cnp.ndarray c):
+        cdef fastrnn_boundary boundary
+        self.layer.check_states(h, c, self.batch_size, True)
+        self.claim()
+        boundary.h0 = boundary.c0 = NULL
+        boundary.hn, boundary.cn = <void *>address(h), <void *>address(c)
+        boundary.indices = NULL
+        status = fastrnn_stream_get(self.layer.layer, self.batch_size, self.state, &boundary)
+        self.busy = False
+        raise_status(status)
+
+    def reset_rows(self, rows):
+        cdef fastrnn_boundary boundary
+        cdef cnp.ndarray slots = self.take_rows(rows)
+        boundary.h0 = boundary.c0 = boundary.hn = boundary.cn = NULL
+        boundary.indices = NULL
+        self.claim()
+        status = fastrnn_stream_set_slots(self.layer.layer, cnp.PyArray_DIM(slots, 0),
+                                          <const int64_t *>cnp.PyArray_DATA(slots), self.state, &boundary)
+        self.busy = False
+        self.raise_rows(status, slots)
+
+    cdef cnp.ndarray take_rows(self, rows):
+        """A copy of a caller's numbers of rows, as int64."""
+        cdef cnp.ndarray array, slots
+        cdef const int64_t *numbers
+        cdef int64_t i
+        array = as_array(rows, "rows")
+        if cnp.PyArray_NDIM(array) == 0 and cnp.PyArray_TYPE(array) == cnp.NPY_OBJECT:
+            raise TypeError(f"rows is {type(rows).__name__}, wanted a list or array of integers")
+        if cnp.PyArray_NDIM(array) != 1:
+            raise ValueError(f"rows has shape {(<object>array).shape}, wanted one dimension")
+        if not cnp.PyArray_ISINTEGER(array) and cnp.PyArray_SIZE(array):
+            raise TypeError(f"rows is of type {(<object>array).dtype}, wanted integers")
+        slots = array.astype(np.int64)  # numbers that int64 does not hold become negative
+        numbers = <const int64_t *>cnp.PyArray_DATA(slots)
+        for i in range(cnp.PyArray_DIM(slots, 0)):
+            if not 0 <= numbers[i] < self.batch_size:
+                raise ValueError(f"rows[{i}] is {array[i]}, but the stream has {self.batch_size} rows")
+        return slots
+
+    cdef int raise_rows(self, fastrnn_status status, cnp.ndarray slots) except -1:
+        """As raise_status, for rows in range: what the core refuses is a row that is named twice."""
+        if status == FASTRNN_ERROR_ARGUMENT and slots is not None:
+            seen = set()
+            for number in slots.tolist():
+                if number in seen:
+                    raise ValueError(f"rows names row {number} twice, wanted each row once")
+                seen.add(number)
+        return raise_status(status)
+
+    cdef int claim(self) except -1:
+        if self.busy:
+            raise RuntimeError("the stream is in use by another thread; a stream has one owner")
+        self.busy = True
+        return 0
+
+    cdef void *copy_state(self) except NULL:
+        """A block with a copy of the state, which takes a while if it is large."""
+        cdef void *block = PyMem_RawMalloc(self.size + ALIGNMENT)
+        cdef size_t done = 0, piece
+        cdef bint stops = False
+        if block == NULL:
+            raise MemoryError(f"no memory for {self.size} bytes of state")
+        cdef char *to = <char *>aligned(block)
+        with nogil:
+            while done < self.size and not stops:
+                piece = min(<size_t>COPY_BYTES, self.size - done)
+                memcpy(to + done, <char *>self.state + done, piece)
+                done += piece
+                stops = done < self.size and check_signals(NULL) != 0
+        if stops:
+            PyMem_RawFree(block)
+            pending_exception()
+        return block
+
+    cdef int run_without_gil(self, fastrnn_batch *batch, cnp.ndarray slots) except -1:
+        cdef fastrnn_status status
+        cdef Pool pool = shared_pool  # which another thread may replace
+        cdef void *copy = NULL  # an interrupted call leaves the state as it was: a long one advances a copy
+        cdef void *state = self.state
+        batch.pool = pool.pool
+        if self.is_long:
+            if batch.slots == NULL:  # the core keeps the state of named rows by itself
+                copy = self.copy_state()
+                state = aligned(copy)
+            batch.interrupted = check_signals
+            batch.interrupted_context = NULL
+        with nogil:
+            status = fastrnn_stream_run(self.layer.layer, batch, state, self.workspace.memory)
+        if batch.num_steps > 1 and self.workspace.size > KEPT_BYTES:
+            self.workspace = Workspace()
+            self.num_steps = -1
+        if copy != NULL and status == FASTRNN_OK:
+            PyMem_RawFree(self.block)
+            self.block, self.state = copy, state
+        else:
+            PyMem_RawFree(copy)
+        self.raise_rows(status, slots)
+        return 0
+
+    cdef int advance(self, cnp.ndarray x, cnp.ndarray y, int64_t num_steps, bint steps_axis, cnp.ndarray slots) except -1:
+        """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous. slots: the rows' numbers, or None for all."""
+        cdef fastrnn_batch batch
+        cdef size_t size
+        cdef int64_t width = self.layer.h_size
+        cdef double work, rows
+        self.claim()
+        try:
+            batch.num_rows, batch.num_steps = cnp.PyArray_DIM(x, 0), num_steps
+            batch.lengths = batch.batch_sizes = NULL
+            batch.slots = NULL if slots is None else <const int64_t *>cnp.PyArray_DATA(slots)
+            batch.pool = shared_pool.pool
+            if num_steps != self.num_steps or batch.slots != NULL or shared_pool.number != self.pool_number:
+                self.num_steps = -1
+                raise_status(fastrnn_workspace_size(self.layer.layer, &batch, &size))
+                self.workspace.reserve(size)
+                # a gate's multiply-adds
+                work = <double>self.layer.hidden_size * (self.layer.input_size + self.layer.hidden_size)
+                rows = <double>num_steps * batch.num_rows * self.layer.num_layers
+                self.is_long = rows * (work + ROW_WORK) >= LONG_WORK
+                self.is_short = rows * work < SHORT_WORK
+                if batch.slots == NULL:
+                    self.num_steps, self.pool_number = num_steps, shared_pool.number
+            batch.x = fastrnn_view(cnp.PyArray_DATA(x), NULL, NULL, self.layer.input_size, self.layer.input_size)
+            batch.y = fastrnn_view(cnp.PyArray_DATA(y), NULL, NULL, width, width)
+            batch.past_end = FASTRNN_PAST_END_NOTHING
+            batch.interrupted = NULL
+            if steps_axis:
+                batch.x.row_stride *= num_steps
+                batch.y.row_stride *= num_steps
+            if self.is_short:
+                self.raise_rows(fastrnn_stream_run(self.layer.layer, &batch, self.state, self.workspace.memory), slots)
+            else:
+                self.run_without_gil(&batch, slots)
+        finally:
+            self.busy = False
+        return 0
+
+    def step(self, x, rows=None, *, casting="safe"):
+        """One step of every row, or of the named ones.
+
+        Parameters
+        ----------
+        x : (B, I) array; with rows (R, I), in the order of `rows`
+        rows : (R,) integers, numbers of rows from 0 to B-1, each once, in any order; None: all
+            The other rows keep their states, and take no part in the cost.
+        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
+
+        Returns
+        -------
+        (B, P) or (R, P) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            x or rows does not fit, or x must not be converted; the message says which, what was found and what was
+            wanted, and the stream's state is unchanged.
+        RuntimeError
+            Another thread is in a call of this stream.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(1, 2, dtype="f4"), "weight_hh_l0": np.eye(1, dtype="f4")}
+        >>> stream = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu").stream(batch_size=3)
+        >>> stream.step(np.ones((3, 2), "f4")).ravel()
+        array([1., 1., 1.], dtype=float32)
+        >>> stream.step(np.ones((2, 2), "f4"), rows=[2, 0]).ravel()
+        array([2., 2.], dtype=float32)
+        >>> stream.state.ravel()
+        array([2., 1., 2.], dtype=float32)
+        """
+        cdef cnp.npy_intp shape[2]
+        cdef cnp.ndarray slots = None
+        shape[0], shape[1] = self.batch_size, self.layer.h_size
+        if rows is not None:
+            slots = self.take_rows(rows)
+            shape[0] = cnp.PyArray_DIM(slots, 0)
+        if not cnp.PyArray_Check(x) or cnp.PyArray_TYPE(<cnp.ndarray>x) != self.layer.type_number or casting is not SAFE:
+            x = as_floats(x, "x", self.layer.dtype, check_casting(casting))
+        cdef cnp.ndarray array = <cnp.ndarray>x
+        if (cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 0) != shape[0]
+                or cnp.PyArray_DIM(array, 1) != self.layer.input_size):
+            raise ValueError(f"x has shape {x.shape}, wanted {(shape[0], self.layer.input_size)}")
+        if not cnp.PyArray_ISCARRAY_RO(array):
+            array = np.array(array, self.layer.dtype, order="C")
+        cdef cnp.ndarray y = cnp.PyArray_SimpleNew(2, shape, self.layer.type_number)
+        self.advance(array, y, 1, False, slots)
+        return y
+
+    def run(self, x, rows=None, *, casting="safe"):
+        """Several steps of every row, or of the named ones: the same bits as one step at a time.
+
+        Parameters
+        ----------
+        x : (B, T, I) array; with rows (R, T, I), in the order of `rows`
+        rows : (R,) integers, as in :meth:`step`
+        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
+
+        Returns
+        -------
+        (B, T, P) or (R, T, P) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            x or rows does not fit, or x must not be converted; the stream's state is unchanged.
+        RuntimeError
+            Another thread is in a call of this stream.
+        KeyboardInterrupt
+            Ctrl-C, between two steps; the stream's state is unchanged.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(1, 2, dtype="f4"), "weight_hh_l0": np.eye(1, dtype="f4")}
+        >>> stream = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu").stream(batch_size=2)
+        >>> stream.run(np.ones((2, 3, 2), "f4"))[0].ravel()
+        array([1., 2., 3.], dtype=float32)
+        >>> stream.run(np.ones((1, 2, 2), "f4"), rows=[1])[0].ravel()
+        array([4., 5.], dtype=float32)
+        """
+        cdef cnp.ndarray slots = None if rows is None else self.take_rows(rows)
+        count = self.batch_size if slots is None else cnp.PyArray_DIM(slots, 0)
+        x = as_floats(x, "x", self.layer.dtype, check_casting(casting))
+        if x.ndim != 3 or x.shape[0] != count or x.shape[2] != self.layer.input_size:
+            raise ValueError(f"x has shape {x.shape}, wanted ({count}, T, {self.layer.input_size})")
+        x = np.require(x, self.layer.dtype, ["C", "A"])
+        y = np.empty((count, x.shape[1], self.layer.h_size), self.layer.dtype)
+        self.advance(x, y, x.shape[1], True, slots)
+        return y
+
+    def snapshot(self):
+        """The state as bytes, for :meth:`restore`.
+
+        They hold a fingerprint of the layer's options and weights, and the state in little-endian order, so that a
+        stream of the same layer restores them anywhere: on another instruction set or machine, or after pickling.
+        ``include/fastrnn.h`` has the format.
+
+        Returns
+        -------
+        bytes
+            32 and, for each row and layer, P (for an LSTM P + H) numbers of the layer's dtype.
+        """
+        cdef size_t size
+        self.claim()
+        try:
+            raise_status(fastrnn_stream_snapshot_size(self.layer.layer, self.batch_size, &size))
+            snapshot = PyBytes_FromStringAndSize(NULL, size)
+            raise_status(fastrnn_stream_snapshot(self.layer.layer, self.batch_size, self.state, PyBytes_AS_STRING(snapshot)))
+            return snapshot
+        finally:
+            self.busy = False
+
+    def restore(self, bytes snapshot not None):
+        """Restore a snapshot of this stream, or of any stream with as many rows and the same weights and options.
+
+        Raises
+        ------
+        ValueError
+            The bytes are no snapshot, or one of another layer or number of rows; the stream's state is unchanged.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(3, 2, dtype="f4"), "weight_hh_l0": np.eye(3, 1, dtype="f4")}
+        >>> layer = fastrnn.GRU.from_state_dict(weights)
+        >>> stream, other = layer.stream(), layer.stream()
+        >>> y = stream.step(np.ones((1, 2), "f4"))
+        >>> other.restore(stream.snapshot())
+        >>> other.state == stream.state
+        array([[[ True]]])
+        """
+        cdef const char *content = snapshot
+        cdef size_t size = len(snapshot), wanted
+        cdef fastrnn_snapshot_info info
+        self.claim()
+        status = fastrnn_stream_restore(self.layer.layer, self.batch_size, self.state, content, size)
+        self.busy = False
+        if status != FASTRNN_ERROR_SNAPSHOT:
+            raise_status(status)
+            return
+        if fastrnn_snapshot_describe(content, size, &info) != FASTRNN_OK:
+            raise ValueError(f"snapshot is {size} bytes and not a snapshot, wanted bytes that snapshot() returned")
+        fingerprint = fastrnn_layer_fingerprint(self.layer.layer)
+        if info.version != 1:
+            raise ValueError(f"snapshot is of format version {info.version}, wanted 1")
+        if info.fingerprint != fingerprint or info.real_size != self.layer.dtype.itemsize:
+            raise ValueError(f"snapshot is of a layer with other options or weights: its fingerprint is "
+                             f"{info.fingerprint:016x}, wanted {fingerprint:016x}")
+        if info.num_rows != self.batch_size:
+            raise ValueError(f"snapshot is of {info.num_rows} rows, wanted {self.batch_size}")
+        raise_status(fastrnn_stream_snapshot_size(self.layer.layer, self.batch_size, &wanted))
+        raise ValueError(f"snapshot has {size} bytes, wanted {wanted}")

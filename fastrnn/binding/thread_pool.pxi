@@ -1,0 +1,35 @@
+# The threads that calls share.
+
+cdef int64_t pools_made = 0
+
+
+cdef class Pool:
+    """Threads for one call at a time."""
+    cdef fastrnn_pool *pool
+    cdef readonly int num_threads
+    cdef int64_t number  # no other pool has it, or will
+
+    def __cinit__(self, int num_threads, double threshold):
+        global pools_made
+        pools_made += 1
+        self.number = pools_made
+        self.num_threads = num_threads
+        raise_status(fastrnn_pool_create(num_threads, &self.pool))
+        fastrnn_pool_set_threshold(self.pool, threshold)
+
+    def __dealloc__(self):
+        with nogil:
+            fastrnn_pool_destroy(self.pool)
+
+
+cdef Pool shared_pool = Pool(1, 1)
+
+
+def set_num_threads(int num_threads, double threshold=1):
+    """Calls that begin from now on share a pool of so many threads; threshold as in fastrnn_pool_set_threshold."""
+    global shared_pool
+    shared_pool = Pool(num_threads, threshold)
+
+
+def get_num_threads():
+    return shared_pool.num_threads
