@@ -29,7 +29,7 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
-cdef extern from "core/clock.h":
+cdef extern from "core/os/os.h":
     double fr_seconds() noexcept nogil
 
 cdef extern from "fastrnn.h" nogil:

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 
 #include "cpu.h"
+#include "os/os.h"
 #include "packed.h"
+#include "parallel/pool.h"
+#include "parallel/spin.h"
 #include "stream.h"
-#include "threads.h"
 #include "unrolled.h"
 #include "workspace.h"
 

@@ -3,6 +3,7 @@
 #define FR_SEQUENCE_H
 
 #include "cell.h"
+#include "parallel/team_sync.h"
 
 /* Rows first, first + apart, ... of a batch in run order: what one team runs. Dealt like cards where lengths
  * differ, so that every share has its part of the long ones, and is itself in run order. */
@@ -41,51 +42,6 @@ typedef struct fr_buffers {
     int64_t capacity;
 } fr_buffers;
 
-/* State that the members of a team share. The first member writes a decision before a barrier; it is valid after it. */
-typedef struct fr_team_sync {
-    fr_barrier barrier;
-    atomic_llong last_step; /* the team stops after this number of steps */
-    atomic_llong block;     /* the block of steps that may begin, times 2, plus 1 if the first member runs it alone */
-} fr_team_sync;
-
-/* Contention monitor: what sharing a call costs one thread, in seconds. */
-typedef struct fr_monitor {
-    double begin, begin_on_processor; /* the latter is 0 for a short call */
-    double waited;                    /* for the other members */
-    double checked;
-} fr_monitor;
-fr_monitor fr_monitor_start(double macs);
-
-/* Seconds during which the thread was not scheduled since the start; 0 for a short call. */
-double fr_monitor_unscheduled(const fr_monitor *monitor);
-
-/* Call this from time to time: it tells the pool if other processes use the processors. `others`: seconds during which another
- * worker was not scheduled. */
-void fr_monitor_check(fr_monitor *monitor, fastrnn_pool *pool, double others);
-
-/* Whether the call continues, decided after every step. The caller's thread calls `interrupted` from time to time. */
-typedef struct fr_poll {
-    const fastrnn_batch *batch;
-    bool asks;               /* this worker is the caller's thread */
-    unsigned long long mode; /* the caller's floating-point mode, in which the callback runs */
-    double work;             /* since the clock was read: multiply-adds, or what takes as long */
-    double due;              /* seconds; 0: not yet set */
-    fr_monitor *monitor;     /* of the caller's thread in a shared call, else NULL */
-    int64_t steps, blocks;   /* that this worker's team has done */
-    fr_team_sync *sync;      /* the team's; NULL if it has but one member */
-    atomic_int *status;      /* the call's: FASTRNN_OK, or why it shall stop */
-} fr_poll;
-
-/* Call this after `work` (unit: as in fr_poll). Calls `interrupted` if it is due; true if the call must stop. The other members
- * of a team learn this in fr_poll_settle only: before that, a member may skip its own work, but not a barrier. */
-bool fr_poll_stops(fr_poll *poll, double work);
-
-/* A barrier at which the first member of a team decides for all members; false if the call must stop. */
-bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work);
-
-/* After a barrier of a team of several members: whether its first member decided to continue. */
-bool fr_poll_goes_on(const fr_poll *poll);
-
 typedef struct fr_sequence {
     const fr_cell *cell;
     const fr_backend *backend;
@@ -97,12 +53,6 @@ typedef struct fr_sequence {
     fr_buffers buffers; /* this worker's */
     fr_poll *poll;
 } fr_sequence;
-
-/* Before a block of steps: true if this worker runs it, with *team. While others keep the processors busy, the
- * first member of a team runs the block alone; the rest skip it, and its steps count as done. */
-bool fr_block_begins(fr_poll *poll, fr_team *team);
-/* After a block that it skipped: false if the call is known to stop. */
-bool fr_block_skipped(fr_poll *poll, int64_t num_steps);
 
 /* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
 bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps);
