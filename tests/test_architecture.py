@@ -1,4 +1,4 @@
-"""The arrows of the house: what may include, import and export what."""
+"""The dependencies between files: what may include, import and export what."""
 
 import ast
 import re
@@ -120,7 +120,7 @@ def test_core_includes_downwards_only(path):
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))
-def test_systems_are_told_apart_in_os_only(path):
+def test_only_os_depends_on_the_operating_system(path):
     macros = r"\b(_WIN32|__(unix|linux|gnu_linux|APPLE|MACH|FreeBSD|NetBSD|OpenBSD|CYGWIN|MINGW32|ANDROID)(__)?)\b"
     assert path.parent.name == "os" or not re.search(macros, path.read_text())
 

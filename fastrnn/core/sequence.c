@@ -2,21 +2,21 @@
 
 #include <string.h>
 
-/* The cost of other work, in scalar multiply-adds, which take about a ns each. */
-#define STEP_WORK 1000  /* beginning and end of a step */
+/* For polls: the cost of other work, in scalar multiply-adds, which take about 1 ns each. */
+#define STEP_WORK 1000  /* of a step, whatever its size */
 #define UNIT_WORK 32    /* a gate's activation */
-#define VECTOR_WORK 100 /* finding where one stands; its bytes count besides, as one each */
+#define VECTOR_WORK 100 /* finding the address of a vector; copying it costs 1 a byte */
 
-#define AHEAD_BELOW_ROWS 8 /* from here on, a step's rows alone amortise the reading of W */
+#define AHEAD_BELOW_ROWS 8 /* with more rows in each step, reading W once a step costs little */
 
 bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
 {
     return !cell->standard || (steps > 1 && rows < AHEAD_BELOW_ROWS * steps);
 }
 
-#define PIECE_WORK (1 << 20) /* below it, the caller need not be asked in between */
+#define PIECE_WORK (1 << 20) /* between polls */
 
-/* After a vector of so many bytes was moved; *work is what is not yet counted. True if the call shall stop. */
+/* Call this after a vector of `bytes` bytes was copied. *work: since the last poll. True if the call must stop. */
 static bool stops_after(fr_poll *poll, int64_t *work, size_t bytes)
 {
     *work += (int64_t)bytes + VECTOR_WORK;
@@ -38,7 +38,7 @@ static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
     return sequence->reverse ? fr_length(&sequence->rows, row) - 1 - step : step;
 }
 
-/* Where the vector of row `row` of the sequence's rows stands at a time. */
+/* The address of the vector of row `row` of the sequence's rows at a time. */
 static char *vector_at(const fr_sequence *sequence, const fastrnn_view *view, int64_t row, int64_t time)
 {
     const size_t element_size = sequence->backend->kernels->element_size;
@@ -47,7 +47,7 @@ static char *vector_at(const fr_sequence *sequence, const fastrnn_view *view, in
     return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
 }
 
-/* Whether the rows alive at steps [first, last) stand one after the other, if each step's own do. */
+/* Whether the vectors of steps [first, last) are contiguous, given that those of each single step are. */
 static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t last)
 {
     const fastrnn_view *in = &sequence->in;
@@ -66,7 +66,7 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
     const int64_t width = sequence->cell->input_size;
     const int64_t rows = last > first ? fr_batch_size(&sequence->rows, first) : 0;
     *stride = width;
-    if (!sequence->reverse && !in->rows && rows && width) { /* without inputs, their base may be NULL */
+    if (!sequence->reverse && !in->rows && rows && width) { /* the base may be NULL if there are no inputs */
         if ((in->row_stride * sequence->rows.stride == width || rows == 1) && steps_adjoin(sequence, first, last))
             return vector_at(sequence, in, 0, first);
         if (rows == 1 && !in->step_offsets) {
@@ -123,7 +123,7 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
     for (int64_t row = 0; row < rows && units.begin < units.end; row++)
         memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
                fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
-    /* Slices have few rows: this fits. */
+    /* It does not overflow, as slices have few rows. */
     const int64_t work = STEP_WORK + rows * (cell->input_size + cell->h_size + UNIT_WORK) * cell->gates.row;
     return fr_poll_settle(sequence->poll, team, (double)work);
 }
@@ -139,7 +139,7 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
 {
     const fastrnn_batch *batch = sequence->rows.batch;
     const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->h_size * e;
-    if (batch->past_end == FASTRNN_PAST_END_NOTHING || sequence->out.step_offsets) /* packed: there are no such steps */
+    if (batch->past_end == FASTRNN_PAST_END_NOTHING || sequence->out.step_offsets) /* packed output has no such steps */
         return;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
     const bool adjoins = sequence->out.step_stride == sequence->cell->h_size;
@@ -160,7 +160,7 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
     count_work(sequence->poll, work);
 }
 
-/* The rows' vectors in one array of the boundary, (L*D, B, width). */
+/* The address of a row's vector in an array of the boundary, (L*D, B, width). */
 static void *boundary_row(const void *array, const fr_rows *rows, const fastrnn_boundary *boundary, int64_t index,
                           int64_t row, int64_t width, size_t e)
 {
@@ -168,8 +168,8 @@ static void *boundary_row(const void *array, const fr_rows *rows, const fastrnn_
     return fr_at(array, (index * rows->batch->num_rows + (boundary->indices ? boundary->indices[row] : row)) * width, e);
 }
 
-/* One vector of `width` elements in a row of `stride`; the units that pad it are computed along and never read
- * out, but they start as numbers. */
+/* Copies a vector of `width` elements, or zeros for NULL, and pads it with zeros to `stride` elements: kernels compute the units
+ * of the padding, too, and their state must not start as uninitialized memory. */
 static void load_row(void *to, const void *from, int64_t width, int64_t stride, size_t e)
 {
     memset(to, 0, (size_t)stride * e);

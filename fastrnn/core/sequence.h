@@ -1,14 +1,14 @@
-/* What the two time loops share: one cell over some rows of a batch, its buffers, and the ways in and out. */
+/* The data of one cell's run over some rows of a batch: inputs, outputs and states. Both time loops use it. */
 #ifndef FR_SEQUENCE_H
 #define FR_SEQUENCE_H
 
 #include "cell.h"
 #include "parallel/team_sync.h"
 
-/* Rows first, first + apart, ... of a batch in run order: what one team runs. Dealt like cards where lengths
- * differ, so that every share has its part of the long ones, and is itself in run order. */
+/* The rows that one team runs: first, first + stride, ... of a batch whose rows are sorted by length. With a stride every
+ * team gets some of the long rows, and its own rows are sorted, too. */
 typedef struct fr_rows {
-    const fastrnn_batch *batch; /* its x and y are not looked at */
+    const fastrnn_batch *batch; /* its x and y are not used */
     int64_t first, stride, count;
 } fr_rows;
 
@@ -34,7 +34,7 @@ typedef struct fr_state {
     int parity;
 } fr_state;
 
-/* One worker's scratch; capacity counts rows of steps. */
+/* One worker's scratch memory. A row of x or pre belongs to one row of the batch at one step. */
 typedef struct fr_buffers {
     void *x;   /* (capacity, I) */
     void *pre; /* (capacity, gates) */
@@ -48,33 +48,33 @@ typedef struct fr_sequence {
     fr_rows rows;
     fastrnn_view in, out;
     int64_t out_offset; /* elements into each output vector: the reverse direction writes the right half */
-    bool reverse;       /* each row from its own last step */
+    bool reverse;       /* each row starts at its own last step */
     fr_state state;     /* the team's */
     fr_buffers buffers; /* this worker's */
     fr_poll *poll;
 } fr_sequence;
 
-/* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
+/* True if W x is computed for a block of steps at once, false if it is computed inside each step. */
 bool fr_projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps);
 
-/* Inputs of steps [first, last) as rows, one after the other: read in place where they already stand
- * so, else copied to buffers.x. Sets *stride, in elements. */
+/* The inputs of steps [first, last) as rows that are *stride elements apart: in place if they are stored like that, else copied
+ * to buffers.x. */
 const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride);
 
-/* W x of so many rows to buffers.pre, the team member's units of it. */
+/* Computes this member's units of W x for `rows` rows, to buffers.pre. */
 void fr_sequence_project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride);
 
-/* One step of the team: state and, through `out`, the caller's output. pre or x as in fr_step.
- * False if the call shall stop. */
+/* Runs one step with the team: updates the state and writes the output. pre and x: as in fr_step. False if the call must
+ * stop. */
 bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, const void *x,
                       int64_t x_stride, void *pre);
 
-/* What the batch wants past the rows' ends, in this cell's part of the output; each member of the team sees to some
- * of the rows. */
+/* Fills this cell's part of the output after the ends of the rows as the batch's past_end says. Each member of the team fills
+ * some of the rows. */
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team);
 
-/* The rows' state from the boundary's part `index`, and back to it; each member of the team sees to some of the
- * rows. After a load the team must wait. poll: NULL where nobody is to be asked. */
+/* Copy the rows' state from or to cell `index` of the boundary's arrays. Each member of the team copies some of the rows, so the
+ * team must wait after a load. poll: NULL if the copy cannot be interrupted. */
 void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
                    const fastrnn_boundary *boundary, int64_t index, fr_state *state, fr_poll *poll);
 void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
