@@ -10,7 +10,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude"
 
-# What test_threads.c puts its own in the place of.
+# Functions that test_threads.c replaces.
 wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_create,--wrap=fr_seconds
 
 # As ISA_FLAGS in setup.py says.
