@@ -57,7 +57,7 @@ def version() -> str:
 
 extension = Extension(
     "fastrnn._core",
-    ["fastrnn/_core.pyx", *map(str, sorted(CORE.glob("*.c")))],
+    ["fastrnn/_core.pyx", *sorted(str(p) for p in CORE.rglob("*.c") if p.parent != KERNELS)],
     include_dirs=["include", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     extra_compile_args=FLAGS,

@@ -1,4 +1,4 @@
-"""The arrows of the house: what may include, import and export what."""
+"""The dependencies between files: what may include, import and export what."""
 
 import ast
 import re
@@ -23,9 +23,8 @@ STANDARD_C = {
     "stdint.h",
     "stdlib.h",
     "string.h",
-    "time.h",
 }
-POSIX_THREADS = {"pthread.h", "sched.h", "signal.h"}  # for threads.c alone
+SYSTEM = {"pthread.h", "sched.h", "signal.h", "time.h"}  # for os/ alone
 INTRINSICS = {"arm_neon.h", "immintrin.h"}
 
 C_FILES = sorted(path for path in CORE.rglob("*") if path.suffix in (".c", ".h"))
@@ -35,21 +34,30 @@ PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 #: What a core file may include beside the standard library; a .c file also its own header.
 ARROWS = {
     "common": {"fastrnn"},
-    "clock": set(),
     "cpu": {"common"},
-    "threads": {"common", "clock"},
+    "os/os": set(),
+    "os/posix": {"os/os"},
+    "os/linux": {"os/os"},
+    "os/other": {"os/os"},
+    "parallel/spin": {"cpu", "os/os"},
+    "parallel/barrier": {"common", "os/os", "parallel/spin"},
+    "parallel/team": {"parallel/barrier"},
+    "parallel/pool": {"common", "cpu", "os/os"},
+    "parallel/monitor": {"os/os", "parallel/pool"},
+    "parallel/poll": {"cpu", "os/os", "parallel/monitor"},
+    "parallel/team_sync": {"parallel/poll", "parallel/spin", "parallel/team"},
     "dispatch": {"kernels/kernels", "cpu"},
     "matrix": {"kernels/kernels"},
     "hash": {"common"},
-    "cell": {"hash", "matrix", "threads"},
-    "sequence": {"cell", "clock", "cpu"},
+    "cell": {"hash", "matrix", "parallel/team"},
+    "sequence": {"cell", "parallel/team_sync"},
     "packed": {"sequence"},
-    "layer": {"cell", "dispatch"},
+    "layer": {"cell", "dispatch", "parallel/pool"},
     "unrolled": {"layer", "sequence"},
     "store": {"layer", "sequence"},
     "snapshot": {"store"},
     "plan": {"layer", "sequence", "store", "unrolled"},
-    "run": {"cpu", "packed", "plan", "store", "threads", "unrolled"},
+    "run": {"cpu", "os/os", "packed", "parallel/pool", "parallel/spin", "plan", "store", "unrolled"},
 }
 
 
@@ -97,11 +105,23 @@ def test_kernels_include_kernels_only(path):
     assert includes(path) <= local | STANDARD_C | INTRINSICS
 
 
-@pytest.mark.parametrize("path", [path for path in C_FILES if path.parent == CORE], ids=lambda path: path.name)
+def name_in_core(path):
+    return path.resolve().relative_to(CORE).with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize("path", [path for path in C_FILES if path not in KERNEL_FILES], ids=lambda path: path.name)
 def test_core_includes_downwards_only(path):
-    allowed = {f"{name}.h" for name in ARROWS[path.stem]} | ({f"{path.stem}.h"} if path.suffix == ".c" else set())
-    allowed |= {"cpu": INTRINSICS, "threads": POSIX_THREADS}.get(path.stem, set())
-    assert includes(path) - STANDARD_C <= allowed
+    own = name_in_core(path)
+    outside = STANDARD_C | (INTRINSICS if own == "cpu" else set()) | (SYSTEM if own.startswith("os/") else set())
+    inside = [path.parent / name for name in includes(path) - outside]
+    found = {name_in_core(other) if other.exists() else other.stem for other in inside}
+    assert found <= ARROWS[own] | ({own} if path.suffix == ".c" else set())
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))
+def test_only_os_depends_on_the_operating_system(path):
+    macros = r"\b(_WIN32|__(unix|linux|gnu_linux|APPLE|MACH|FreeBSD|NetBSD|OpenBSD|CYGWIN|MINGW32|ANDROID)(__)?)\b"
+    assert path.parent.name == "os" or not re.search(macros, path.read_text())
 
 
 def test_public_header_stands_alone():

@@ -20,7 +20,7 @@ for isa in $isas; do
     esac
     $cc $flags -c "fastrnn/core/kernels/kernels_$isa.c" -o "$build/kernels_$isa.o"
 done
-for source in fastrnn/core/*.c; do
+for source in fastrnn/core/*.c fastrnn/core/os/*.c fastrnn/core/parallel/*.c; do
     $cc -c "$source" -o "$build/$(basename "$source" .c).o"
 done
 $cc bench/capi/step.c "$build"/*.o -lm -lpthread -o "$build/step"

@@ -4,7 +4,7 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
-cdef extern from "core/clock.h":
+cdef extern from "core/os/os.h":
     double fr_seconds() noexcept nogil
 
 DEF GIL_SHARE = 20  # the GIL is asked for again after this many times as long as it last took to come,

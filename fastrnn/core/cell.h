@@ -4,7 +4,7 @@
 
 #include "hash.h"
 #include "matrix.h"
-#include "threads.h"
+#include "parallel/team.h"
 
 typedef struct fr_cell {
     fastrnn_kind kind;

@@ -9,6 +9,16 @@ bool fr_cpu_has_avx2(void);   /* with FMA */
 bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL */
 bool fr_cpu_has_neon(void);
 
+/* A short pause of a loop that waits for another thread. */
+static inline void fr_cpu_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
 /* Flush subnormal numbers to zero, on input and output, until fr_fp_restore(returned value):
  * a state that decays through them would cost tens of times as much. */
 unsigned long long fr_fp_flush(void);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "dispatch.h"
+#include "parallel/pool.h"
 
 const char *fastrnn_status_message(fastrnn_status status)
 {

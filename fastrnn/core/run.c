@@ -2,10 +2,12 @@
 #include <limits.h>
 
 #include "cpu.h"
+#include "os/os.h"
 #include "packed.h"
+#include "parallel/pool.h"
+#include "parallel/spin.h"
 #include "plan.h"
 #include "store.h"
-#include "threads.h"
 #include "unrolled.h"
 
 #define MOST_SHARED_TEAMS 2 /* teams of several members: one, or one a direction */

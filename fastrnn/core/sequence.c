@@ -1,138 +1,13 @@
 #include "sequence.h"
 
-#include <limits.h>
 #include <string.h>
 
-#include "clock.h"
-#include "cpu.h"
-
-#define POLL_SECONDS 0.02
-#define POLL_WORK 1e7 /* between looks at the clock: under 10 ms even without vectors */
-
-/* The cost of other work, in scalar multiply-adds, which take about a ns each. */
-#define STEP_WORK 1000  /* beginning and end of a step */
+/* For polls: the cost of other work, in scalar multiply-adds, which take about 1 ns each. */
+#define STEP_WORK 1000  /* of a step, whatever its size */
 #define UNIT_WORK 32    /* a gate's activation */
-#define VECTOR_WORK 100 /* finding where one stands; its bytes count besides, as one each */
+#define VECTOR_WORK 100 /* finding the address of a vector; copying it costs 1 a byte */
 
-bool fr_poll_stops(fr_poll *poll, double work)
-{
-    if (atomic_load_explicit(poll->status, memory_order_relaxed) != FASTRNN_OK)
-        return true;
-    if (!poll->asks)
-        return false;
-    poll->work += work;
-    if (!poll->batch->interrupted || poll->work < POLL_WORK)
-        return false;
-    poll->work = 0;
-    const double now = fr_seconds();
-    if (poll->due == 0)
-        poll->due = now + POLL_SECONDS;
-    if (now < poll->due)
-        return false;
-    poll->due = now + POLL_SECONDS;
-    const unsigned forks = fr_forks();
-    fastrnn_status status = FASTRNN_OK;
-    fr_fp_restore(poll->mode);
-    if (poll->batch->interrupted(poll->batch->interrupted_context) != 0)
-        status = FASTRNN_ERROR_INTERRUPTED;
-    else if (poll->monitor && fr_forks() != forks)
-        status = FASTRNN_ERROR_FORKED;
-    fr_fp_flush();
-    if (status != FASTRNN_OK)
-        atomic_store_explicit(poll->status, status, memory_order_relaxed);
-    return status != FASTRNN_OK;
-}
-
-#define WAITED_MAX 0.55     /* of the time: a member with one unit block may wait half of it for one with two */
-#define UNSCHEDULED_MAX 0.2  /* of the time, without a processor */
-#define LONG_MACS 5e6        /* calls that are worth looks at the thread's own clock: some 100 us */
-#define SHORT_MACS_SECOND 1e9 /* what a shorter call gets done at the very least, and a while more to begin with */
-#define SHORT_SECONDS 200e-6
-
-fr_monitor fr_monitor_start(double macs)
-{
-    fr_monitor monitor = {.begin = fr_seconds(), .checked = SHORT_SECONDS};
-    if (macs >= LONG_MACS)
-        monitor.begin_on_processor = fr_thread_seconds();
-    else
-        monitor.checked += macs / SHORT_MACS_SECOND;
-    return monitor;
-}
-
-double fr_monitor_unscheduled(const fr_monitor *monitor)
-{
-    if (monitor->begin_on_processor == 0)
-        return 0;
-    return fr_seconds() - monitor->begin - (fr_thread_seconds() - monitor->begin_on_processor);
-}
-
-void fr_monitor_check(fr_monitor *monitor, fastrnn_pool *pool, double others)
-{
-    const double passed = fr_seconds() - monitor->begin;
-    if (passed < monitor->checked)
-        return;
-    monitor->checked = passed + SHORT_SECONDS;
-    const bool is_long = monitor->begin_on_processor > 0;
-    const double own = is_long ? fr_monitor_unscheduled(monitor) : passed, unscheduled = own > others ? own : others;
-    if (monitor->waited > WAITED_MAX * passed || unscheduled > UNSCHEDULED_MAX * passed)
-        fr_pool_set_oversubscribed(pool, monitor->waited > unscheduled ? monitor->waited : unscheduled);
-}
-
-bool fr_poll_goes_on(const fr_poll *poll)
-{
-    return atomic_load_explicit(&poll->sync->last_step, memory_order_relaxed) > poll->steps;
-}
-
-/* A member is at most one step ahead of another, so the step that is written here is not yet over for any. Where
- * the first member runs the block alone, the others must not wait for a next one; where all run it, some may yet have
- * to see it begin. */
-static inline bool settle(fr_poll *poll, const fr_team *team, double work)
-{
-    poll->steps++;
-    const bool stops = team->index == 0 && fr_poll_stops(poll, work);
-    if (stops && poll->sync) {
-        atomic_store_explicit(&poll->sync->last_step, poll->steps, memory_order_relaxed);
-        if (team->size == 1)
-            atomic_store_explicit(&poll->sync->block, LLONG_MAX, memory_order_release);
-    }
-    if (team->size == 1)
-        return !stops;
-    const double waited = fr_team_wait(team);
-    if (waited > 0 && poll->monitor)
-        poll->monitor->waited += waited;
-    return fr_poll_goes_on(poll);
-}
-
-bool fr_poll_settle(fr_poll *poll, const fr_team *team, double work) { return settle(poll, team, work); }
-
-bool fr_block_begins(fr_poll *poll, fr_team *team)
-{
-    const int64_t number = poll->blocks++;
-    if (team->size == 1)
-        return true;
-    if (team->index == 0) {
-        if (poll->monitor && number > 0)
-            fr_monitor_check(poll->monitor, poll->batch->pool, 0);
-        const bool alone = number > 0 && fr_pool_is_oversubscribed(poll->batch->pool);
-        atomic_store_explicit(&poll->sync->block, 2 * number + alone, memory_order_release);
-        if (alone)
-            *team = (fr_team){.size = 1};
-        return true;
-    }
-    int64_t block;
-    fr_spin spin = {0};
-    while ((block = atomic_load_explicit(&poll->sync->block, memory_order_acquire)) < 2 * number)
-        fr_spin_pause(&spin);
-    return block == 2 * number; /* a later block can begin only if this one needed no others */
-}
-
-bool fr_block_skipped(fr_poll *poll, int64_t num_steps)
-{
-    poll->steps += num_steps;
-    return fr_poll_goes_on(poll);
-}
-
-#define AHEAD_BELOW_ROWS 8 /* from here on, a step's rows alone amortise the reading of W */
+#define AHEAD_BELOW_ROWS 8 /* with more rows in each step, reading W once a step costs little */
 
 /* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
 static bool projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
@@ -140,9 +15,9 @@ static bool projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
     return !cell->standard || (steps > 1 && rows < AHEAD_BELOW_ROWS * steps);
 }
 
-#define PIECE_WORK (1 << 20) /* below it, the caller need not be asked in between */
+#define PIECE_WORK (1 << 20) /* between polls */
 
-/* After a vector of so many bytes was moved; *work is what is not yet counted. True if the call shall stop. */
+/* Call this after a vector of `bytes` bytes was copied. *work: since the last poll. True if the call must stop. */
 static bool stops_after(fr_poll *poll, int64_t *work, size_t bytes)
 {
     *work += (int64_t)bytes + VECTOR_WORK;
@@ -160,7 +35,7 @@ static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
     return sequence->reverse ? fr_length(&sequence->rows, row) - 1 - step : step;
 }
 
-/* Where the vector of row `row` of the sequence's rows stands at a time. */
+/* The address of the vector of row `row` of the sequence's rows at a time. */
 static char *vector_at(const fr_sequence *sequence, const fr_view *view, int64_t row, int64_t time)
 {
     const size_t element_size = sequence->backend->kernels->element_size;
@@ -169,7 +44,7 @@ static char *vector_at(const fr_sequence *sequence, const fr_view *view, int64_t
     return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
 }
 
-/* Whether the rows alive at steps [first, last) stand one after the other, if each step's own do. */
+/* Whether the vectors of steps [first, last) are contiguous, given that those of each single step are. */
 static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t last)
 {
     const fr_view *in = &sequence->in;
@@ -191,7 +66,7 @@ static void *gather_input(const fr_sequence *sequence, int64_t first, int64_t la
     const int64_t rows = last > first ? fr_batch_size(&sequence->rows, first) : 0;
     *stride = width;
     const bool ordered = in->in_run_order || !sequence->rows.indices;
-    if (!sequence->reverse && !in->rows && (ordered || rows == 1) && rows && width) { /* without inputs, base may be NULL */
+    if (!sequence->reverse && !in->rows && (ordered || rows == 1) && rows && width) { /* the base may be NULL if there are no inputs */
         if ((in->row_stride * sequence->rows.stride == width || rows == 1) && steps_adjoin(sequence, first, last))
             return vector_at(sequence, in, 0, first);
         if (rows == 1 && !in->step_offsets) {
@@ -262,9 +137,9 @@ bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t ste
     block->x = fr_at(block->x, rows * block->x_stride, e);
     if (block->pre)
         block->pre = fr_at(block->pre, rows * cell->gates.row, e);
-    /* Slices have few rows: this fits. */
+    /* It does not overflow, as slices have few rows. */
     const int64_t work = STEP_WORK + rows * (cell->input_size + cell->h_size + UNIT_WORK) * cell->gates.row;
-    return settle(sequence->poll, team, (double)work);
+    return fr_poll_settle(sequence->poll, team, (double)work);
 }
 
 static const void *final_h(const fr_sequence *sequence, int64_t row)
@@ -278,7 +153,7 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
 {
     const fastrnn_batch *batch = sequence->rows.batch;
     const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->h_size * e;
-    if (batch->past_end == FASTRNN_PAST_END_NOTHING || batch->packed) /* which has no such steps */
+    if (batch->past_end == FASTRNN_PAST_END_NOTHING || batch->packed) /* packed output has no such steps */
         return;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
     const bool adjoins = sequence->out.step_stride == sequence->cell->h_size;
@@ -299,7 +174,7 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
     count_work(sequence->poll, work);
 }
 
-/* A row's vector in part `index` of one of the batch's state arrays, (L*D, B, width). */
+/* The address of a row's vector in part `index` of one of the batch's state arrays, (L*D, B, width). */
 static void *state_row(const void *array, const fr_rows *rows, int64_t index, int64_t row, int64_t width, size_t e)
 {
     return fr_at(array, (index * rows->batch->num_rows + fr_row_of_arrays(rows, row)) * width, e);

@@ -10,7 +10,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude"
 
-# What test_threads.c puts its own in the place of.
+# Functions that test_threads.c replaces.
 wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_create,--wrap=fr_seconds
 
 # As ISA_FLAGS in setup.py says.
@@ -36,7 +36,7 @@ make_and_run() {
     for isa in $isas; do
         $cc $warnings "$@" $(isa_flags "$isa") -c "fastrnn/core/kernels/kernels_$isa.c" -o "$out/kernels_$isa.o"
     done
-    for source in fastrnn/core/*.c; do
+    for source in fastrnn/core/*.c fastrnn/core/os/*.c fastrnn/core/parallel/*.c; do
         $cc $warnings "$@" -c "$source" -o "$out/$(basename "$source" .c).o"
     done
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
