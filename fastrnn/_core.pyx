@@ -151,9 +151,11 @@ cdef extern from "fastrnn.h" nogil:
     fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *, int64_t, fastrnn_unrolled **)
     void fastrnn_unrolled_destroy(fastrnn_unrolled *)
     fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *, const fastrnn_batch *, const fastrnn_boundary *, void *)
-    fastrnn_status fastrnn_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
-    fastrnn_status fastrnn_probe_fma(const char *, int64_t, int64_t *, double *)
-    fastrnn_status fastrnn_probe_read(const char *, int64_t, int64_t, const float *, double *)
+
+cdef extern from "core/probe.h" nogil:
+    fastrnn_status fr_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
+    fastrnn_status fr_probe_fma(const char *, int64_t, int64_t *, double *)
+    fastrnn_status fr_probe_read(const char *, int64_t, int64_t, const float *, double *)
 
 __version__ = fastrnn_version().decode()
 
@@ -242,7 +244,7 @@ def activate(isa, name, x, alpha=0.0, beta=0.0):
     cdef fastrnn_activation activation = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
     cdef bytes isa_name = isa.encode()
     if values.shape[0]:
-        raise_status(fastrnn_activate(isa_name, activation, values.shape[0], &values[0], &out[0]))
+        raise_status(fr_activate(isa_name, activation, values.shape[0], &values[0], &out[0]))
     return y
 
 
@@ -254,7 +256,7 @@ def probe_fma(isa, rounds):
     cdef fastrnn_status status
     cdef const char *name = isa_name
     with nogil:
-        status = fastrnn_probe_fma(name, number, &multiply_adds, &total)
+        status = fr_probe_fma(name, number, &multiply_adds, &total)
     raise_status(status)
     return multiply_adds, total
 
@@ -268,7 +270,7 @@ def probe_read(isa, values, times):
     cdef double total
     cdef fastrnn_status status
     with nogil:
-        status = fastrnn_probe_read(name, number, view.shape[0], &view[0], &total)
+        status = fr_probe_read(name, number, view.shape[0], &view[0], &total)
     raise_status(status)
     return total
 

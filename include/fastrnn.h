@@ -241,20 +241,6 @@ FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *plan);
 FASTRNN_API fastrnn_status fastrnn_unrolled_run(const fastrnn_unrolled *plan, const fastrnn_batch *batch,
                                                 const fastrnn_boundary *boundary, void *workspace);
 
-/* y[i] = activation(x[i]) by the named kernel variant; for tests and measurements. */
-FASTRNN_API fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x,
-                                            float *y);
-
-/* Work for the caller's clock, by the named kernel variant, to find what a machine can do at most.
- * fma: `rounds` rounds of independent multiply-adds in registers, and how many they were, every lane and vector
- * counted; each lane goes v = v/2 + 1, and *sum is the lanes' sum. read: `count` values, read from first to last
- * `times` times, and the sum of all that was read; values is aligned to 64 bytes and count a multiple of
- * FASTRNN_PROBE_BLOCK. */
-#define FASTRNN_PROBE_BLOCK 256
-FASTRNN_API fastrnn_status fastrnn_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_adds, double *sum);
-FASTRNN_API fastrnn_status fastrnn_probe_read(const char *isa, int64_t times, int64_t count, const float *values,
-                                              double *sum);
-
 #ifdef __cplusplus
 }
 #endif

@@ -39,6 +39,7 @@ ARROWS = {
     "cpu": {"common"},
     "threads": {"common", "clock"},
     "dispatch": {"kernels/kernels", "cpu"},
+    "probe": {"dispatch"},
     "matrix": {"kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "threads"},

@@ -15,6 +15,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
+#include "../../fastrnn/core/probe.h"
 #include "testing.h"
 
 #define MOST_CELLS 4
@@ -864,7 +865,7 @@ static void test_activate(const char *isa)
             float *x = block((size_t)count * sizeof *x), *y = block((size_t)count * sizeof *y);
             for (int i = 0; i < count; i++)
                 x[i] = points[i];
-            check(fastrnn_activate(isa, f, count, x, y) == FASTRNN_OK, "activate");
+            check(fr_activate(isa, f, count, x, y) == FASTRNN_OK, "activate");
             bool ok = true;
             for (int i = 0; i < count; i++) {
                 const double expected = naive_activation(f, points[i]);
@@ -876,7 +877,7 @@ static void test_activate(const char *isa)
             check(ok, "within 8 units of the last place of 1");
             if (count) {
                 x[count - 1] = NAN;
-                fastrnn_activate(isa, f, count, x, y);
+                fr_activate(isa, f, count, x, y);
                 check(isnan(y[count - 1]), "NaN comes through");
             }
             free(x);
@@ -1085,10 +1086,10 @@ static void test_wrong_layers(void)
     fastrnn_layer_destroy(NULL);
     const fastrnn_activation f = {FASTRNN_TANH, 0, 0};
     float value = 0;
-    expect(fastrnn_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
-    expect(fastrnn_activate(NULL, f, -1, &value, &value), FASTRNN_ERROR_ARGUMENT, "activate: count");
-    expect(fastrnn_activate(NULL, f, 1, NULL, &value), FASTRNN_ERROR_ARGUMENT, "activate: no x");
-    expect(fastrnn_activate(NULL, f, 1, &value, NULL), FASTRNN_ERROR_ARGUMENT, "activate: no y");
+    expect(fr_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
+    expect(fr_activate(NULL, f, -1, &value, &value), FASTRNN_ERROR_ARGUMENT, "activate: count");
+    expect(fr_activate(NULL, f, 1, NULL, &value), FASTRNN_ERROR_ARGUMENT, "activate: no x");
+    expect(fr_activate(NULL, f, 1, &value, NULL), FASTRNN_ERROR_ARGUMENT, "activate: no y");
     end_group("wrong models");
 }
 
@@ -1414,37 +1415,37 @@ static void test_probe(const char *isa)
 {
     int64_t multiply_adds = -1;
     double sum = -1;
-    expect(fastrnn_probe_fma(isa, 0, &multiply_adds, &sum), FASTRNN_OK, "no round");
+    expect(fr_probe_fma(isa, 0, &multiply_adds, &sum), FASTRNN_OK, "no round");
     check(multiply_adds == 0, "no round, no work");
-    expect(fastrnn_probe_fma(isa, 1, &multiply_adds, &sum), FASTRNN_OK, "one round");
+    expect(fr_probe_fma(isa, 1, &multiply_adds, &sum), FASTRNN_OK, "one round");
     const int64_t lanes = multiply_adds;
     check(lanes > 0, "a round works on every lane");
-    expect(fastrnn_probe_fma(isa, 1000, &multiply_adds, &sum), FASTRNN_OK, "many rounds");
+    expect(fr_probe_fma(isa, 1000, &multiply_adds, &sum), FASTRNN_OK, "many rounds");
     check(multiply_adds == 1000 * lanes, "as many multiply-adds as rounds and lanes");
     check(fabs(sum - 2 * (double)lanes) < 1e-5 * (double)lanes, "every lane ends at 2");
-    expect(fastrnn_probe_fma("none", 1, &multiply_adds, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
-    expect(fastrnn_probe_fma(isa, -1, &multiply_adds, &sum), FASTRNN_ERROR_ARGUMENT, "negative rounds");
-    expect(fastrnn_probe_fma(isa, 1, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no place for the count");
-    expect(fastrnn_probe_fma(isa, 1, &multiply_adds, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
+    expect(fr_probe_fma("none", 1, &multiply_adds, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
+    expect(fr_probe_fma(isa, -1, &multiply_adds, &sum), FASTRNN_ERROR_ARGUMENT, "negative rounds");
+    expect(fr_probe_fma(isa, 1, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no place for the count");
+    expect(fr_probe_fma(isa, 1, &multiply_adds, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
 
-    const int64_t count = 3 * FASTRNN_PROBE_BLOCK;
+    const int64_t count = 3 * FR_PROBE_BLOCK;
     float *values = aligned_alloc(64, (size_t)count * sizeof *values);
     double expected = 0;
     for (int64_t i = 0; i < count; i++)
         expected += values[i] = (float)i;
     for (int times = 0; times < 3; times++) {
-        expect(fastrnn_probe_read(isa, times, count, values, &sum), FASTRNN_OK, "read");
+        expect(fr_probe_read(isa, times, count, values, &sum), FASTRNN_OK, "read");
         check(sum == times * expected, "every value counts once a time");
     }
-    expect(fastrnn_probe_read(isa, 1, 0, values, &sum), FASTRNN_OK, "nothing to read");
+    expect(fr_probe_read(isa, 1, 0, values, &sum), FASTRNN_OK, "nothing to read");
     check(sum == 0, "the sum of nothing");
-    expect(fastrnn_probe_read("none", 1, count, values, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
-    expect(fastrnn_probe_read(isa, -1, count, values, &sum), FASTRNN_ERROR_ARGUMENT, "negative times");
-    expect(fastrnn_probe_read(isa, 1, count - 1, values, &sum), FASTRNN_ERROR_ARGUMENT, "no whole blocks");
-    expect(fastrnn_probe_read(isa, 1, -count, values, &sum), FASTRNN_ERROR_ARGUMENT, "a negative count");
-    expect(fastrnn_probe_read(isa, 1, FASTRNN_PROBE_BLOCK, values + 1, &sum), FASTRNN_ERROR_ARGUMENT, "not aligned");
-    expect(fastrnn_probe_read(isa, 1, count, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no values");
-    expect(fastrnn_probe_read(isa, 1, count, values, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
+    expect(fr_probe_read("none", 1, count, values, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
+    expect(fr_probe_read(isa, -1, count, values, &sum), FASTRNN_ERROR_ARGUMENT, "negative times");
+    expect(fr_probe_read(isa, 1, count - 1, values, &sum), FASTRNN_ERROR_ARGUMENT, "no whole blocks");
+    expect(fr_probe_read(isa, 1, -count, values, &sum), FASTRNN_ERROR_ARGUMENT, "a negative count");
+    expect(fr_probe_read(isa, 1, FR_PROBE_BLOCK, values + 1, &sum), FASTRNN_ERROR_ARGUMENT, "not aligned");
+    expect(fr_probe_read(isa, 1, count, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no values");
+    expect(fr_probe_read(isa, 1, count, values, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
     free(values);
     end_group("%s: the probe of the machine's limits", isa);
 }
