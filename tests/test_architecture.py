@@ -193,6 +193,21 @@ def test_flags_keep_arithmetic_exact_and_builds_portable():
     assert "-ffp-contract=off" in setup and "-fvisibility=hidden" in setup
 
 
+def test_kernels_are_compiled_for_what_the_processor_is_asked_for():
+    """The features of a kernel file's target region are those that fr_cpu_has_<isa> checks, and stand nowhere else."""
+    cpu = (CORE / "cpu.c").read_text()
+    found = set()
+    for path in (CORE / "kernels").glob("kernels_*.c"):
+        for features in re.findall(r'FR_TARGET_BEGIN\("(.*)"\)', path.read_text()):
+            isa = path.stem.removeprefix("kernels_")
+            checks = re.search(rf"^bool fr_cpu_has_{isa}\(void\)\s*\{{(.*?)\}}", cpu, re.MULTILINE | re.DOTALL)[1]
+            assert sorted(re.findall(r'cpu_supports\("(\w+)"\)', checks)) == sorted(features.split(",")), isa
+            found.add(isa)
+    assert found == {"avx2", "avx512"}
+    for name in ("setup.py", "tests/capi/run.sh", "bench/capi/run.sh"):
+        assert not re.search(r"-m(avx|fma|sse|fpu|arch|cpu)", (ROOT / name).read_text()), name
+
+
 def test_run_time_needs_numpy_and_scipy_alone():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert sorted(re.match(r"[\w-]+", need)[0] for need in project["dependencies"]) == ["numpy", "scipy"]

@@ -6,7 +6,7 @@
 
 bool fr_cpu_has_scalar(void);
 bool fr_cpu_has_avx2(void);   /* with FMA */
-bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL */
+bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL, with FMA */
 bool fr_cpu_has_neon(void);
 
 /* Flush subnormal numbers to zero, on input and output, until fr_fp_restore(returned value):

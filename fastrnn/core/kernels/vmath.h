@@ -29,8 +29,6 @@ FR_INLINE vf v_next_above(double a) { return nextafter(a, INFINITY); }
 
 #else
 
-#include <math.h>
-
 FR_INLINE void v_exp_parts(vf y, vf *scale, vf *p)
 {
     const vf rounder = v_set1(12583039.0); /* 1.5 * 2^23 + 127: adding it rounds to a whole number, and biases it */
