@@ -49,18 +49,7 @@ cdef extern from "fastrnn.h" nogil:
         FASTRNN_FLOAT32
         FASTRNN_FLOAT64
     ctypedef enum fastrnn_activation_name:
-        FASTRNN_SIGMOID
-        FASTRNN_TANH
-        FASTRNN_RELU
-        FASTRNN_LINEAR
-        FASTRNN_HARD_SIGMOID
-        FASTRNN_LEAKY_RELU
-        FASTRNN_ELU
-        FASTRNN_SOFTSIGN
-        FASTRNN_SOFTPLUS
-        FASTRNN_AFFINE
-        FASTRNN_SCALED_TANH
-        FASTRNN_THRESHOLDED_RELU
+        pass
     ctypedef struct fastrnn_activation:
         fastrnn_activation_name name
         double alpha
@@ -127,6 +116,7 @@ cdef extern from "fastrnn.h" nogil:
     const char *fastrnn_status_message(fastrnn_status)
     const char *fastrnn_version()
     const char *fastrnn_isa(size_t)
+    const char *fastrnn_activation_info(size_t, fastrnn_activation *, int *)
     fastrnn_status fastrnn_layer_create(const fastrnn_config *, const fastrnn_cell *, const char *, const fastrnn_blas *,
                                         fastrnn_layer **)
     void fastrnn_layer_destroy(fastrnn_layer *)
@@ -162,14 +152,24 @@ __version__ = fastrnn_version().decode()
 PAST_ENDS = {"zero": FASTRNN_PAST_END_ZERO, "carry": FASTRNN_PAST_END_CARRY}
 KINDS = {"lstm": FASTRNN_LSTM, "gru": FASTRNN_GRU, "rnn": FASTRNN_RNN}
 NUM_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-ACTIVATIONS = {
-    "sigmoid": FASTRNN_SIGMOID, "tanh": FASTRNN_TANH, "relu": FASTRNN_RELU, "linear": FASTRNN_LINEAR,
-    "hard_sigmoid": FASTRNN_HARD_SIGMOID, "leaky_relu": FASTRNN_LEAKY_RELU, "elu": FASTRNN_ELU,
-    "softsign": FASTRNN_SOFTSIGN, "softplus": FASTRNN_SOFTPLUS, "affine": FASTRNN_AFFINE,
-    "scaled_tanh": FASTRNN_SCALED_TANH, "thresholded_relu": FASTRNN_THRESHOLDED_RELU,
-}
 
+
+def _activations():
+    """name -> (number, default alpha, default beta), None for defaults that do not exist."""
+    cdef fastrnn_activation activation
+    cdef int has_defaults
+    cdef const char *name = fastrnn_activation_info(0, &activation, &has_defaults)
+    found = {}
+    while name != NULL:
+        defaults = (activation.alpha, activation.beta) if has_defaults else (None, None)
+        found[name.decode()] = (<int>activation.name, *defaults)
+        name = fastrnn_activation_info(len(found), &activation, &has_defaults)
+    return found
+
+
+ACTIVATIONS = {name: number for name, (number, _, _) in _activations().items()}
 ACTIVATION_NAMES = {number: name for name, number in ACTIVATIONS.items()}
+ACTIVATION_DEFAULTS = {name: (alpha, beta) for name, (_, alpha, beta) in _activations().items()}
 
 DEF ALIGNMENT = 64
 DEF KEPT_BYTES = 1 << 22  # of a workspace between calls: a few megabytes, not a rare giant

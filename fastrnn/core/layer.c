@@ -29,6 +29,26 @@ const char *fastrnn_isa(size_t index)
     return kernels ? kernels->isa : NULL;
 }
 
+const char *fastrnn_activation_info(size_t index, fastrnn_activation *activation, int *has_defaults)
+{
+    static const struct {
+        const char *name;
+        fastrnn_activation activation;
+        int has_defaults;
+    } all[] = {
+#define FR_ROW(NAME, name, alpha, beta, has_defaults) {name, {FASTRNN_##NAME, alpha, beta}, has_defaults},
+        FASTRNN_FOR_EACH_ACTIVATION(FR_ROW)
+#undef FR_ROW
+    };
+    if (index >= sizeof all / sizeof *all)
+        return NULL;
+    if (activation)
+        *activation = all[index].activation;
+    if (has_defaults)
+        *has_defaults = all[index].has_defaults;
+    return all[index].name;
+}
+
 static bool config_is_valid(const fastrnn_config *config, const fastrnn_cell *cells)
 {
     const bool lstm = config->kind == FASTRNN_LSTM;

@@ -117,6 +117,7 @@ static double naive_activation(fastrnn_activation f, double x)
     case FASTRNN_SIGMOID: return 1 / (1 + exp(-x));
     case FASTRNN_TANH: return tanh(x);
     case FASTRNN_RELU: return x > 0 ? x : 0;
+    case FASTRNN_LINEAR: return x;
     case FASTRNN_HARD_SIGMOID: return fmin(fmax(f.alpha * x + f.beta, 0), 1);
     case FASTRNN_LEAKY_RELU: return x >= 0 ? x : f.alpha * x;
     case FASTRNN_ELU: return x >= 0 ? x : f.alpha * expm1(x);
@@ -125,8 +126,8 @@ static double naive_activation(fastrnn_activation f, double x)
     case FASTRNN_AFFINE: return f.alpha * x + f.beta;
     case FASTRNN_SCALED_TANH: return f.alpha * tanh(f.beta * x);
     case FASTRNN_THRESHOLDED_RELU: return x > f.alpha ? x : 0;
-    default: return x;
     }
+    return NAN;
 }
 
 static double clipped(double x, double bound) { return bound > 0 ? fmin(fmax(x, -bound), bound) : x; }
@@ -795,6 +796,8 @@ static const fastrnn_activation smooth[] = {
     {FASTRNN_SCALED_TANH, 0.9, 0.8}, {FASTRNN_THRESHOLDED_RELU, 0, 0},
 };
 
+_Static_assert(LENGTH(smooth) == FASTRNN_NUM_ACTIVATIONS, "every activation is in the list");
+
 static void check_options(const char *isa, const fastrnn_blas *blas, fastrnn_config config, fastrnn_cell options,
                           bool peephole, int64_t B, int turn)
 {
@@ -850,6 +853,24 @@ static void test_options(const char *isa, sweep s)
                 check_options(isa, NULL, config_of((fastrnn_kind)kind, 4, 17, 0, 1, 1), cell, false, 5, name + place);
             }
     end_group("%s: every activation in every place", isa);
+}
+
+static void test_activation_list(void)
+{
+    const char *name;
+    size_t count = 0;
+    for (; (name = fastrnn_activation_info(count, NULL, NULL)) != NULL; count++) {
+        fastrnn_activation found = {(fastrnn_activation_name)-1, NAN, NAN};
+        int has_defaults = -1;
+        in_context("%s", name);
+        check(fastrnn_activation_info(count, &found, &has_defaults) == name, "the same name");
+        check(found.name == smooth[count].name, "in the order of the enum");
+        check(has_defaults == (found.name != FASTRNN_SCALED_TANH), "all but one have defaults");
+        check(has_defaults || (found.alpha == 0 && found.beta == 0), "zero without defaults");
+        check(found.name != FASTRNN_HARD_SIGMOID || (found.alpha == 0.2 && found.beta == 0.5), "ONNX's defaults");
+    }
+    check(count == FASTRNN_NUM_ACTIVATIONS, "as many as the enum has");
+    end_group("the list of activations");
 }
 
 static void test_activate(const char *isa)
@@ -1058,7 +1079,7 @@ static void test_wrong_layers(void)
     WRONG_CELL(cell_clip, -1);
     WRONG_CELL(gate_clip, NAN);
     WRONG_CELL(proj_clip, -1);
-    WRONG_CELL(activations[4].name, FASTRNN_NUM_ACTIVATIONS);
+    WRONG_CELL(activations[4].name, (fastrnn_activation_name)FASTRNN_NUM_ACTIVATIONS);
     fastrnn_config projected = good;
     projected.proj_size = 1;
     cell.weight_hr = NULL;
@@ -1485,6 +1506,7 @@ int main(int argc, char **argv)
             pool = NULL;
         }
     }
+    test_activation_list();
     test_blas_far_steps(&lp64);
     test_wrong_layers();
     test_wrong_runs();
