@@ -14,6 +14,7 @@ KINDS: dict[str, int]
 NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
 ACTIVATION_NAMES: dict[int, str]
+ACTIVATION_DEFAULTS: dict[str, tuple[float | None, float | None]]
 
 def available_isas() -> list[str]: ...
 def activate(

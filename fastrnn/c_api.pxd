@@ -24,18 +24,7 @@ cdef extern from "fastrnn.h" nogil:
         FASTRNN_FLOAT32
         FASTRNN_FLOAT64
     ctypedef enum fastrnn_activation_name:
-        FASTRNN_SIGMOID
-        FASTRNN_TANH
-        FASTRNN_RELU
-        FASTRNN_LINEAR
-        FASTRNN_HARD_SIGMOID
-        FASTRNN_LEAKY_RELU
-        FASTRNN_ELU
-        FASTRNN_SOFTSIGN
-        FASTRNN_SOFTPLUS
-        FASTRNN_AFFINE
-        FASTRNN_SCALED_TANH
-        FASTRNN_THRESHOLDED_RELU
+        pass
     ctypedef struct fastrnn_activation:
         fastrnn_activation_name name
         double alpha
@@ -107,6 +96,7 @@ cdef extern from "fastrnn.h" nogil:
     const char *fastrnn_status_message(fastrnn_status)
     const char *fastrnn_version()
     const char *fastrnn_isa(size_t)
+    const char *fastrnn_activation_info(size_t, fastrnn_activation *, int *)
     fastrnn_status fastrnn_layer_create(const fastrnn_config *, const fastrnn_cell *, const char *, const fastrnn_blas *,
                                         fastrnn_layer **)
     void fastrnn_layer_destroy(fastrnn_layer *)
@@ -130,6 +120,3 @@ cdef extern from "fastrnn.h" nogil:
     fastrnn_status fastrnn_snapshot_describe(const void *, size_t, fastrnn_snapshot_info *)
     fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *, int64_t, fastrnn_unrolled **)
     void fastrnn_unrolled_destroy(fastrnn_unrolled *)
-    fastrnn_status fastrnn_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
-    fastrnn_status fastrnn_probe_fma(const char *, int64_t, int64_t *, double *)
-    fastrnn_status fastrnn_probe_read(const char *, int64_t, int64_t, const float *, double *)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
 from .arguments import as_boolean, as_integer, as_real
 
 CellKind = Literal["lstm", "gru", "rnn"]
@@ -26,22 +27,9 @@ DEFAULT_ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "rnn": ("tanh",),
 }
 
-#: name -> (default alpha, default beta); ONNX's defaults where ONNX has the function, None where it has none.
+#: name -> (default alpha, default beta): ONNX's defaults, None where ONNX has none. The list is that of fastrnn.h.
 #: ONNX's names are these without underscores, such as HardSigmoid.
-ACTIVATIONS: dict[str, tuple[float | None, float | None]] = {
-    "sigmoid": (0.0, 0.0),
-    "tanh": (0.0, 0.0),
-    "relu": (0.0, 0.0),
-    "linear": (0.0, 0.0),
-    "hard_sigmoid": (0.2, 0.5),  # clip(alpha x + beta, 0, 1); Keras 3 and PyTorch: alpha = 1/6
-    "leaky_relu": (0.01, 0.0),  # x if x >= 0 else alpha x
-    "elu": (1.0, 0.0),  # x if x >= 0 else alpha (exp(x) - 1)
-    "softsign": (0.0, 0.0),  # x / (1 + |x|)
-    "softplus": (0.0, 0.0),  # log(1 + exp(x))
-    "affine": (1.0, 0.0),  # alpha x + beta
-    "scaled_tanh": (None, None),  # alpha tanh(beta x)
-    "thresholded_relu": (1.0, 0.0),  # x if x > alpha else 0
-}
+ACTIVATIONS: dict[str, tuple[float | None, float | None]] = _core.ACTIVATION_DEFAULTS
 
 SPELLINGS = {spelling: name for name in ACTIVATIONS for spelling in (name, name.replace("_", ""))}
 
@@ -49,6 +37,16 @@ SPELLINGS = {spelling: name for name in ACTIVATIONS for spelling in (name, name.
 @dataclass(frozen=True)
 class Activation:
     """An activation function by name, with its two parameters (ONNX's alpha and beta).
+
+    The names are ``sigmoid``, ``tanh``, ``relu``, ``linear``, ``softsign`` (x / (1 + abs(x))), ``softplus``
+    (log(1 + exp(x))), and with parameters
+
+    - ``hard_sigmoid``: alpha x + beta, clipped to [0, 1]. Keras 3 and PyTorch have alpha = 1/6
+    - ``leaky_relu``: x if x >= 0 else alpha x
+    - ``elu``: x if x >= 0 else alpha (exp(x) - 1)
+    - ``affine``: alpha x + beta
+    - ``scaled_tanh``: alpha tanh(beta x)
+    - ``thresholded_relu``: x if x > alpha else 0
 
     Examples
     --------

@@ -46,21 +46,33 @@ typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kin
 
 typedef enum fastrnn_dtype { FASTRNN_FLOAT32, FASTRNN_FLOAT64 } fastrnn_dtype;
 
+/* Every activation function: X(NAME, "name", default alpha, default beta, whether it has these defaults). They are ONNX's.
+ * The enum, fastrnn_activation_info and the Python package are made from this list. */
+#define FASTRNN_FOR_EACH_ACTIVATION(X)                                                                                 \
+    X(SIGMOID, "sigmoid", 0, 0, 1)                                                                                     \
+    X(TANH, "tanh", 0, 0, 1)                                                                                           \
+    X(RELU, "relu", 0, 0, 1)                                                                                           \
+    X(LINEAR, "linear", 0, 0, 1)                                                                                       \
+    X(HARD_SIGMOID, "hard_sigmoid", 0.2, 0.5, 1)          /* min(max(alpha x + beta, 0), 1) */                         \
+    X(LEAKY_RELU, "leaky_relu", 0.01, 0, 1)               /* x >= 0 ? x : alpha x */                                   \
+    X(ELU, "elu", 1, 0, 1)                                /* x >= 0 ? x : alpha (exp(x) - 1) */                        \
+    X(SOFTSIGN, "softsign", 0, 0, 1)                      /* x / (1 + |x|) */                                          \
+    X(SOFTPLUS, "softplus", 0, 0, 1)                      /* log(1 + exp(x)) */                                        \
+    X(AFFINE, "affine", 1, 0, 1)                          /* alpha x + beta */                                         \
+    X(SCALED_TANH, "scaled_tanh", 0, 0, 0)                /* alpha tanh(beta x) */                                     \
+    X(THRESHOLDED_RELU, "thresholded_relu", 1, 0, 1)      /* x > alpha ? x : 0 */
+
 typedef enum fastrnn_activation_name {
-    FASTRNN_SIGMOID,
-    FASTRNN_TANH,
-    FASTRNN_RELU,
-    FASTRNN_LINEAR,
-    FASTRNN_HARD_SIGMOID,     /* min(max(alpha x + beta, 0), 1) */
-    FASTRNN_LEAKY_RELU,       /* x >= 0 ? x : alpha x */
-    FASTRNN_ELU,              /* x >= 0 ? x : alpha (exp(x) - 1) */
-    FASTRNN_SOFTSIGN,         /* x / (1 + |x|) */
-    FASTRNN_SOFTPLUS,         /* log(1 + exp(x)) */
-    FASTRNN_AFFINE,           /* alpha x + beta */
-    FASTRNN_SCALED_TANH,      /* alpha tanh(beta x) */
-    FASTRNN_THRESHOLDED_RELU, /* x > alpha ? x : 0 */
-    FASTRNN_NUM_ACTIVATIONS
+#define FASTRNN_ENUMERATOR(NAME, name, alpha, beta, has_defaults) FASTRNN_##NAME,
+    FASTRNN_FOR_EACH_ACTIVATION(FASTRNN_ENUMERATOR)
+#undef FASTRNN_ENUMERATOR
 } fastrnn_activation_name;
+
+enum {
+#define FASTRNN_ADD_ONE(NAME, name, alpha, beta, has_defaults) +1
+    FASTRNN_NUM_ACTIVATIONS = 0 FASTRNN_FOR_EACH_ACTIVATION(FASTRNN_ADD_ONE)
+#undef FASTRNN_ADD_ONE
+};
 
 typedef struct fastrnn_activation {
     fastrnn_activation_name name;
@@ -115,6 +127,10 @@ FASTRNN_API const char *fastrnn_version(void);
 
 /* The index-th instruction set that can run here, best first, or NULL past the last. */
 FASTRNN_API const char *fastrnn_isa(size_t index);
+
+/* The name of the index-th activation function, or NULL past the last. *activation gets it with its default alpha and beta,
+ * and *has_defaults 0 if ONNX has none, which leaves both zero; either may be NULL. */
+FASTRNN_API const char *fastrnn_activation_info(size_t index, fastrnn_activation *activation, int *has_defaults);
 
 /* Make a layer. isa: a name, or NULL for FASTRNN_ISA in the environment, else the best.
  * blas: NULL runs the fused kernels (float only), else every matrix product goes through it. */
@@ -257,20 +273,6 @@ FASTRNN_API fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_
 /* The fixed-length path, kept for comparison: every step of every layer laid out ahead for exactly num_steps steps. */
 FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **unrolled);
 FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *unrolled);
-
-/* y[i] = activation(x[i]) by the named kernel variant; for tests and measurements. */
-FASTRNN_API fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x,
-                                            float *y);
-
-/* Work for the caller's clock, by the named kernel variant, to find what a machine can do at most.
- * fma: `rounds` rounds of independent multiply-adds in registers, and how many they were, every lane and vector
- * counted; each lane goes v = v/2 + 1, and *sum is the lanes' sum. read: `count` values, read from first to last
- * `times` times, and the sum of all that was read; values is aligned to 64 bytes and count a multiple of
- * FASTRNN_PROBE_BLOCK. */
-#define FASTRNN_PROBE_BLOCK 256
-FASTRNN_API fastrnn_status fastrnn_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_adds, double *sum);
-FASTRNN_API fastrnn_status fastrnn_probe_read(const char *isa, int64_t times, int64_t count, const float *values,
-                                              double *sum);
 
 #ifdef __cplusplus
 }

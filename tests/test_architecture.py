@@ -47,6 +47,7 @@ ARROWS = {
     "parallel/poll": {"cpu", "os/os", "parallel/monitor"},
     "parallel/team_sync": {"parallel/poll", "parallel/spin", "parallel/team"},
     "dispatch": {"kernels/kernels", "cpu"},
+    "probe": {"dispatch"},
     "matrix": {"kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "parallel/team"},
@@ -136,7 +137,7 @@ def test_plain_modules(name):
     assert others <= {"__future__", "collections.abc", "dataclasses", "operator", "typing"}
     own = {
         "functions": {"fastrnn.spec"},
-        "spec": {"fastrnn.arguments"},
+        "spec": {"fastrnn._core", "fastrnn.arguments"},
         "schedule": {"fastrnn.arguments"},
         "masks": {"fastrnn.arguments", "fastrnn.schedule"},
         "reference": {"fastrnn.spec"},
@@ -169,7 +170,7 @@ def test_package_needs_no_oracle_tests_or_benchmarks(path):
 
 def test_core_is_called_by_the_engine_modules_only():
     callers = {path.stem for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
-    assert callers <= {"__init__", "layers", "streams", "runtime", "thread_limits", "probe"}
+    assert callers <= {"__init__", "layers", "spec", "streams", "runtime", "thread_limits", "probe"}
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))
@@ -209,6 +210,21 @@ def test_flags_keep_arithmetic_exact_and_builds_portable():
     setup = (ROOT / "setup.py").read_text()
     assert not re.search(r"-ffast-math|-Ofast|-march=native|-mtune=native|-funsafe|-fopenmp", setup)
     assert "-ffp-contract=off" in setup and "-fvisibility=hidden" in setup
+
+
+def test_kernels_are_compiled_for_what_the_processor_is_asked_for():
+    """The features of a kernel file's target region are those that fr_cpu_has_<isa> checks, and stand nowhere else."""
+    cpu = (CORE / "cpu.c").read_text()
+    found = set()
+    for path in (CORE / "kernels").glob("kernels_*.c"):
+        for features in re.findall(r'FR_TARGET_BEGIN\("(.*)"\)', path.read_text()):
+            isa = path.stem.removeprefix("kernels_")
+            checks = re.search(rf"^bool fr_cpu_has_{isa}\(void\)\s*\{{(.*?)\}}", cpu, re.MULTILINE | re.DOTALL)[1]
+            assert sorted(re.findall(r'cpu_supports\("(\w+)"\)', checks)) == sorted(features.split(",")), isa
+            found.add(isa)
+    assert found == {"avx2", "avx512"}
+    for name in ("setup.py", "tests/capi/run.sh", "bench/capi/run.sh"):
+        assert not re.search(r"-m(avx|fma|sse|fpu|arch|cpu)", (ROOT / name).read_text()), name
 
 
 def test_run_time_needs_numpy_and_scipy_alone():

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import fastrnn
+from fastrnn.spec import ACTIVATIONS
 
 ROOT = Path(__file__).parents[1]
 MODULES = [m.name for m in pkgutil.walk_packages(fastrnn.__path__, "fastrnn.") if m.name != "fastrnn.__main__"]
@@ -88,6 +89,12 @@ def rules():
     numbers = [int(number) for number, _ in entries]
     assert numbers == list(range(1, len(numbers) + 1))
     return dict(zip(numbers, (entry for _, entry in entries), strict=True))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_documents_list_every_activation(name):
+    assert f"``{name}``" in fastrnn.Activation.__doc__
+    assert f'"{name}"' in (ROOT / "include/fastrnn.h").read_text()
 
 
 def names_of_tests(path):

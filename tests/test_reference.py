@@ -1,14 +1,14 @@
 """The float64 oracle against PyTorch in float64, and by hand where PyTorch has no such option."""
 
 from dataclasses import replace
-from math import exp, tanh
+from math import exp, log, tanh
 
 import cases
 import numpy as np
 import pytest
 
 from fastrnn import reference
-from fastrnn.spec import Activation, CellSpec, LayerSpec
+from fastrnn.spec import ACTIVATIONS, Activation, CellSpec, LayerSpec
 
 KINDS = {
     "lstm": ("lstm", {}),
@@ -21,6 +21,29 @@ KINDS = {
 
 def sigmoid(x):
     return 1 / (1 + exp(-x))
+
+
+#: name -> value at x = -1/2 and at x = 2, with alpha = 3/4 and beta = 1/4
+VALUES = {
+    "sigmoid": (sigmoid(-0.5), sigmoid(2)),
+    "tanh": (tanh(-0.5), tanh(2)),
+    "relu": (0, 2),
+    "linear": (-0.5, 2),
+    "hard_sigmoid": (0, 1),
+    "leaky_relu": (-0.375, 2),
+    "elu": (0.75 * (exp(-0.5) - 1), 2),
+    "softsign": (-1 / 3, 2 / 3),
+    "softplus": (log(1 + exp(-0.5)), log(1 + exp(2))),
+    "affine": (-0.125, 1.75),
+    "scaled_tanh": (0.75 * tanh(-0.125), 0.75 * tanh(0.5)),
+    "thresholded_relu": (0, 2),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_of_the_list_has_an_equation(name):
+    found = reference.activate(Activation(name, 0.75, 0.25), np.array([-0.5, 2.0]))
+    np.testing.assert_allclose(found, VALUES[name], rtol=1e-15)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -25,7 +25,7 @@ from fastrnn.spec import NUM_GATES
 from .environment import Cache
 from .workloads import Workload
 
-BLOCK = 256  # FASTRNN_PROBE_BLOCK: an array to be read has a multiple of this
+BLOCK = 256  # FR_PROBE_BLOCK: an array to be read has a multiple of this
 ALIGNMENT = 64
 SHARE = 4  # a quarter of a cache: it has room for more than the buffer, and the pages stay in the TLB
 MOST_BYTES = 2**30  # of a buffer that stands for memory

@@ -1,5 +1,11 @@
 # The kernels of each instruction set, called one at a time: for tests and for measuring the machine.
 
+cdef extern from "core/probe.h" nogil:
+    fastrnn_status fr_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
+    fastrnn_status fr_probe_fma(const char *, int64_t, int64_t *, double *)
+    fastrnn_status fr_probe_read(const char *, int64_t, int64_t, const float *, double *)
+
+
 def available_isas():
     """Names of the instruction sets that can run here, best first."""
     names, i = [], 0
@@ -17,7 +23,7 @@ def activate(isa, name, x, alpha=0.0, beta=0.0):
     cdef fastrnn_activation activation = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
     cdef bytes isa_name = isa.encode()
     if values.shape[0]:
-        raise_status(fastrnn_activate(isa_name, activation, values.shape[0], &values[0], &out[0]))
+        raise_status(fr_activate(isa_name, activation, values.shape[0], &values[0], &out[0]))
     return y
 
 
@@ -29,7 +35,7 @@ def probe_fma(isa, rounds):
     cdef fastrnn_status status
     cdef const char *name = isa_name
     with nogil:
-        status = fastrnn_probe_fma(name, number, &multiply_adds, &total)
+        status = fr_probe_fma(name, number, &multiply_adds, &total)
     raise_status(status)
     return multiply_adds, total
 
@@ -43,6 +49,6 @@ def probe_read(isa, values, times):
     cdef double total
     cdef fastrnn_status status
     with nogil:
-        status = fastrnn_probe_read(name, number, view.shape[0], &view[0], &total)
+        status = fr_probe_read(name, number, view.shape[0], &view[0], &total)
     raise_status(status)
     return total

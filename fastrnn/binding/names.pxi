@@ -3,11 +3,20 @@
 PAST_ENDS = {"zero": FASTRNN_PAST_END_ZERO, "carry": FASTRNN_PAST_END_CARRY}
 KINDS = {"lstm": FASTRNN_LSTM, "gru": FASTRNN_GRU, "rnn": FASTRNN_RNN}
 NUM_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-ACTIVATIONS = {
-    "sigmoid": FASTRNN_SIGMOID, "tanh": FASTRNN_TANH, "relu": FASTRNN_RELU, "linear": FASTRNN_LINEAR,
-    "hard_sigmoid": FASTRNN_HARD_SIGMOID, "leaky_relu": FASTRNN_LEAKY_RELU, "elu": FASTRNN_ELU,
-    "softsign": FASTRNN_SOFTSIGN, "softplus": FASTRNN_SOFTPLUS, "affine": FASTRNN_AFFINE,
-    "scaled_tanh": FASTRNN_SCALED_TANH, "thresholded_relu": FASTRNN_THRESHOLDED_RELU,
-}
 
+def _activations():
+    """name -> (number, default alpha, default beta), None for defaults that do not exist."""
+    cdef fastrnn_activation activation
+    cdef int has_defaults
+    cdef const char *name = fastrnn_activation_info(0, &activation, &has_defaults)
+    found = {}
+    while name != NULL:
+        defaults = (activation.alpha, activation.beta) if has_defaults else (None, None)
+        found[name.decode()] = (<int>activation.name, *defaults)
+        name = fastrnn_activation_info(len(found), &activation, &has_defaults)
+    return found
+
+
+ACTIVATIONS = {name: number for name, (number, _, _) in _activations().items()}
 ACTIVATION_NAMES = {number: name for name, number in ACTIVATIONS.items()}
+ACTIVATION_DEFAULTS = {name: (alpha, beta) for name, (_, alpha, beta) in _activations().items()}

@@ -106,7 +106,9 @@ cdef class Stream:
         self.is_long = rows * (work + ROW_WORK) >= LONG_WORK
         self.is_short = rows * work < SHORT_WORK
         batch.num_rows, batch.num_steps = num_rows, num_steps
-        batch.slots = NULL if slots is None else <const int64_t *>cnp.PyArray_DATA(slots)
+        batch.slots = NULL
+        if slots is not None:
+            batch.slots = <const int64_t *>cnp.PyArray_DATA(slots)
         batch.pool = shared_pool.pool
         batch.interrupted = NULL
         if self.is_long:

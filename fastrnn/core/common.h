@@ -18,6 +18,7 @@
 
 static inline int64_t fr_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fr_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline bool fr_in_range(int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; }
 static inline int64_t fr_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t fr_round_up(int64_t a, int64_t b) { return fr_ceil_div(a, b) * b; }
 

@@ -8,13 +8,14 @@ bool fr_cpu_has_scalar(void) { return true; }
 
 #if defined(__x86_64__)
 
-/* The builtin asks cpuid and, for the vector registers, what the operating system saves (xgetbv). */
+/* These features are those that FR_TARGET_BEGIN enables in kernels_<isa>.c.
+ * The builtin asks cpuid and, for the vector registers, what the operating system saves (xgetbv). */
 bool fr_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 bool fr_cpu_has_avx512(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 
 bool fr_cpu_has_neon(void) { return false; }

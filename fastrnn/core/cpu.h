@@ -6,7 +6,7 @@
 
 bool fr_cpu_has_scalar(void);
 bool fr_cpu_has_avx2(void);   /* with FMA */
-bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL */
+bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL, with FMA */
 bool fr_cpu_has_neon(void);
 
 /* A short pause of a loop that waits for another thread. */

@@ -31,6 +31,26 @@ const char *fastrnn_isa(size_t index)
     return kernels ? kernels->isa : NULL;
 }
 
+const char *fastrnn_activation_info(size_t index, fastrnn_activation *activation, int *has_defaults)
+{
+    static const struct {
+        const char *name;
+        fastrnn_activation activation;
+        int has_defaults;
+    } all[] = {
+#define FR_ROW(NAME, name, alpha, beta, has_defaults) {name, {FASTRNN_##NAME, alpha, beta}, has_defaults},
+        FASTRNN_FOR_EACH_ACTIVATION(FR_ROW)
+#undef FR_ROW
+    };
+    if (index >= sizeof all / sizeof *all)
+        return NULL;
+    if (activation)
+        *activation = all[index].activation;
+    if (has_defaults)
+        *has_defaults = all[index].has_defaults;
+    return all[index].name;
+}
+
 static bool config_is_valid(const fastrnn_config *config, const fastrnn_cell *cells)
 {
     const bool lstm = config->kind == FASTRNN_LSTM;
@@ -160,38 +180,5 @@ fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, c
     if (!layer || !fr_in_range(index, 0, layer->num_cells - 1) || !arrays || !cell)
         return FASTRNN_ERROR_ARGUMENT;
     fr_cell_unpack(&layer->cells[index], &layer->backend, arrays, cell);
-    return FASTRNN_OK;
-}
-
-fastrnn_status fastrnn_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x, float *y)
-{
-    const fr_kernels *kernels = fr_kernels_named(isa);
-    if (!kernels)
-        return FASTRNN_ERROR_ISA;
-    if (!fr_in_range(activation.name, 0, FASTRNN_NUM_ACTIVATIONS - 1) || count < 0 || !x || !y)
-        return FASTRNN_ERROR_ARGUMENT;
-    kernels->activate(activation, count, x, y);
-    return FASTRNN_OK;
-}
-
-fastrnn_status fastrnn_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_adds, double *sum)
-{
-    const fr_kernels *kernels = fr_kernels_named(isa);
-    if (!kernels)
-        return FASTRNN_ERROR_ISA;
-    if (!fr_in_range(rounds, 0, FR_MOST_ROWS) || !multiply_adds || !sum)
-        return FASTRNN_ERROR_ARGUMENT;
-    *sum = kernels->probe_fma(rounds, multiply_adds);
-    return FASTRNN_OK;
-}
-
-fastrnn_status fastrnn_probe_read(const char *isa, int64_t times, int64_t count, const float *values, double *sum)
-{
-    const fr_kernels *kernels = fr_kernels_named(isa);
-    if (!kernels)
-        return FASTRNN_ERROR_ISA;
-    if (times < 0 || count < 0 || count % FASTRNN_PROBE_BLOCK || !values || (uintptr_t)values % FR_ALIGNMENT || !sum)
-        return FASTRNN_ERROR_ARGUMENT;
-    *sum = kernels->probe_read(times, count, values);
     return FASTRNN_OK;
 }

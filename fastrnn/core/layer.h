@@ -33,6 +33,4 @@ struct fastrnn_layer {
 /* The sides of a matrix, up to four gates or two directions' outputs, also fit the 32-bit integers of a BLAS. */
 _Static_assert(4 * FR_MOST_UNITS + FR_ALIGNMENT <= INT32_MAX, "sizes that BLAS can be given");
 
-static inline bool fr_in_range(int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; }
-
 #endif

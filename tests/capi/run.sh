@@ -13,30 +13,14 @@ warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude"
 # Functions that test_threads.c replaces.
 wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_create,--wrap=fr_seconds
 
-# As ISA_FLAGS in setup.py says.
-isa_flags() {
-    case $1 in
-        avx2) echo -mavx2 -mfma ;;
-        avx512) echo -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma ;;
-    esac
-}
-
 # make_and_run NAME COMPILER RUNNER CORE_ARGUMENTS THREADS_ARGUMENTS FLAGS...   ("reduced": fewer sizes and rounds;
 # "emulated" leaves out what an emulator cannot do)
 make_and_run() {
-    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1 isas isa source
+    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1 source
     shift 5
-    case $($cc -dumpmachine) in
-        x86_64*) isas="scalar scalar_f64 avx2 avx512" ;;
-        aarch64* | arm64*) isas="scalar scalar_f64 neon" ;;
-        *) isas="scalar scalar_f64" ;;
-    esac
     echo "== $name: $cc $*"
     mkdir "$out"
-    for isa in $isas; do
-        $cc $warnings "$@" $(isa_flags "$isa") -c "fastrnn/core/kernels/kernels_$isa.c" -o "$out/kernels_$isa.o"
-    done
-    for source in fastrnn/core/*.c fastrnn/core/os/*.c fastrnn/core/parallel/*.c; do
+    for source in $(find fastrnn/core -name '*.c' ! -name '*.inc.c'); do
         $cc $warnings "$@" -c "$source" -o "$out/$(basename "$source" .c).o"
     done
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"

@@ -15,6 +15,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
+#include "../../fastrnn/core/probe.h"
 #include "testing.h"
 
 #define MOST_CELLS 4
@@ -116,6 +117,7 @@ static double naive_activation(fastrnn_activation f, double x)
     case FASTRNN_SIGMOID: return 1 / (1 + exp(-x));
     case FASTRNN_TANH: return tanh(x);
     case FASTRNN_RELU: return x > 0 ? x : 0;
+    case FASTRNN_LINEAR: return x;
     case FASTRNN_HARD_SIGMOID: return fmin(fmax(f.alpha * x + f.beta, 0), 1);
     case FASTRNN_LEAKY_RELU: return x >= 0 ? x : f.alpha * x;
     case FASTRNN_ELU: return x >= 0 ? x : f.alpha * expm1(x);
@@ -124,8 +126,8 @@ static double naive_activation(fastrnn_activation f, double x)
     case FASTRNN_AFFINE: return f.alpha * x + f.beta;
     case FASTRNN_SCALED_TANH: return f.alpha * tanh(f.beta * x);
     case FASTRNN_THRESHOLDED_RELU: return x > f.alpha ? x : 0;
-    default: return x;
     }
+    return NAN;
 }
 
 static double clipped(double x, double bound) { return bound > 0 ? fmin(fmax(x, -bound), bound) : x; }
@@ -816,6 +818,8 @@ static const fastrnn_activation smooth[] = {
     {FASTRNN_SCALED_TANH, 0.9, 0.8}, {FASTRNN_THRESHOLDED_RELU, 0, 0},
 };
 
+_Static_assert(LENGTH(smooth) == FASTRNN_NUM_ACTIVATIONS, "every activation is in the list");
+
 static void check_options(const char *isa, const fastrnn_blas *blas, fastrnn_config config, fastrnn_cell options,
                           bool peephole, int64_t B, int turn)
 {
@@ -873,6 +877,24 @@ static void test_options(const char *isa, sweep s)
     end_group("%s: every activation in every place", isa);
 }
 
+static void test_activation_list(void)
+{
+    const char *name;
+    size_t count = 0;
+    for (; (name = fastrnn_activation_info(count, NULL, NULL)) != NULL; count++) {
+        fastrnn_activation found = {(fastrnn_activation_name)-1, NAN, NAN};
+        int has_defaults = -1;
+        in_context("%s", name);
+        check(fastrnn_activation_info(count, &found, &has_defaults) == name, "the same name");
+        check(found.name == smooth[count].name, "in the order of the enum");
+        check(has_defaults == (found.name != FASTRNN_SCALED_TANH), "all but one have defaults");
+        check(has_defaults || (found.alpha == 0 && found.beta == 0), "zero without defaults");
+        check(found.name != FASTRNN_HARD_SIGMOID || (found.alpha == 0.2 && found.beta == 0.5), "ONNX's defaults");
+    }
+    check(count == FASTRNN_NUM_ACTIVATIONS, "as many as the enum has");
+    end_group("the list of activations");
+}
+
 static void test_activate(const char *isa)
 {
     const float points[] = {0.0f, -0.0f, 1e-30f, -1e-30f, 1e-4f, -1e-4f, 0.5f, -0.5f, 1.0f, -1.0f, 3.0f, -3.0f,
@@ -886,7 +908,7 @@ static void test_activate(const char *isa)
             float *x = block((size_t)count * sizeof *x), *y = block((size_t)count * sizeof *y);
             for (int i = 0; i < count; i++)
                 x[i] = points[i];
-            check(fastrnn_activate(isa, f, count, x, y) == FASTRNN_OK, "activate");
+            check(fr_activate(isa, f, count, x, y) == FASTRNN_OK, "activate");
             bool ok = true;
             for (int i = 0; i < count; i++) {
                 const double expected = naive_activation(f, points[i]);
@@ -898,7 +920,7 @@ static void test_activate(const char *isa)
             check(ok, "within 8 units of the last place of 1");
             if (count) {
                 x[count - 1] = NAN;
-                fastrnn_activate(isa, f, count, x, y);
+                fr_activate(isa, f, count, x, y);
                 check(isnan(y[count - 1]), "NaN comes through");
             }
             free(x);
@@ -1069,7 +1091,7 @@ static void test_wrong_layers(void)
     WRONG_CELL(cell_clip, -1);
     WRONG_CELL(gate_clip, NAN);
     WRONG_CELL(proj_clip, -1);
-    WRONG_CELL(activations[4].name, FASTRNN_NUM_ACTIVATIONS);
+    WRONG_CELL(activations[4].name, (fastrnn_activation_name)FASTRNN_NUM_ACTIVATIONS);
     fastrnn_config projected = good;
     projected.proj_size = 1;
     cell.weight_hr = NULL;
@@ -1097,10 +1119,10 @@ static void test_wrong_layers(void)
     fastrnn_layer_destroy(NULL);
     const fastrnn_activation f = {FASTRNN_TANH, 0, 0};
     float value = 0;
-    expect(fastrnn_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
-    expect(fastrnn_activate(NULL, f, -1, &value, &value), FASTRNN_ERROR_ARGUMENT, "activate: count");
-    expect(fastrnn_activate(NULL, f, 1, NULL, &value), FASTRNN_ERROR_ARGUMENT, "activate: no x");
-    expect(fastrnn_activate(NULL, f, 1, &value, NULL), FASTRNN_ERROR_ARGUMENT, "activate: no y");
+    expect(fr_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
+    expect(fr_activate(NULL, f, -1, &value, &value), FASTRNN_ERROR_ARGUMENT, "activate: count");
+    expect(fr_activate(NULL, f, 1, NULL, &value), FASTRNN_ERROR_ARGUMENT, "activate: no x");
+    expect(fr_activate(NULL, f, 1, &value, NULL), FASTRNN_ERROR_ARGUMENT, "activate: no y");
     end_group("wrong models");
 }
 
@@ -1448,37 +1470,37 @@ static void test_probe(const char *isa)
 {
     int64_t multiply_adds = -1;
     double sum = -1;
-    expect(fastrnn_probe_fma(isa, 0, &multiply_adds, &sum), FASTRNN_OK, "no round");
+    expect(fr_probe_fma(isa, 0, &multiply_adds, &sum), FASTRNN_OK, "no round");
     check(multiply_adds == 0, "no round, no work");
-    expect(fastrnn_probe_fma(isa, 1, &multiply_adds, &sum), FASTRNN_OK, "one round");
+    expect(fr_probe_fma(isa, 1, &multiply_adds, &sum), FASTRNN_OK, "one round");
     const int64_t lanes = multiply_adds;
     check(lanes > 0, "a round works on every lane");
-    expect(fastrnn_probe_fma(isa, 1000, &multiply_adds, &sum), FASTRNN_OK, "many rounds");
+    expect(fr_probe_fma(isa, 1000, &multiply_adds, &sum), FASTRNN_OK, "many rounds");
     check(multiply_adds == 1000 * lanes, "as many multiply-adds as rounds and lanes");
     check(fabs(sum - 2 * (double)lanes) < 1e-5 * (double)lanes, "every lane ends at 2");
-    expect(fastrnn_probe_fma("none", 1, &multiply_adds, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
-    expect(fastrnn_probe_fma(isa, -1, &multiply_adds, &sum), FASTRNN_ERROR_ARGUMENT, "negative rounds");
-    expect(fastrnn_probe_fma(isa, 1, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no place for the count");
-    expect(fastrnn_probe_fma(isa, 1, &multiply_adds, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
+    expect(fr_probe_fma("none", 1, &multiply_adds, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
+    expect(fr_probe_fma(isa, -1, &multiply_adds, &sum), FASTRNN_ERROR_ARGUMENT, "negative rounds");
+    expect(fr_probe_fma(isa, 1, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no place for the count");
+    expect(fr_probe_fma(isa, 1, &multiply_adds, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
 
-    const int64_t count = 3 * FASTRNN_PROBE_BLOCK;
+    const int64_t count = 3 * FR_PROBE_BLOCK;
     float *values = aligned_alloc(64, (size_t)count * sizeof *values);
     double expected = 0;
     for (int64_t i = 0; i < count; i++)
         expected += values[i] = (float)i;
     for (int times = 0; times < 3; times++) {
-        expect(fastrnn_probe_read(isa, times, count, values, &sum), FASTRNN_OK, "read");
+        expect(fr_probe_read(isa, times, count, values, &sum), FASTRNN_OK, "read");
         check(sum == times * expected, "every value counts once a time");
     }
-    expect(fastrnn_probe_read(isa, 1, 0, values, &sum), FASTRNN_OK, "nothing to read");
+    expect(fr_probe_read(isa, 1, 0, values, &sum), FASTRNN_OK, "nothing to read");
     check(sum == 0, "the sum of nothing");
-    expect(fastrnn_probe_read("none", 1, count, values, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
-    expect(fastrnn_probe_read(isa, -1, count, values, &sum), FASTRNN_ERROR_ARGUMENT, "negative times");
-    expect(fastrnn_probe_read(isa, 1, count - 1, values, &sum), FASTRNN_ERROR_ARGUMENT, "no whole blocks");
-    expect(fastrnn_probe_read(isa, 1, -count, values, &sum), FASTRNN_ERROR_ARGUMENT, "a negative count");
-    expect(fastrnn_probe_read(isa, 1, FASTRNN_PROBE_BLOCK, values + 1, &sum), FASTRNN_ERROR_ARGUMENT, "not aligned");
-    expect(fastrnn_probe_read(isa, 1, count, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no values");
-    expect(fastrnn_probe_read(isa, 1, count, values, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
+    expect(fr_probe_read("none", 1, count, values, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
+    expect(fr_probe_read(isa, -1, count, values, &sum), FASTRNN_ERROR_ARGUMENT, "negative times");
+    expect(fr_probe_read(isa, 1, count - 1, values, &sum), FASTRNN_ERROR_ARGUMENT, "no whole blocks");
+    expect(fr_probe_read(isa, 1, -count, values, &sum), FASTRNN_ERROR_ARGUMENT, "a negative count");
+    expect(fr_probe_read(isa, 1, FR_PROBE_BLOCK, values + 1, &sum), FASTRNN_ERROR_ARGUMENT, "not aligned");
+    expect(fr_probe_read(isa, 1, count, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no values");
+    expect(fr_probe_read(isa, 1, count, values, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
     free(values);
     end_group("%s: the probe of the machine's limits", isa);
 }
@@ -1518,6 +1540,7 @@ int main(int argc, char **argv)
             pool = NULL;
         }
     }
+    test_activation_list();
     test_blas_far_steps(&lp64);
     test_wrong_layers();
     test_wrong_runs();

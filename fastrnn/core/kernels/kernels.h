@@ -72,6 +72,8 @@ typedef struct fr_pointwise_args {
     int64_t c_stride;
 } fr_pointwise_args;
 
+#define FR_PROBE_BLOCK 256 /* floats; probe_read reads whole blocks */
+
 typedef struct fr_kernels {
     const char *isa;
     int vector_length; /* V */
@@ -87,7 +89,7 @@ typedef struct fr_kernels {
     void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride); /* of states; may be infinite */
     void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
     double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* the lanes' sum: 2 each after many rounds */
-    double (*probe_read)(int64_t times, int64_t count, const void *values); /* FASTRNN_PROBE_BLOCK divides count */
+    double (*probe_read)(int64_t times, int64_t count, const void *values); /* FR_PROBE_BLOCK divides count */
 } fr_kernels;
 
 #define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa;

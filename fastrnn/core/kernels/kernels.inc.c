@@ -1,6 +1,4 @@
-/* The one source of every kernel table; a shim sets FR_ISA and includes a simd header first. */
-#include <string.h>
-
+/* The source of every kernel table. kernels_<isa>.c defines FR_ISA, and includes target.h and simd_<isa>.h before it. */
 #include "probe.h"
 
 #define FR_PASTE(a, b) a##b

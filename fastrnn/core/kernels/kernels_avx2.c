@@ -1,7 +1,14 @@
-#if !defined(__AVX2__) || !defined(__FMA__)
-#error "compile this file with the flags that ISA_FLAGS in setup.py names for it"
-#endif
+#include "target.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
 #define FR_ISA avx2
+FR_TARGET_BEGIN("avx2,fma")
 #include "simd_avx2.h"
 
 #include "kernels.inc.c"
+FR_TARGET_END
+
+#endif

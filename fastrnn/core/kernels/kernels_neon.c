@@ -1,7 +1,12 @@
-#if !defined(__ARM_NEON)
-#error "compile this file with the flags that ISA_FLAGS in setup.py names for it"
-#endif
+#include "target.h"
+
+#if defined(__aarch64__) /* whose base architecture has NEON */
+
+#include <arm_neon.h>
+
 #define FR_ISA neon
 #include "simd_neon.h"
 
 #include "kernels.inc.c"
+
+#endif

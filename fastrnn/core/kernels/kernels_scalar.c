@@ -1,6 +1,6 @@
-#define FR_ISA scalar
-#include <stdint.h>
+#include "target.h"
 
+#define FR_ISA scalar
 #include "simd_scalar.h"
 
 #include "kernels.inc.c"

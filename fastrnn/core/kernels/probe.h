@@ -35,7 +35,7 @@ static double probe_fma(int64_t rounds, int64_t *multiply_adds)
     return lanes_sum(chains, FR_TILE_VECTORS);
 }
 
-#define FR_PROBE_SUMS 8 /* V times this divides FASTRNN_PROBE_BLOCK */
+#define FR_PROBE_SUMS 8 /* V times this divides FR_PROBE_BLOCK */
 
 /* Reads `count` values `times` times, from first to last, and returns the sum of all that was read. */
 static double probe_read(int64_t times, int64_t count, const void *values)

@@ -1,6 +1,4 @@
 /* AVX2 and FMA: 8 floats a vector, 16 registers. */
-#include <immintrin.h>
-
 typedef float real;
 typedef __m256 vf;
 

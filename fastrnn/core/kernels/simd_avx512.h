@@ -1,7 +1,4 @@
 /* AVX-512 F, DQ, BW, VL: 16 floats a vector, 32 registers. */
-#include <immintrin.h>
-#include <math.h>
-
 typedef float real;
 typedef __m512 vf;
 

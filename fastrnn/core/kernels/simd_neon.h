@@ -1,7 +1,4 @@
 /* NEON on AArch64: 4 floats a vector, 32 registers. */
-#include <arm_neon.h>
-#include <math.h>
-
 typedef float real;
 typedef float32x4_t vf;
 

@@ -1,7 +1,4 @@
 /* One element a vector: the oracle of the other instruction sets, and the double table. */
-#include <math.h>
-#include <string.h>
-
 #ifdef FR_FLOAT64
 typedef double real;
 #else

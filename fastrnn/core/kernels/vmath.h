@@ -29,8 +29,6 @@ FR_INLINE vf v_next_above(double a) { return nextafter(a, INFINITY); }
 
 #else
 
-#include <math.h>
-
 FR_INLINE void v_exp_parts(vf y, vf *scale, vf *p)
 {
     const vf rounder = v_set1(12583039.0); /* 1.5 * 2^23 + 127: adding it rounds to a whole number, and biases it */
@@ -133,8 +131,9 @@ FR_INLINE vf v_activate(fastrnn_activation f, vf x)
     case FASTRNN_AFFINE: return v_fma(alpha, x, beta);
     case FASTRNN_SCALED_TANH: return v_mul(alpha, v_tanh(v_mul(beta, x)));
     case FASTRNN_THRESHOLDED_RELU: return v_select_less(x, v_next_above(f.alpha), zero, x);
-    default: return x; /* linear */
+    case FASTRNN_LINEAR: break;
     }
+    return x; /* there is no default case, so that -Wswitch reports an activation that has none */
 }
 
 #endif

@@ -1,0 +1,25 @@
+/* Compiles part of a file for one instruction set, whatever the compiler's flags are: what stands between
+ * FR_TARGET_BEGIN("features") and FR_TARGET_END. The features are those that fr_cpu_has_<isa> in cpu.c asks for.
+ *
+ * Headers that are not kernels are included here, and so before such a region: their functions are compiled for the base
+ * architecture, and can still be inlined into the kernels.
+ */
+#ifndef FR_TARGET_H
+#define FR_TARGET_H
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#define FR_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define FR_TARGET_BEGIN(features)                                                                                      \
+    FR_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define FR_TARGET_END FR_PRAGMA(clang attribute pop)
+#else
+#define FR_TARGET_BEGIN(features) FR_PRAGMA(GCC push_options) FR_PRAGMA(GCC target(features))
+#define FR_TARGET_END FR_PRAGMA(GCC pop_options)
+#endif
+
+#endif

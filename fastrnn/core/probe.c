@@ -1,0 +1,36 @@
+#include "probe.h"
+
+fastrnn_status fr_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x, float *y)
+{
+    const fr_kernels *kernels = fr_kernels_named(isa);
+    if (!kernels)
+        return FASTRNN_ERROR_ISA;
+    if (!fr_in_range(activation.name, 0, FASTRNN_NUM_ACTIVATIONS - 1) || count < 0 || !x || !y)
+        return FASTRNN_ERROR_ARGUMENT;
+    kernels->activate(activation, count, x, y);
+    return FASTRNN_OK;
+}
+
+#define MOST_ROUNDS ((int64_t)1 << 38) /* the number of multiply-adds fits int64_t */
+
+fastrnn_status fr_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_adds, double *sum)
+{
+    const fr_kernels *kernels = fr_kernels_named(isa);
+    if (!kernels)
+        return FASTRNN_ERROR_ISA;
+    if (!fr_in_range(rounds, 0, MOST_ROUNDS) || !multiply_adds || !sum)
+        return FASTRNN_ERROR_ARGUMENT;
+    *sum = kernels->probe_fma(rounds, multiply_adds);
+    return FASTRNN_OK;
+}
+
+fastrnn_status fr_probe_read(const char *isa, int64_t times, int64_t count, const float *values, double *sum)
+{
+    const fr_kernels *kernels = fr_kernels_named(isa);
+    if (!kernels)
+        return FASTRNN_ERROR_ISA;
+    if (times < 0 || count < 0 || count % FR_PROBE_BLOCK || !values || (uintptr_t)values % FR_ALIGNMENT || !sum)
+        return FASTRNN_ERROR_ARGUMENT;
+    *sum = kernels->probe_read(times, count, values);
+    return FASTRNN_OK;
+}
