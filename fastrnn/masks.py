@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import as_array
 from .schedule import Schedule, positions
 
+#: What stands in an output at steps that do not count: zeros, or the output before them.
+PastEnd = Literal["zero", "carry"]
+
 
 def check_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Copy a caller's mask.
@@ -62,9 +65,7 @@ def packed_steps(mask: NDArray[np.bool_], order: Schedule) -> tuple[NDArray[np.i
     return rows, counted_first[rows, ranks]
 
 
-def fill_masked(
-    y: NDArray[Any], mask: NDArray[np.bool_], past_end: Literal["zero", "carry"], reverse: Sequence[bool]
-) -> None:
+def fill_masked(y: NDArray[Any], mask: NDArray[np.bool_], past_end: PastEnd, reverse: Sequence[bool]) -> None:
     """Write y (B, T, D*P) where mask is False: zeros, or what the direction put out before, zeros if nothing.
 
     reverse : whether each of the D directions is the reverse one

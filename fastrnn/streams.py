@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from numpy.typing import ArrayLike
 
 from . import _core
+from .states import StateLike, StateT, check_state, join_state, new_state
 
 if TYPE_CHECKING:
-    from .layers import Layer, StateLike, StateT
-else:
-    StateT = TypeVar("StateT")
+    from .layers import Layer
 
 
 class Stream(_core.Stream, Generic[StateT]):
@@ -56,14 +55,14 @@ class Stream(_core.Stream, Generic[StateT]):
         RuntimeError
             Another thread is in a call of this stream.
         """
-        h, c = self._layer._new_state(self.batch_size)
+        h, c = new_state(self._layer, self.batch_size)
         self.get_state(h, c)
-        state: StateT = self._layer._join_state(h, c)
+        state: StateT = join_state(h, c)
         return state
 
     @state.setter
     def state(self, state: StateLike) -> None:
-        self.set_state(*self._layer._check_state(state, self.batch_size, unbatched=False))
+        self.set_state(*check_state(self._layer, state, self.batch_size, unbatched=False))
 
     def reset(self, rows: ArrayLike | None = None) -> None:
         """Go back to a state of zeros.

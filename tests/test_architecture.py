@@ -90,7 +90,7 @@ def ids(paths):
 
 def test_there_is_something_to_look_at():
     assert len(C_FILES) > 15 and KERNEL_FILES and len(PYTHON_FILES) > 8
-    assert "fastrnn._core" in imports(PACKAGE / "layers.py") and "fastrnn.spec" in imports(PACKAGE / "layers.py")
+    assert {"fastrnn._core", "fastrnn.spec"} <= imports(PACKAGE / "layers" / "engine.py")
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))
@@ -149,7 +149,7 @@ def test_importers_know_the_spec_and_functions_alone():
     paths = sorted((PACKAGE / "importers").glob("*.py"))
     assert paths
     for path in paths:
-        assert own_imports(path) <= {"fastrnn.functions", "fastrnn.spec"}, path.name
+        assert own_imports(path) <= {"fastrnn.functions", "fastrnn.importers.gate_orders", "fastrnn.spec"}, path.name
         assert not {name.split(".")[0] for name in imports(path)} & {"keras", "torch", "tensorflow", "onnx"}, path.name
 
 
@@ -169,8 +169,27 @@ def test_package_needs_no_oracle_tests_or_benchmarks(path):
 
 
 def test_core_is_called_by_the_engine_modules_only():
-    callers = {path.stem for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
-    assert callers <= {"__init__", "layers", "spec", "streams", "runtime", "thread_limits", "probe"}
+    callers = {path.relative_to(PACKAGE).as_posix() for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
+    layers = {f"layers/{name}.py" for name in ("calls", "engine", "unrolled")}
+    others = {"__init__.py", "spec.py", "streams.py", "runtime.py", "thread_limits.py", "benchmark/probe.py"}
+    assert callers <= layers | others
+
+
+#: What a file of layers/ may import of its own package.
+LAYERS_ARROWS = {
+    "engine": set(),
+    "calls": {"layer"},  # for annotations
+    "unrolled": {"calls", "layer"},  # of layer, for annotations
+    "layer": {"calls", "engine", "unrolled"},
+    "classes": {"layer"},
+    "__init__": {"classes", "layer", "unrolled"},
+}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "layers").glob("*.py")), ids=lambda path: path.name)
+def test_files_of_the_layers_import_downwards_only(path):
+    found = {name.rsplit(".", 1)[1] for name in own_imports(path) if name.startswith("fastrnn.layers.")}
+    assert found <= LAYERS_ARROWS[path.stem]
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))

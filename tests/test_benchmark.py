@@ -345,6 +345,7 @@ def test_a_missing_package_is_named_with_its_extra(arguments, extra, monkeypatch
 # ---- Pictures --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pictures_of_a_run(tmp_path, monkeypatch):
     names = ["fastrnn", "torch"]
     lengths = experiments.lengths_and_paths(RAGGED._replace(num_layers=1), rounds=1)

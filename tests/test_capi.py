@@ -11,6 +11,7 @@ import pytest
 RUN = Path(__file__).parent / "capi" / "run.sh"
 
 
+@pytest.mark.slow
 def test_core_and_example():
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
     if compiler is None:

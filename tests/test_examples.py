@@ -31,6 +31,7 @@ def test_one_to_one():
     assert run("one_to_one").split("\n")[:4] == ["0 xor 0 = 0", "0 xor 1 = 1", "1 xor 0 = 1", "1 xor 1 = 0"]
 
 
+@pytest.mark.slow
 def test_one_to_many():
     printed = run("one_to_many")
     assert re.search(r"^a (small|big) (square|cross|line)( and a (small|big) (square|cross|line))?$", printed, re.M)
@@ -47,6 +48,7 @@ def test_many_to_one():
     assert guessing == 33 and right > 80
 
 
+@pytest.mark.slow
 def test_many_to_many_in_step():
     printed = run("many_to_many_in_step")
     right, pairs = percentages(printed)

@@ -123,8 +123,9 @@ def exit_code(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut, children", [("one row", 500), ("ragged", 500)])
-def test_fork_with_a_warm_pool(rng, threads, cut, children):
+def test_fork_while_the_thread_pool_waits(rng, threads, cut, children):
     lengths, hidden_size, num_layers, bidirectional, way = CUTS[cut]
     layer, batch = make(rng, "lstm", hidden_size, num_layers, bidirectional, lengths)
     threads(1)
@@ -203,7 +204,7 @@ def test_multiprocessing_fork(rng, threads):
 
 
 @pytest.mark.parametrize("daemon", [False, True], ids=["idle", "a daemon thread inside a call"])
-def test_exit_with_a_warm_pool(daemon):
+def test_exit_while_the_thread_pool_waits(daemon):
     code = """
 _core.set_num_threads(2, 0)
 layer, x = make(256), np.ones((1, 20000, 8), "f4")
@@ -245,6 +246,7 @@ except KeyboardInterrupt:
     assert float(result.stdout) < 2
 
 
+@pytest.mark.slow
 def test_interrupted_step_leaves_the_state():
     """A step of many rows is seen to be interrupted in its midst: after it, the state would be another."""
     code = """
@@ -275,6 +277,7 @@ print("left")
     assert result.stdout == "left\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("main", [True, False], ids=["main thread", "other thread"])
 def test_calls_beside_a_busy_thread(main):
     """The GIL takes a second to come here, on each of the looks for signals that a call makes: it makes one at most."""
@@ -309,6 +312,7 @@ else:
     assert float(result.stdout) < 0.5  # seconds lost for each look; 1 if every one takes the GIL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_signal_handler_that_forks_during_a_call(num_threads):
     code = f"""

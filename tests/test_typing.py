@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_cases(tmp_path):
     """Every assert_type holds, and every line marked as an error is one."""
     api = pytest.importorskip("mypy.api")

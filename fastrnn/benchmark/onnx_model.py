@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.importers.gate_orders import reorder_gates
+
 from .workloads import Workload, draw_weights
 
-GATE_ORDER = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn": [0]}  # where ONNX's gates stand in PyTorch's weights
 STATE_PARTS = {"lstm": "hc", "gru": "h", "rnn": "h"}
 OPSET, IR_VERSION = 17, 9  # old enough for every runtime of the last years
 
@@ -42,8 +43,7 @@ def model(workload: Workload) -> bytes:
     source = "x"
 
     def in_onnx_order(name: str) -> NDArray[np.float32]:
-        gates = weights[name].reshape(len(GATE_ORDER[cell]), H, -1)[GATE_ORDER[cell]]
-        return gates.reshape(weights[name].shape)
+        return reorder_gates(weights[name], cell, target="onnx")
 
     for layer in range(workload.num_layers):
         ends = [f"l{layer}{direction}" for direction in ("", "_reverse")[:D]]

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..functions import recognize
 from ..spec import NUM_GATES, Activation, CellKind, CellSpec, LayerSpec
+from .gate_orders import reorder_gates
 
 ActivationLike = str | Activation | Callable[[Any], Any] | None
 
@@ -25,9 +26,6 @@ KERAS_2_HARD_SIGMOID = Activation.of("hard_sigmoid", 0.2, 0.5)
 
 #: What is looked for where a function is given: also JAX's and PyTorch's leaky_relu.
 _AS_FUNCTIONS = (*ACTIVATIONS.values(), KERAS_2_HARD_SIGMOID, Activation.of("leaky_relu", 0.01))
-
-#: Where each of our gates (LSTM i f g o, GRU r z n) stands in Keras's order (LSTM i f c o, GRU z r h).
-GATE_ORDER: dict[CellKind, tuple[int, ...]] = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}
 
 KINDS: dict[str, CellKind] = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
 
@@ -112,8 +110,7 @@ def spec_from_weights(
     ]
     if wrong:
         raise TypeError("; ".join(wrong))
-    gates = NUM_GATES[kind]
-    columns = gates * units
+    columns = NUM_GATES[kind] * units
     two_biases = kind == "gru" and reset_after
     shapes = ((*weights[0].shape[:1], columns), (units, columns), (2, columns) if two_biases else (columns,))
     faults = [
@@ -125,9 +122,8 @@ def spec_from_weights(
         raise ValueError("; ".join(faults))
 
     def reordered(array: NDArray[Any]) -> NDArray[Any]:
-        """Copy (..., G*H) in our order of the gates."""
-        split = array.reshape(*array.shape[:-1], gates, units)[..., GATE_ORDER[kind], :]
-        return split.reshape(array.shape).astype(dtype)
+        """Copy (..., G*H) with the gates in PyTorch's order."""
+        return reorder_gates(array, kind, source="keras", axis=-1).astype(dtype)
 
     biases = [*np.atleast_2d(reordered(weights[2])), None] if use_bias else [None, None]
     activations = {

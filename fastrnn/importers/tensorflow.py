@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import DEFAULT_ACTIVATIONS, Activation, CellKind, CellSpec, LayerSpec
+from .gate_orders import reorder_gates
 
 #: Activations of each kind that TensorFlow's argument `activation` sets; the others are sigmoids.
 CHOSEN = {"lstm": (2, 4), "gru": (2,), "rnn": (0,)}
@@ -71,7 +72,7 @@ def spec_from_variables(
         kernel, bias = arrays["kernel"], arrays["bias"]
     if kind == "lstm":
         bias = bias + np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), num_units)
-        kernel, bias = _swap_middle_gates(kernel), _swap_middle_gates(bias)
+    kernel, bias = (reorder_gates(array, kind, source="tensorflow", axis=-1) for array in (kernel, bias))
     activations = [Activation.of(name) for name in DEFAULT_ACTIVATIONS[kind]]
     for index in CHOSEN[kind]:
         activations[index] = activation
@@ -116,9 +117,8 @@ def variables_from_cell(kind: CellKind, cell: CellSpec) -> dict[str, NDArray[Any
     bias = np.zeros(kernel.shape[1], kernel.dtype)
     for part in (cell.bias_ih, cell.bias_hh):
         bias += 0 if part is None else part
-    if kind == "lstm":
-        kernel, bias = _swap_middle_gates(kernel), _swap_middle_gates(bias)
-    return {"kernel": kernel, "bias": bias}
+    variables = {"kernel": kernel, "bias": bias}
+    return {name: reorder_gates(array, kind, target="tensorflow", axis=-1) for name, array in variables.items()}
 
 
 def _shapes(
@@ -179,9 +179,3 @@ def _split_name(full_name: str, names: Collection[str]) -> tuple[str, str | None
         if bare == name or bare.endswith("/" + name):
             return bare.removesuffix(name), name
     return "", None
-
-
-def _swap_middle_gates(array: NDArray[Any]) -> NDArray[Any]:
-    """Gates i j f o along the last axis -> i f j o, and back."""
-    i, j, f, o = np.split(array, 4, axis=-1)
-    return np.concatenate([i, f, j, o], axis=-1)

@@ -1,0 +1,81 @@
+"""The engine of a layer: the compiled module's object, made of a spec and read back into one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .. import _core
+from ..spec import Activation, CellSpec, LayerSpec, activations_of
+
+Backend = Literal["auto", "fused", "blas"]
+
+#: A cell's arrays, in the order in which the engine takes and returns them.
+PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
+
+
+def build_engine(spec: LayerSpec, dtype: np.dtype[Any], isa: str | None, use_blas: bool) -> _core.Layer:
+    """Prepare the weights of a validated spec, in dtype."""
+    cells = [
+        (
+            tuple(
+                None if array is None else np.ascontiguousarray(array, dtype)
+                for array in (getattr(c, part) for part in PARTS)
+            ),
+            [(a.name, a.alpha, a.beta) for a in activations_of(spec.kind, c)],
+            tuple(clip or 0.0 for clip in (c.cell_clip, c.gate_clip, c.proj_clip)),
+            c.coupled,
+            c.linear_before_reset,
+        )
+        for c in spec.cells
+    ]
+    return _core.Layer(
+        spec.kind,
+        dtype,
+        int(spec.input_size),
+        int(spec.hidden_size),
+        int(spec.proj_size),
+        int(spec.num_layers),
+        bool(spec.bidirectional),
+        bool(spec.reverse),
+        cells,
+        isa,
+        use_blas,
+    )
+
+
+def unpack_cells(engine: _core.Layer) -> list[CellSpec]:
+    """The cells that the engine was made of, in its dtype; biases added up where the cell adds them."""
+    cells = []
+    for arrays, activations, clips, coupled, linear_before_reset in engine.unpack():
+        cell = CellSpec(
+            **dict(zip(PARTS, arrays, strict=True)),
+            activations=tuple(Activation(*activation) for activation in activations),
+            cell_clip=clips[0] or None,
+            gate_clip=clips[1] or None,
+            proj_clip=clips[2] or None,
+            coupled=coupled,
+            linear_before_reset=linear_before_reset,
+        )
+        cells.append(cell)
+    return cells
+
+
+def choose_dtype(spec: LayerSpec, dtype: DTypeLike | None) -> np.dtype[Any]:
+    chosen = np.dtype(spec.cells[0].weight_ih.dtype if dtype is None else dtype)
+    if chosen not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {chosen}, wanted float32 or float64")
+    return chosen
+
+
+def choose_backend(backend: Backend, dtype: np.dtype[Any], isa: str | None) -> Literal["fused", "blas"]:
+    if not isinstance(backend, str) or backend not in ("auto", "fused", "blas"):
+        raise ValueError(f"backend is {backend!r}, wanted 'auto', 'fused' or 'blas'")
+    if backend == "fused" and dtype == np.float64:
+        raise ValueError("backend is 'fused' and dtype float64, wanted float32, or backend 'blas'")
+    if backend != "auto":
+        return backend
+    has_vectors = isa is not None or _core.available_isas()[0] != "scalar"
+    return "fused" if dtype == np.float32 and has_vectors else "blas"

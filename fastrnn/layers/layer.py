@@ -1,0 +1,333 @@
+"""What LSTM, GRU and RNN share: construction, copies and pickles, and what their calls take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload
+
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .. import runtime
+from ..arguments import Casting, as_integer, check_casting
+from ..importers import pytorch
+from ..masks import PastEnd
+from ..packed import Packed, PackedLike, is_torch_packed
+from ..spec import CellKind, LayerSpec
+from ..states import StateLike, StateT
+from ..streams import Stream, open_stream
+from .calls import run_array, run_list, run_packed, run_torch
+from .engine import Backend, build_engine, choose_backend, choose_dtype, unpack_cells
+from .unrolled import Unrolled
+
+MOST_UNROLLED = 1 << 24  # steps; a plan of them takes hundreds of megabytes a layer
+
+
+class SequenceLike(Protocol):
+    """Arrays and tensors, to type checkers."""
+
+    @property
+    def shape(self) -> Any: ...
+    def __array__(self) -> NDArray[Any]: ...
+
+
+PackedT = TypeVar("PackedT", bound=PackedLike)
+SequenceT = TypeVar("SequenceT", bound=SequenceLike)
+NestedRows = Sequence[Sequence[Sequence[float]]]
+
+
+class Layer(Generic[StateT]):
+    """What LSTM, GRU and RNN share. L layers, D directions, I inputs, H hidden units, P outputs.
+
+    Weights are copied at construction and never change, so a layer may be shared by threads, and its copies,
+    shallow or deep, are the layer itself. A pickle holds the weights in PyTorch's layout, and ``backend`` and ``isa``
+    as they were given: where ``isa`` was None, the layer that is loaded runs on the best instruction set that there
+    is; where one was named, on that one, and loading fails with ValueError on a machine without it. Results have
+    the same bits where the instruction set is the same.
+
+    Parameters
+    ----------
+    spec : LayerSpec
+        The weights and options; ``from_torch`` and ``from_state_dict`` make one.
+    backend : {"auto", "fused", "blas"}
+        "fused": products and gates together on prepacked weights; float32. "blas": products through
+        SciPy's BLAS. "auto": fused for float32 wherever there is a vector kernel, or where an
+        instruction set is named. With "fused" the bits are the same on any number of threads, with
+        "blas" as long as BLAS keeps its number of threads (``OPENBLAS_NUM_THREADS``, threadpoolctl).
+    dtype : float32, float64 or None
+        What to compute in; None takes the weights'. float64 runs through BLAS: its bits are the same
+        as long as BLAS keeps its number of threads.
+    isa : str or None
+        The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the
+        environment, else the best.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A weight or option does not fit; the message names everything that does not.
+    """
+
+    kind: ClassVar[CellKind]
+
+    def __init__(
+        self, spec: LayerSpec, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+    ) -> None:
+        if not isinstance(spec, LayerSpec):
+            raise TypeError(
+                f"spec is {type(spec).__name__}, wanted a LayerSpec; from_torch and from_state_dict make one"
+            )
+        if spec.kind != self.kind:
+            raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
+        spec.validate()
+        self.input_size, self.hidden_size = int(spec.input_size), int(spec.hidden_size)
+        self.proj_size, self.num_layers = int(spec.proj_size), int(spec.num_layers)
+        self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
+        self.reverse = bool(spec.reverse)
+        self.dtype = choose_dtype(spec, dtype)
+        self._asked = {"backend": backend, "isa": isa}
+        self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
+        self.backend = choose_backend(backend, self.dtype, self.isa)
+        self._engine = build_engine(spec, self.dtype, self.isa, self.backend == "blas")
+        self.isa = self._engine.isa if self.backend == "fused" else None
+        self._frozen = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, during construction only: outputs are laid out by what the engine was built with."""
+        if getattr(self, "_frozen", False):
+            raise AttributeError(f"{name} cannot be set: a layer is immutable")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} cannot be deleted: a layer is immutable")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = vars(self).copy()
+        del state["_engine"], state["_frozen"]
+        return state | {"_spec": self._unpack()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if name != "_spec":
+                setattr(self, name, value)
+        Layer.__init__(self, state["_spec"], dtype=state["dtype"], **state["_asked"])
+
+    def _unpack(self) -> LayerSpec:
+        """What the layer was made of, in the layer's dtype; biases added up where the cell adds them."""
+        sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
+        return LayerSpec(self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse)
+
+    @classmethod
+    def from_torch(
+        cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+    ) -> Self:
+        """Take over a PyTorch module of the same name, with its ``batch_first``, or a cell, such as ``nn.LSTMCell``.
+
+        Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. A cell makes a
+        layer of its own, with ``batch_first``. backend, dtype, isa: as of the class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The module is of another kind, or its weights have no data or do not fit.
+        """
+        return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype, isa=isa)
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: pytorch.Nonlinearity | None = None,
+        batch_first: bool = True,
+        backend: Backend = "auto",
+        dtype: DTypeLike | None = None,
+        isa: str | None = None,
+    ) -> Self:
+        """Build from arrays under PyTorch's names, such as ``weight_ih_l0_reverse``, or a cell's ``weight_ih``.
+
+        Parameters
+        ----------
+        mapping : names to arrays or tensors of PyTorch's shapes
+            float32 or float64; float16 and bfloat16 are widened to float32, exactly. Tensors may be on any device.
+        prefix : only names that start with it count, and it is cut off them; its last dot may be left out
+        nonlinearity : "tanh" or "relu" of an RNN, which needs it: a state dict cannot tell; None for the others
+        batch_first : whether x and y are (B, T, .) or (T, B, .)
+        backend, dtype, isa : as of the class
+
+        Raises
+        ------
+        TypeError, ValueError
+            Weights are missing, surplus or misshapen; the message lists all of them. No weights are under the
+            prefix; the message lists the prefixes that have some.
+        """
+        spec = pytorch.spec_from_state_dict(
+            cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
+        )
+        return cls(spec, backend=backend, dtype=dtype, isa=isa)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the prepared weights."""
+        return self._engine.nbytes
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width D*P of y."""
+        return self.num_directions * (self.proj_size or self.hidden_size)
+
+    def __repr__(self) -> str:
+        options = "".join(
+            f", {name}={getattr(self, name)!r}"
+            for name in ("num_layers", "bidirectional", "reverse", "proj_size", "batch_first", "backend", "isa")
+        )
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype})"
+
+    @overload
+    def __call__(
+        self, x: PackedT, state: StateLike = None, *, past_end: PastEnd = "zero", casting: Casting = "safe"
+    ) -> tuple[PackedT, StateT]: ...
+    @overload
+    def __call__(
+        self, x: list[SequenceT], state: StateLike = None, *, past_end: PastEnd = "zero", casting: Casting = "safe"
+    ) -> tuple[list[NDArray[Any]], StateT]: ...
+    @overload  # an array if all rows have the same length, else a list
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        x: NestedRows,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
+    ) -> tuple[NDArray[Any] | list[NDArray[Any]], StateT]: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
+    ) -> tuple[NDArray[Any], StateT]: ...
+    def __call__(
+        self,
+        x: Any,
+        state: StateLike = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        past_end: PastEnd = "zero",
+        out: NDArray[Any] | None = None,
+        casting: Casting = "safe",
+    ) -> tuple[Any, Any]:
+        """Run sequences.
+
+        Parameters
+        ----------
+        x : (B, T, I) array, (T, B, I) if not batch_first; (T, I) for one sequence; a list of (T_i, I); Packed
+            Any strides (a last axis that is not adjacent costs a copy); padding changes nothing. PyTorch's
+            PackedSequence is taken as Packed is. Nested lists of Python numbers are converted
+            to an array of the layer's dtype, or, if their lengths differ, to a list of sequences.
+        state : initial state, None for zeros
+            h (L*D, B, P), and for an LSTM the pair (h, c) with c (L*D, B, H); without B for one sequence.
+        lengths : (B,) integers from 0 to T, in any order; None: all T. Array input only.
+        mask : booleans, x's shape without the last axis; None: every step counts. Array input only.
+            A step that is False leaves the state as it was and may hold anything, in any pattern: a row runs
+            as if its masked steps were taken out, in both directions and in every layer. With lengths, a step
+            counts where both say so.
+        past_end : {"zero", "carry"}
+            What stands in y past a row's end: zeros, or each direction's final h. With a mask, what stands at
+            every step that does not count: zeros, or the output before it (in a reverse direction: after it),
+            which is zeros where there is none.
+        out : array to write y into
+            C-contiguous, of y's shape and dtype, overlapping neither x nor state. Array input only.
+        casting : {"no", "equiv", "safe", "same_kind", "unsafe"}
+            Which conversions of x and state to the layer's dtype are allowed, in NumPy's words. By default those
+            that lose nothing: float16, bool and integers of up to 16 bits into float32, those of up to 32 bits
+            and float32 into float64. "same_kind": of all real numbers, rounded, such as float64 into float32.
+            Python's own numbers have no dtype and take the layer's.
+
+        Returns
+        -------
+        y : what x is: (B, T, D*P), (T, D*P), list, Packed or PackedSequence (of a tensor with memory of its own)
+        state : h after each row's last step, or State(h, c); a row of length zero keeps its initial state
+            NumPy arrays, whatever x is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not fit; the message says which, what was found and what was wanted.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(3, 2, dtype="f4"), "weight_hh_l0": np.eye(3, 1, dtype="f4")}
+        >>> gru = fastrnn.GRU.from_state_dict(weights)
+        >>> y, h = gru(np.ones((2, 5, 2), np.float32), lengths=[3, 5])
+        >>> y.shape, h.shape
+        ((2, 5, 1), (1, 2, 1))
+        """
+        if not isinstance(past_end, str) or past_end not in ("zero", "carry"):
+            raise ValueError(f"past_end is {past_end!r}, wanted 'zero' or 'carry'")
+        check_casting(casting)
+        is_list = isinstance(x, list) and _is_list_of_sequences(x)
+        if not (is_list or isinstance(x, Packed) or (isinstance(x, tuple) and is_torch_packed(x))):
+            return run_array(self, x, state, lengths, mask, past_end, out, casting)
+        for name, value in (("lengths", lengths), ("mask", mask), ("out", out)):
+            if value is not None:
+                raise TypeError(f"{name} is given, but x is a {type(x).__name__}: wanted None")
+        if isinstance(x, Packed):
+            return run_packed(self, x, state, casting)
+        return run_list(self, x, state, casting) if is_list else run_torch(self, x, state, casting)
+
+    def stream(self, batch_size: int = 1) -> Stream[StateT]:
+        """Open a live stream of batch_size rows, its state zero.
+
+        Raises
+        ------
+        ValueError
+            The layer has the reverse direction, which starts at an end that a stream does not have.
+        """
+        if self.bidirectional:
+            raise ValueError(
+                "the layer is bidirectional, wanted one direction: a stream has no last step to start from"
+            )
+        if self.reverse:
+            raise ValueError(
+                "the layer runs in reverse, wanted the forward direction: a stream has no last step to start from"
+            )
+        return open_stream(self, self._engine, as_integer(batch_size, "batch_size", 0))
+
+    def unroll(self, num_steps: int) -> Unrolled[StateT]:
+        """Lay out the fixed-length path for exactly num_steps steps, for comparison with the packed one."""
+        steps = as_integer(num_steps, "num_steps", 0)
+        if steps > MOST_UNROLLED:
+            raise ValueError(
+                f"num_steps is {steps}, wanted at most {MOST_UNROLLED}: every step takes memory of its own"
+            )
+        return Unrolled(self, self._engine, steps)
+
+
+def _is_list_of_sequences(x: list[Any]) -> bool:
+    """Whether a list holds sequences, and does not spell out an array in Python's numbers."""
+    if not x:
+        return True
+    for row in x:  # any() would leave a generator, and where memory ends Python prints that it cannot close it
+        if hasattr(row, "__array__") or hasattr(row, "shape"):
+            return True
+    return len({len(row) for row in x if isinstance(row, list | tuple)}) > 1
