@@ -1,7 +1,7 @@
 # Callers' arrays as the core's views of a batch.
 
 cdef void set_view(fastrnn_view *view, arrays, const int64_t *indices, void **rows, const int64_t *step_offsets) noexcept:
-    """Point at (B, T, width) with any outer strides, a list of (T_i, width), or packed (N, width)."""
+    """Set a view of an array (B, T, width) with any outer strides, a list of (T_i, width), or packed (N, width)."""
     cdef Py_ssize_t i
     cdef cnp.ndarray array
     view.base = NULL

@@ -1,10 +1,10 @@
 # The state of a live batch between calls.
 
 DEF ALIGNMENT = 64
-DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; with fewer, a call is over before it could be interrupted
-DEF ROW_WORK = 64  # what a step of a row costs besides
-DEF SHORT_WORK = 1 << 13  # some 2 us, shared with no other thread: giving the GIL away and waiting for it could cost more
-DEF COPY_BYTES = 1 << 22
+DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; calls with fewer are too short to be interrupted
+DEF ROW_WORK = 64  # other work of a step of a row, in multiply-adds
+DEF SHORT_WORK = 1 << 13  # about 2 us: such calls keep the GIL, since releasing it and waiting for it could take longer
+DEF COPY_BYTES = 1 << 22  # copied between two checks for signals
 
 cdef object SAFE = "safe"
 
@@ -21,9 +21,9 @@ cdef class Stream:
     cdef void *state
     cdef size_t size
     cdef Workspace workspace
-    cdef int64_t num_steps  # of the calls that the workspace is for
-    cdef int64_t pool_number  # of the pool that it is for
-    cdef bint is_long, is_short  # such calls
+    cdef int64_t num_steps  # of the calls that the workspace is large enough for
+    cdef int64_t pool_number  # of the thread pool that it is for
+    cdef bint is_long, is_short  # whether calls with these steps are
     cdef bint busy
 
     def __cinit__(self, Layer layer not None, int64_t batch_size):
@@ -86,7 +86,7 @@ cdef class Stream:
             raise ValueError(f"rows has shape {(<object>array).shape}, wanted one dimension")
         if not cnp.PyArray_ISINTEGER(array) and cnp.PyArray_SIZE(array):
             raise TypeError(f"rows is of type {(<object>array).dtype}, wanted integers")
-        slots = array.astype(np.int64)  # numbers that int64 does not hold become negative
+        slots = array.astype(np.int64)  # numbers beyond int64 become negative
         numbers = <const int64_t *>cnp.PyArray_DATA(slots)
         for i in range(cnp.PyArray_DIM(slots, 0)):
             if not 0 <= numbers[i] < self.batch_size:
@@ -94,7 +94,7 @@ cdef class Stream:
         return slots
 
     cdef int raise_rows(self, fastrnn_status status, cnp.ndarray slots) except -1:
-        """As raise_status, for rows in range: what the core refuses is a row that is named twice."""
+        """As raise_status; if rows are in range, the core refuses only a row that is named twice."""
         if status == FASTRNN_ERROR_ARGUMENT and slots is not None:
             seen = set()
             for number in slots.tolist():
@@ -110,7 +110,7 @@ cdef class Stream:
         return 0
 
     cdef void *copy_state(self) except NULL:
-        """A block with a copy of the state, which takes a while if it is large."""
+        """Copy the state to a new block; the copy can be interrupted."""
         cdef void *block = PyMem_RawMalloc(self.size + ALIGNMENT)
         cdef size_t done = 0, piece
         cdef bint stops = False
@@ -130,12 +130,12 @@ cdef class Stream:
 
     cdef int run_without_gil(self, fastrnn_batch *batch, cnp.ndarray slots) except -1:
         cdef fastrnn_status status
-        cdef Pool pool = shared_pool  # which another thread may replace
-        cdef void *copy = NULL  # an interrupted call leaves the state as it was: a long one advances a copy
+        cdef Pool pool = shared_pool  # another thread may replace shared_pool during the call
+        cdef void *copy = NULL  # a long call advances a copy, so that the state is unchanged if it is interrupted
         cdef void *state = self.state
         batch.pool = pool.pool
         if self.is_long:
-            if batch.slots == NULL:  # the core keeps the state of named rows by itself
+            if batch.slots == NULL:  # for named rows the core itself runs on a copy of their states
                 copy = self.copy_state()
                 state = aligned(copy)
             batch.interrupted = check_signals
@@ -198,8 +198,8 @@ cdef class Stream:
         ----------
         x : (B, I) array; with rows (R, I), in the order of `rows`
         rows : (R,) integers, numbers of rows from 0 to B-1, each once, in any order; None: all
-            The other rows keep their states, and take no part in the cost.
-        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
+            The other rows keep their states and cost nothing.
+        casting : which conversions of x to the layer's dtype are allowed, by NumPy's names; see the layer
 
         Returns
         -------
@@ -208,7 +208,7 @@ cdef class Stream:
         Raises
         ------
         TypeError, ValueError
-            x or rows does not fit, or x must not be converted; the message says which, what was found and what was
+            x or rows does not fit, or casting does not allow to convert x; the message says which, what was found and what was
             wanted, and the stream's state is unchanged.
         RuntimeError
             Another thread is in a call of this stream.
@@ -250,7 +250,7 @@ cdef class Stream:
         ----------
         x : (B, T, I) array; with rows (R, T, I), in the order of `rows`
         rows : (R,) integers, as in :meth:`step`
-        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
+        casting : which conversions of x to the layer's dtype are allowed, by NumPy's names; see the layer
 
         Returns
         -------
@@ -259,7 +259,7 @@ cdef class Stream:
         Raises
         ------
         TypeError, ValueError
-            x or rows does not fit, or x must not be converted; the stream's state is unchanged.
+            x or rows does not fit, or casting does not allow to convert x; the stream's state is unchanged.
         RuntimeError
             Another thread is in a call of this stream.
         KeyboardInterrupt
@@ -313,7 +313,7 @@ cdef class Stream:
         Raises
         ------
         ValueError
-            The bytes are no snapshot, or one of another layer or number of rows; the stream's state is unchanged.
+            The bytes are not a snapshot, or one of another layer or number of rows; the stream's state is unchanged.
 
         Examples
         --------
