@@ -1,4 +1,4 @@
-"""Trained recurrent networks (LSTM, GRU, RNN) on CPUs, fast: ragged batches, live streams, small machines."""
+"""Fast CPU inference of trained recurrent networks (LSTM, GRU, RNN): ragged batches and live streams."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""``python -m fastrnn`` is the command ``fastrnn``."""
+"""``python -m fastrnn`` runs the command ``fastrnn``."""
 
 import sys
 

@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The binding of the C core: it checks arguments, calls C without the GIL, and turns status codes into exceptions.
 
-Arrays are checked by their C structures, also where the Python layers have checked them: a subclass of ndarray may
+Arrays are checked by their C structures, even if the Python layers have checked them, because a subclass of ndarray may
 report any shape, strides or length.
 
-The module does not declare itself compatible with free threading, so that importing it turns the GIL of such a Python
-on: Stream.busy and Layer.spare are plain fields, which the GIL guards.
+The module does not declare itself compatible with free threading, so a free-threaded Python turns its GIL on when it
+imports the module: Stream.busy and Layer.spare are plain fields, which the GIL guards.
 """
 
 cimport numpy as cnp
@@ -29,7 +29,7 @@ cnp.import_array()
 
 __version__ = fastrnn_version().decode()
 
-# One extension module of several files, one subject each; a file uses what those above it define.
+# The module is one extension; its parts are in files of one subject each, which use what those above them define.
 include "binding/names.pxi"
 include "binding/interrupts.pxi"
 include "binding/errors.pxi"

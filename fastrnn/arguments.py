@@ -1,4 +1,4 @@
-"""Callers' arguments, taken or refused by name."""
+"""Checks and conversions of callers' arguments; an error names the argument."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
-CASTINGS: tuple[Casting, ...] = get_args(Casting)  # each allows what those before it allow
+CASTINGS: tuple[Casting, ...] = get_args(Casting)  # each also allows what those before it allow
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
@@ -18,7 +18,7 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        NumPy cannot make one of it.
+        NumPy cannot make an array of it.
     """
     try:
         return np.asarray(value)
@@ -27,7 +27,7 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
 
 
 def as_numbers(value: Any, name: str) -> NDArray[Any]:
-    """`value` as an array of real numbers of any type, booleans among them.
+    """`value` as an array of real numbers of any type, booleans included.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def as_numbers(value: Any, name: str) -> NDArray[Any]:
 
 
 def as_boolean(value: Any, name: str) -> bool:
-    """`value` as a bool; no integer and no string counts as one.
+    """`value` as a bool; integers and strings are refused.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def as_real(value: Any, name: str) -> float:
 
 
 def check_casting(casting: Any) -> Casting:
-    """`casting` if it is one of NumPy's words.
+    """Return `casting` if it is one of NumPy's casting rules.
 
     Raises
     ------
@@ -84,24 +84,25 @@ def check_casting(casting: Any) -> Casting:
 
 
 def can_cast(found: np.dtype[Any], dtype: np.dtype[Any], casting: Casting) -> bool:
-    """Whether numbers of type `found` may become float32 or float64: NumPy's rules, and what follows.
+    """Whether `casting` allows numbers of type `found` to become float32 or float64.
 
-    Nothing but real numbers is ever converted. 64-bit integers into float64, which NumPy counts as safe, may
-    lose bits: they need "same_kind".
+    The rules are NumPy's with two exceptions: only real numbers are ever converted, and 64-bit integers need
+    "same_kind" to become float64, because they may lose bits, although NumPy counts that conversion as safe.
     """
     loses = found.kind in "iu" and found.itemsize >= dtype.itemsize
     return found.kind in "fiub" and np.can_cast(found, dtype, casting) and not (loses and casting == "safe")
 
 
 def as_floats(value: Any, name: str, dtype: np.dtype[Any], casting: Casting = "safe") -> NDArray[Any]:
-    """`value` as an aligned array of `dtype`, float32 or float64: itself where it is one.
+    """`value` as an aligned array of `dtype`, float32 or float64; `value` itself if it is one already.
 
-    Python's own numbers, also in nested lists, have no type and become `dtype`; all else must be allowed by `casting`.
+    Python's own numbers, also in nested lists, have no type and become `dtype`. `casting` must allow
+    any other conversion.
 
     Raises
     ------
     TypeError
-        NumPy cannot make an array of it, or may not convert it.
+        NumPy cannot make an array of it, or `casting` does not allow the conversion.
     ValueError
         A Python number is too large.
     """
@@ -109,7 +110,7 @@ def as_floats(value: Any, name: str, dtype: np.dtype[Any], casting: Casting = "s
     if array.dtype == dtype:
         return array if array.flags.aligned else array.copy()
     if array.dtype.kind in "fiubO" and _is_nest_of_numbers(value):
-        try:  # NumPy has objects where an integer has more than 64 bits
+        try:  # NumPy makes an array of objects if an integer has more than 64 bits
             numbers = array.astype(np.float64) if array.dtype.kind == "O" else array
         except OverflowError:
             raise ValueError(f"{name} holds numbers beyond {dtype}, wanted numbers within") from None
@@ -127,7 +128,7 @@ def as_floats(value: Any, name: str, dtype: np.dtype[Any], casting: Casting = "s
 
 
 def _is_nest_of_numbers(value: Any) -> bool:
-    """Whether lists and tuples hold nothing but int, float and bool: NumPy's scalars have types of their own."""
+    """Whether lists and tuples hold only Python's int, float and bool; NumPy's scalars have types of their own."""
     if isinstance(value, list | tuple):
         return all(map(_is_nest_of_numbers, value))
     return type(value) in (int, float, bool)
@@ -139,7 +140,7 @@ def as_integer(value: Any, name: str, least: int) -> int:
     Raises
     ------
     TypeError, ValueError
-        It is no integer, which a bool is not, or too small.
+        It is not an integer, or it is a bool, or it is too small.
     """
     try:
         if isinstance(value, bool):

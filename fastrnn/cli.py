@@ -16,7 +16,7 @@ from fastrnn.runtime import info
 
 MESSAGE_LENGTH = 400  # characters of an error message at most
 
-INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell reports the signals: 128 + SIGINT, 128 + SIGPIPE
+INTERRUPTED, BROKEN_PIPE = 130, 141  # the exit codes that a shell reports for signals: 128 + SIGINT, 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _flush() -> None:
-    """Write what is buffered; if that fails, drop it, or Python would try again at exit and print a traceback."""
+    """Write what is buffered. If that fails, discard it: Python would try again at exit and print a traceback."""
     if sys.stdout is None:  # closed by the caller
         return
     try:
@@ -53,7 +53,7 @@ def _flush() -> None:
 
 
 def _one_line(text: str) -> str:
-    """`text` on one line; where it is long its middle is left out, since its end says what was wanted."""
+    """`text` on one line. The middle of a long text is left out, because its end says what was wanted."""
     line = " ".join(text.split())
     if len(line) <= MESSAGE_LENGTH:
         return line
@@ -62,13 +62,13 @@ def _one_line(text: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose messages are short, and which reports what it cannot write."""
+    """A parser with short messages, which raises an error if it cannot write them."""
 
     def error(self, message: str) -> NoReturn:
         super().error(_one_line(message))
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        file = file or sys.stderr  # as argparse does, which passes over errors here
+        file = file or sys.stderr  # argparse does the same, but ignores errors here
         if file is not None:
             file.write(message)
 
@@ -88,13 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     mnist = commands.add_parser(
         "mnist",
-        help="read handwritten digits row by row, the static path against the dynamic one",
+        help="read handwritten digits row by row; compare the static and the dynamic path",
         description="Read MNIST's digits row by row with a trained LSTM, on the static path and on the dynamic one, "
-        f"beside TensorFlow where it is installed ({extras.cure('mnist')}).",
+        f"and by TensorFlow if it is installed ({extras.cure('mnist')}).",
     )
     mnist.add_argument("--plot", type=Path, metavar="FILE", help="draw time and accuracy, for example to mnist.png")
-    mnist.add_argument("--batch", type=int, default=128, help="images a batch (%(default)s)")
-    mnist.add_argument("--rounds", type=int, default=50, help="the fastest of so many counts (%(default)s)")
+    mnist.add_argument("--batch", type=int, default=128, help="images in a batch (%(default)s)")
+    mnist.add_argument("--rounds", type=int, default=50, help="number of rounds; the fastest counts (%(default)s)")
     mnist.add_argument(
         "--lengths", choices=("full", "ragged"), default="full", help="ragged: without the blank rows below the digit"
     )
@@ -108,21 +108,21 @@ def _parser() -> argparse.ArgumentParser:
 def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     bench = commands.add_parser(
         "bench",
-        help="measure fastrnn beside other engines",
-        description="Measure fastrnn beside the engines that are installed and beside the machine's limits.",
+        help="compare the speed of fastrnn with other engines",
+        description="Compare the speed of fastrnn with the installed engines and with the machine's limits.",
     )
     bench.add_argument("groups", nargs="*", metavar="GROUP", help="of workloads, or all; default: the four main ones")
     bench.add_argument("--list", action="store_true", help="show groups and workloads, and measure nothing")
     bench.add_argument("--engines", metavar="A,B", help="besides fastrnn; default: those that are installed")
     bench.add_argument("--threads", type=int, default=1, help="processors, and threads of each engine (default 1)")
-    bench.add_argument("--isa", help="hold fastrnn, and peers that can be held, to an instruction set")
+    bench.add_argument("--isa", help="limit fastrnn, and the peers that have such a setting, to an instruction set")
     bench.add_argument("--seconds", type=float, default=0.3, help="for each engine and workload (default 0.3)")
     bench.add_argument(
         "--rounds", type=int, default=7, help="in which engines take turns; the fastest counts (default 7)"
     )
     bench.add_argument("--json", dest="json_path", type=Path, metavar="FILE", help="write the figures, too")
     bench.add_argument(
-        "--compare", type=Path, metavar="OLD.json", help="hold the figures against those of an older run"
+        "--compare", type=Path, metavar="OLD.json", help="compare the figures with those of an older run"
     )
     bench.add_argument("--plot", type=Path, metavar="DIRECTORY", help="draw pictures (needs matplotlib)")
     bench.set_defaults(run=_bench, json=False)

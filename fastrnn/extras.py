@@ -1,4 +1,4 @@
-"""Packages that single commands need beside NumPy and SciPy, and the message where one is missing."""
+"""Packages that some commands need besides NumPy and SciPy, and the message if one is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import util
 
 
 def missing(modules: Iterable[str]) -> list[str]:
-    """Those of the top-level modules that are not installed; none is imported."""
+    """The names of top-level modules that are not installed; nothing is imported."""
     return [module for module in modules if util.find_spec(module) is None]
 
 
@@ -18,7 +18,7 @@ def require(modules: Iterable[str], user: str, extra: str) -> None:
     ----------
     modules : names that Python imports
     user : what needs them, at the beginning of the message
-    extra : the extra of ``pyproject.toml`` that brings them
+    extra : the extra of ``pyproject.toml`` that installs them
 
     Raises
     ------

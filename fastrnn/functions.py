@@ -1,4 +1,4 @@
-"""Activations that a caller gives as functions: known by what they compute, not by their names."""
+"""Activations that a caller gives as functions, recognized by their values and not by their names."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _EQUATIONS: dict[str, Callable[[NDArray[Any], Activation], Any]] = {
     "softplus": lambda x, _: np.logaddexp(0, x),
 }
 
-#: Where no two of them agree, nor any with a variant that clips or scales.
+#: Inputs at which all activations differ from each other and from variants that clip or scale.
 _PROBES = np.array([0, 1e-3, 0.1, 0.5, 1, 2, 3, 5, 8, 30, 1e3], np.float32)
 _PROBES = np.concatenate([-_PROBES[:0:-1], _PROBES])
 
 
 def recognize(function: Callable[[Any], Any], candidates: Iterable[Activation], name: str) -> Activation | None:
-    """The one of `candidates` that a function computes, None if it is none of them.
+    """The activation among `candidates` that a function computes, or None.
 
     Parameters
     ----------
     function : called once, on a float32 array (21,)
     candidates : activations of the names that this module has equations for
-    name : the argument's, for the message
+    name : name of the argument, for the message
 
     Raises
     ------

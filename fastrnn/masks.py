@@ -1,7 +1,7 @@
 """Masks: which steps of a padded batch count, in any pattern.
 
-A row with masked steps is the row with those steps taken out, so a mask is a schedule and a list of positions:
-the steps that count are packed, run, and spread out again.
+A row with masked steps gives the same results as the row without those steps. So the steps that count are packed, run
+as a ragged batch, and written back to their positions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import as_array
 from .schedule import Schedule, positions
 
-#: What stands in an output at steps that do not count: zeros, or the output before them.
+#: What the output holds at steps that do not count: zeros, or the output of the step before.
 PastEnd = Literal["zero", "carry"]
 
 
@@ -30,7 +30,7 @@ def check_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     Raises
     ------
     TypeError, ValueError
-        It is of another type or shape.
+        It has another type or shape.
     """
     array = as_array(mask, "mask")
     if array.dtype != np.bool_:
@@ -41,7 +41,7 @@ def check_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def is_right_padded(mask: NDArray[np.bool_]) -> bool:
-    """Whether the masked steps of every row (B, T) are its last: then the mask says no more than lengths do."""
+    """Whether the masked steps of every row (B, T) are its last ones, so that lengths can describe the mask."""
     return not (mask[:, 1:] & ~mask[:, :-1]).any()
 
 
@@ -51,7 +51,7 @@ def packed_steps(mask: NDArray[np.bool_], order: Schedule) -> tuple[NDArray[np.i
     Parameters
     ----------
     mask : (B, T)
-    order : the schedule of its rows' counts
+    order : the schedule of the numbers of steps that count in each row
 
     Examples
     --------
@@ -66,7 +66,9 @@ def packed_steps(mask: NDArray[np.bool_], order: Schedule) -> tuple[NDArray[np.i
 
 
 def fill_masked(y: NDArray[Any], mask: NDArray[np.bool_], past_end: PastEnd, reverse: Sequence[bool]) -> None:
-    """Write y (B, T, D*P) where mask is False: zeros, or what the direction put out before, zeros if nothing.
+    """Fill y (B, T, D*P) where mask is False: with zeros, or with the direction's previous output.
+
+    The previous output is zeros before the first step that counts.
 
     reverse : whether each of the D directions is the reverse one
     """

@@ -1,4 +1,4 @@
-"""Places that a command is to write to, checked before its work and not after it."""
+"""Checks of output files and directories before a command starts its work."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def check_file(path: Path, option: str) -> None:
-    """Check that a file can be written; one that is there keeps what it holds.
+    """Check that a file can be written, without changing an existing file.
 
     Parameters
     ----------
-    path : the place
+    path : the file
     option : the option that named it, at the beginning of the message
 
     Raises
@@ -26,7 +26,7 @@ def check_file(path: Path, option: str) -> None:
         raise FileNotFoundError(f"{option} {path}: there is no directory {folder}")
     is_there = os.path.lexists(path)
     if is_there and os.path.exists(path) and not os.path.isfile(path):
-        return  # a device or a pipe, whose reader would see the end of it if it were opened and closed
+        return  # a device or a pipe: if it were opened and closed here, its reader would see the end of the file
     try:
         with open(path, "ab"):
             pass
@@ -37,7 +37,7 @@ def check_file(path: Path, option: str) -> None:
 
 
 def make_directory(path: Path, option: str) -> None:
-    """Make a directory and those above it, unless it is there, and check that files can be made in it.
+    """Make a directory and its parents if they do not exist, and check that files can be made in it.
 
     Raises
     ------

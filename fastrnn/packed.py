@@ -18,14 +18,14 @@ from .schedule import Schedule, check_lengths, positions, schedule
 class Packed:
     """The valid steps of a ragged batch, as in PyTorch's ``PackedSequence``.
 
-    Rows of length zero are allowed: they have indices, but no data. ``Packed(*packed_sequence)`` takes over
-    PyTorch's; indices that are None, as it has them for sorted rows, become those of rows in their given order.
+    Rows of length zero are allowed: they have indices, but no data. ``Packed(*packed_sequence)`` converts
+    one of PyTorch. Indices that are None, as in PyTorch's for sorted rows, become the indices of the given order.
 
     Attributes
     ----------
-    data : (sum of lengths, ...), step 0 of all rows in sorted order, then step 1 of those still alive, ...
-    batch_sizes : (T,) int64, rows alive at each step
-    sorted_indices : (B,) int64, sorted order to the caller's
+    data : (sum of lengths, ...), step 0 of all rows in sorted order, then step 1 of those still running, ...
+    batch_sizes : (T,) int64, number of rows still running at each step
+    sorted_indices : (B,) int64; row r in sorted order is the caller's row ``sorted_indices[r]``
     unsorted_indices : (B,) int64, its inverse
 
     Raises
@@ -60,7 +60,7 @@ class Packed:
             order = _as_order(sorted_indices, "sorted_indices")
             B = len(order)
             if not np.array_equal(np.sort(order), np.arange(B)):
-                raise ValueError(f"sorted_indices is no permutation of 0 to {B - 1}")
+                raise ValueError(f"sorted_indices is not a permutation of 0 to {B - 1}")
         if inverse is None:
             inverse = _as_order(np.argsort(order), "unsorted_indices")
         if len(inverse) != B or not np.array_equal(inverse[order], np.arange(B)):
@@ -74,7 +74,7 @@ class Packed:
             object.__setattr__(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are made, and checked, as the first was."""
+        """Copies and pickles are built and checked by the constructor."""
         return Packed, (self.data, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
 
     @property
@@ -90,7 +90,7 @@ class Packed:
 
 
 class PackedLike(Protocol):
-    """Packed and PyTorch's PackedSequence, to type checkers."""
+    """Packed and PyTorch's PackedSequence, for type checkers."""
 
     @property
     def data(self) -> Any: ...
@@ -106,7 +106,7 @@ _INDICES = ("sorted_indices", "unsorted_indices")
 
 
 def _as_order(value: Any, name: str) -> NDArray[np.int64]:
-    """A copy as int64 that nobody can write to again: the engine walks memory by it."""
+    """A read-only copy as int64: the engine computes addresses from it, so it must not change."""
     array = as_array(value, name)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise TypeError(f"{name} is {array.dtype} of shape {array.shape}, wanted integers in one dimension")
@@ -114,13 +114,13 @@ def _as_order(value: Any, name: str) -> NDArray[np.int64]:
 
 
 def is_torch_packed(value: Any) -> bool:
-    """Whether it is PyTorch's PackedSequence, which exists only where somebody has imported PyTorch."""
+    """Whether it is PyTorch's PackedSequence, without importing PyTorch."""
     kind = getattr(sys.modules.get("torch.nn.utils.rnn"), "PackedSequence", None)
     return kind is not None and isinstance(value, kind)
 
 
 def as_packed(value: Any, name: str) -> Packed:
-    """A Packed as it is, PyTorch's PackedSequence as one.
+    """Return a Packed unchanged, and PyTorch's PackedSequence converted to one.
 
     Raises
     ------
@@ -135,19 +135,21 @@ def as_packed(value: Any, name: str) -> Packed:
 
 
 def with_torch_data(like: Any, data: NDArray[Any]) -> Any:
-    """PyTorch's PackedSequence of other data, in the order of `like`."""
+    """A PackedSequence of PyTorch with other data, in the order of `like`."""
     tensor = sys.modules["torch"].from_numpy(data)
     return type(like)(tensor, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
 
 
 def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True, enforce_sorted: bool = False) -> Packed:
-    """Pack padded sequences, as PyTorch's ``pack_padded_sequence``, whose defaults are False and True.
+    """Pack padded sequences, as PyTorch's ``pack_padded_sequence``.
+
+    The defaults differ: PyTorch's are batch_first=False and enforce_sorted=True.
 
     Parameters
     ----------
     x : (B, T, ...), or (T, B, ...) if not batch_first
     lengths : (B,) integers from 0 to T; PyTorch refuses zeros
-    enforce_sorted : whether to refuse lengths that ever increase instead of sorting the rows
+    enforce_sorted : whether to refuse lengths that are not in decreasing order instead of sorting the rows
 
     Raises
     ------
@@ -177,12 +179,14 @@ def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True, enforce_sor
 def unpack(
     packed: PackedLike, batch_first: bool = True, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Unpack to padded sequences and their lengths, as PyTorch's ``pad_packed_sequence``, whose batch_first is False.
+    """Unpack to padded sequences and their lengths, as PyTorch's ``pad_packed_sequence``.
+
+    The default of PyTorch is batch_first=False.
 
     Parameters
     ----------
     packed : Packed, or PyTorch's PackedSequence
-    padding_value : what stands past a row's end: a number that the data's type has
+    padding_value : fills y past a row's end; a number that the data's type can represent
     total_length : steps of the result; None takes the longest row's
 
     Returns
@@ -212,7 +216,7 @@ def unpack(
     padding = _check_padding(padding_value, given.data.dtype)
     try:
         x = np.full((len(order.lengths), T, *given.data.shape[1:]), padding, given.data.dtype)
-    except ValueError:  # NumPy's, which does not name the argument
+    except ValueError:  # NumPy's message does not name the argument
         raise ValueError(f"total_length is {T}, wanted fewer steps: the result exceeds the address range") from None
     steps, rows = positions(order)
     x[rows, steps] = given.data
@@ -225,13 +229,13 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: Literal["right", "left"] = "right",
 ) -> NDArray[Any]:
-    """Sequences of unequal length side by side, as PyTorch's ``pad_sequence`` and with its defaults.
+    """Pad sequences of unequal length and stack them, as PyTorch's ``pad_sequence`` and with its defaults.
 
     Parameters
     ----------
-    sequences : B arrays (T_i, ...) that differ in T_i alone
-    padding_value : what fills up the shorter ones: a number that their type has
-    padding_side : where it stands
+    sequences : B arrays (T_i, ...) that differ only in T_i
+    padding_value : fills the shorter sequences; a number that their type can represent
+    padding_side : "right" or "left", the end at which the padding is added
 
     Returns
     -------
@@ -262,12 +266,12 @@ def pad_sequence(
 
 
 def pack_sequence(sequences: Iterable[ArrayLike], enforce_sorted: bool = True) -> Packed:
-    """Pack sequences of unequal length, as PyTorch's ``pack_sequence`` and with its default.
+    """Pack sequences of unequal length, as PyTorch's ``pack_sequence`` and with its defaults.
 
     Parameters
     ----------
-    sequences : B arrays (T_i, ...) that differ in T_i alone; T_i may be 0, which PyTorch refuses
-    enforce_sorted : whether to refuse sequences that get longer instead of sorting them
+    sequences : B arrays (T_i, ...) that differ only in T_i; T_i may be 0, which PyTorch refuses
+    enforce_sorted : whether to refuse sequences that are not in order of decreasing length instead of sorting them
 
     Raises
     ------
@@ -315,7 +319,7 @@ def unpack_sequence(packed_sequences: PackedLike) -> list[NDArray[Any]]:
 
 
 def _check_sequences(sequences: Iterable[ArrayLike]) -> list[NDArray[Any]]:
-    """Their arrays: one at least, with axes to count steps along, equal but for their number."""
+    """The sequences as arrays: at least one, all of one type and equal in every axis but the first."""
     try:
         given = list(sequences)
     except TypeError as error:
@@ -341,7 +345,7 @@ def _check_sorted(lengths: NDArray[np.int64], found: str) -> None:
 
 
 def _check_padding(value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """value in that type: exactly if it has no fractions, rounded but finite if it has."""
+    """`value` in that type: exact in an integer type, rounded but finite in a floating-point type."""
     given = as_array(value, "padding_value")
     message = f"padding_value is {value!r}, wanted a number that fits {dtype}"
     if given.shape != () or given.dtype.kind not in "fciubO" or (given.dtype.kind == "c" and dtype.kind != "c"):

@@ -1,6 +1,6 @@
-"""The oracle: recurrent networks in NumPy float64, an equation a line, a row and a step at a time.
+"""The reference implementation: recurrent networks in NumPy float64, row by row and step by step.
 
-Everything else is tested against this file, so it stays slow and plain. The LSTM is that of Hochreiter and
+Everything else is tested against this file, so it is kept simple and not optimized. The LSTM is that of Hochreiter and
 Schmidhuber (1997) with the forget gate of Gers et al. (2000) and the peepholes of Gers et al. (2002); the GRU is
 that of Cho et al. (2014), with PyTorch's sign of z. Comments give the papers' equations; ``*`` between vectors is
 elementwise, ``@`` a matrix product.
@@ -32,7 +32,7 @@ def run(
     Parameters
     ----------
     spec : LayerSpec
-        A valid description; its arrays are widened to float64. `batch_first` is not looked at.
+        A valid description; its arrays are widened to float64. `batch_first` is ignored.
     x : (B, T, I)
         Always batch-major. Nothing past a row's length is read.
     state : (h, c) for an LSTM, h for the others, or None for zeros
@@ -40,8 +40,8 @@ def run(
     lengths : (B,) integers or None
         Steps of each row; None means T for all.
     past_end : "zero" or "carry"
-        What stands in y after a row's end: zeros, or each direction's own final h. With a mask: zeros, or what the
-        direction put out before, which is zeros at first.
+        What y holds after a row's end: zeros, or each direction's own final h. With a mask: zeros, or the direction's
+        previous output, which is zeros before the first step that counts.
     mask : (B, T) booleans or None
         Steps that are False, or past a row's length, leave the state alone.
 
@@ -81,12 +81,12 @@ def run(
                         y[row, t, half] = before
                 if past_end == "carry" and mask is None:
                     y[row, length:, half] = h[index, row]
-        x = y  # what a carried layer writes past the end is never read by the next
+        x = y  # the next layer never reads what "carry" writes past the end
     return y, h, c if spec.kind == "lstm" else None
 
 
 def step(kind: str, cell: CellSpec, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
-    """One step of one row: x (I,), h (P,), c (H,) -> the new h and c. Only the LSTM touches c."""
+    """One step of one row: x (I,), h (P,), c (H,) -> the new h and c. Only the LSTM uses c."""
     if kind == "lstm":
         return lstm_step(cell, x, h, c)
     if kind == "gru":
@@ -195,7 +195,7 @@ def wide(array: NDArray[Any]) -> Array:
 
 
 def split(array: NDArray[Any], gates: int) -> list[Array]:
-    """Cut the rows (G*H, ...) into G blocks (H, ...)."""
+    """Split the rows (G*H, ...) into G blocks (H, ...)."""
     return np.split(wide(array), gates)
 
 

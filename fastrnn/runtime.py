@@ -1,4 +1,4 @@
-"""Settings of the process, and what it runs on."""
+"""Settings of the process, and information about what it runs on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import numpy as np
 from . import _core
 from .processors import usable_processors
 
-#: More threads than any machine has processors for.
+#: More than the number of processors of any machine.
 MOST_THREADS = 1024
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads a call may use, the caller's own among them.
+    """Set how many threads a call may use, including the caller's own.
 
-    At first it is the number of processors that this process may keep busy (its affinity, and its control group's
-    quota), or what ``FASTRNN_NUM_THREADS`` in the environment says. Results have
-    the same bits whatever the number. Short calls stay on the caller's thread, and so do calls that come while
-    another one has the threads.
+    The default is ``FASTRNN_NUM_THREADS`` from the environment, or the number of processors that this process may
+    keep busy (by its affinity and its control group's quota). Results have the same bits for every number. Short
+    calls run on the caller's thread, and so do calls that begin while another call uses the threads.
 
     Parameters
     ----------
@@ -30,7 +29,7 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        n is no integer, or out of range.
+        n is not an integer, or out of range.
 
     Examples
     --------
@@ -52,12 +51,12 @@ def get_num_threads() -> int:
 
 
 def first_num_threads() -> int:
-    """The number of threads to begin with.
+    """The initial number of threads.
 
     Raises
     ------
     ValueError
-        FASTRNN_NUM_THREADS is no integer from 1 to 1024.
+        FASTRNN_NUM_THREADS is not an integer from 1 to 1024.
     """
     text = os.environ.get("FASTRNN_NUM_THREADS")
     if not text:
@@ -80,7 +79,7 @@ def forced_isa() -> str | None:
 
 
 def check_isa(name: str, argument: str) -> str:
-    """Return name if this processor can run it; `argument` is what the message calls it."""
+    """Return name if this processor can run it; `argument` is its name in the message."""
     runnable = _core.available_isas()
     if name not in runnable:
         raise ValueError(f"{argument} is {name!r}, wanted one that runs here: {', '.join(runnable)}")
@@ -92,7 +91,7 @@ def info() -> dict[str, Any]:
 
     ``blas`` describes SciPy's BLAS (name, version, integer width) as SciPy reports it.
     """
-    from importlib.metadata import version  # a third of the package's import time, and only this needs it
+    from importlib.metadata import version  # a third of the package's import time, and only needed here
 
     isas = _core.available_isas()
     return {

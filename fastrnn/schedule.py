@@ -1,4 +1,4 @@
-"""Lengths to the order to run in. Python decides the order, C runs the loop."""
+"""The order in which the rows of a ragged batch run. Python decides the order, C runs the loop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .arguments import as_array
 
 
 class Schedule(NamedTuple):
-    """A ragged batch in run order: longest row first, so that the rows alive at a step are a prefix.
+    """A ragged batch in run order: longest row first, so that the rows still running at a step are the first.
 
     Attributes
     ----------
     lengths : (B,) int64, in run order, never increasing
-    sorted_indices : (B,) int64, run order to the caller's: ``caller[sorted_indices[r]]`` is row r
+    sorted_indices : (B,) int64; row r in run order is the caller's row ``sorted_indices[r]``
     unsorted_indices : (B,) int64, its inverse
-    batch_sizes : (max(lengths),) int64, rows alive at each step
+    batch_sizes : (max(lengths),) int64, number of rows still running at each step
     """
 
     lengths: NDArray[np.int64]
@@ -28,7 +28,7 @@ class Schedule(NamedTuple):
 
 
 def schedule(lengths: NDArray[np.int64]) -> Schedule:
-    """Sort rows by length, longest first; rows of one length keep their order.
+    """Sort rows by length, longest first; rows of equal length keep their order.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def schedule(lengths: NDArray[np.int64]) -> Schedule:
 
 
 def positions(order: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Step and caller's row of each packed vector."""
+    """The step, and the row in the caller's order, of each packed vector."""
     steps = np.repeat(np.arange(len(order.batch_sizes)), order.batch_sizes)
     starts = np.cumsum(order.batch_sizes) - order.batch_sizes
     return steps, order.sorted_indices[np.arange(len(steps)) - np.repeat(starts, order.batch_sizes)]
 
 
 def are_full(lengths: ArrayLike, num_rows: int, num_steps: int) -> bool:
-    """Whether these are valid lengths of rows that all have every step: then there is nothing to sort."""
+    """Whether these are valid lengths and all equal num_steps, so that there is nothing to sort."""
     array = as_array(lengths, "lengths")
     # Counting in a list takes a microsecond for a hundred rows; each NumPy reduction would take more.
     return array.dtype.kind in "iu" and array.shape == (num_rows,) and array.tolist().count(num_steps) == num_rows
@@ -65,13 +65,13 @@ def are_full(lengths: ArrayLike, num_rows: int, num_steps: int) -> bool:
 def check_lengths(
     lengths: ArrayLike, num_rows: int, num_steps: int | None, name: str = "lengths", of: str = "x"
 ) -> NDArray[np.int64]:
-    """Check a caller's lengths in their own integer type, then narrow them.
+    """Check a caller's lengths in their own integer type, then convert them to int64.
 
     Parameters
     ----------
     lengths : (num_rows,) of any integer type, each from 0 to num_steps
     num_steps : steps that x has; None sets no upper bound
-    name, of : what the caller calls lengths and x
+    name, of : the caller's names of lengths and x, for messages
 
     Raises
     ------
@@ -82,7 +82,7 @@ def check_lengths(
     """
     array = as_array(lengths, name)
     if array.dtype.kind not in "iu" and isinstance(lengths, list | tuple) and all(type(n) is int for n in lengths):
-        array = np.array(lengths, object)  # empty, or too large for any one integer type: NumPy would take floats
+        array = np.array(lengths, object)  # empty, or beyond 64 bits: NumPy would make floats
     elif array.dtype.kind not in "iu":
         raise TypeError(f"{name} is of type {array.dtype}, wanted integers")
     if array.shape != (num_rows,):

@@ -1,6 +1,6 @@
-"""The neutral description of a recurrent layer: arrays in PyTorch's layout and gate order, options by name.
+"""The description of a recurrent layer, whatever framework it comes from: arrays and options.
 
-Importers end here, the engine and the reference start here. Gates stand in PyTorch's order:
+Importers make it; the engine and the reference are built from it. Arrays have PyTorch's layout, gates PyTorch's order:
 LSTM ``i f g o``, GRU ``r z n``.
 """
 
@@ -20,7 +20,7 @@ CellKind = Literal["lstm", "gru", "rnn"]
 
 NUM_GATES: dict[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
 
-#: Activations a cell has: one a gate, and for the LSTM a last one on the cell state at its output.
+#: The activations of a cell: one for each gate, and for the LSTM a last one of the cell state at its output.
 DEFAULT_ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "lstm": ("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"),
     "gru": ("sigmoid", "sigmoid", "tanh"),
@@ -60,12 +60,12 @@ class Activation:
 
     @classmethod
     def of(cls, name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
-        """Look `name` up, ours or ONNX's in any case, and fill in ONNX's default parameters.
+        """Look up `name`, a key of ``ACTIVATIONS`` or ONNX's name in any case, and fill in ONNX's default parameters.
 
         Raises
         ------
         TypeError, ValueError
-            The name is unknown, or a parameter that has no default is missing or no number.
+            The name is unknown, or a parameter without a default is missing or not a number.
         """
         if not isinstance(name, str):
             raise TypeError(f"activation is {name!r}, wanted a str")
@@ -90,13 +90,13 @@ class CellSpec:
     weight_ih : (G*H, I)
     weight_hh : (G*H, P)
     bias_ih, bias_hh : (G*H,) or None
-        None counts as zero. Only the GRU's candidate gate tells the two apart.
+        None counts as zero. Only for the GRU's candidate gate does it matter which of the two a number is in.
     weight_hr : (P, H) or None
         The LSTM's output projection (PyTorch's ``proj_size``).
     peephole : (3, H) or None
         LSTM rows ``i f o``: i and f see the old cell state, o the new, clipped one.
     activations : tuple of Activation
-        One a gate; the LSTM has a fifth, on the cell state at the output. Empty: the cell's defaults.
+        One for each gate; the LSTM has a fifth, of the cell state at the output. Empty: the cell's defaults.
     cell_clip : float or None
         LSTM: the new cell state is clipped to [-cell_clip, cell_clip] (TensorFlow's ``cell_clip``).
     gate_clip : float or None
@@ -125,10 +125,10 @@ class CellSpec:
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """Layers x directions of one kind of cell; `cells`, any iterable of CellSpec, runs l0,
-    l0 reverse, l1, l1 reverse, ... and is kept as a tuple.
+    """One or more stacked layers of one kind of cell, in one or two directions.
 
-    With `reverse` the one direction is the reverse one: in every layer each row runs from its own last step.
+    `cells` is any iterable of CellSpec in the order l0, l0 reverse, l1, l1 reverse, ...; it is kept as a tuple.
+    With `reverse` the only direction is the reverse one: in every layer each row runs from its own last step.
     Build it, then call :meth:`validate`, which names everything that does not fit.
     """
 
@@ -143,7 +143,7 @@ class LayerSpec:
     reverse: bool = False
 
     def __post_init__(self) -> None:
-        # An iterator would be used up by validate(), and a list could change after it.
+        # validate() would exhaust an iterator, and a list could change after it.
         if isinstance(self.cells, Iterable) and not isinstance(self.cells, str | Mapping):
             object.__setattr__(self, "cells", tuple(self.cells))
 
@@ -188,7 +188,7 @@ class LayerSpec:
         return self
 
     def _check_options(self, types: list[str], faults: list[str]) -> None:
-        """Add a fault for each option and cell of another type, and for each option out of range."""
+        """Add a fault for each option or cell of the wrong type and each option that is out of range."""
 
         def check(take: Callable[..., Any], *arguments: Any) -> None:
             try:
@@ -271,5 +271,5 @@ class LayerSpec:
 
 
 def activations_of(kind: str, cell: CellSpec) -> tuple[Activation, ...]:
-    """The cell's activations, the defaults of its kind filled in."""
+    """The cell's activations, or the defaults of its kind if it names none."""
     return cell.activations or tuple(Activation.of(name) for name in DEFAULT_ACTIVATIONS[kind])

@@ -1,4 +1,4 @@
-"""Live streams: a batch that takes its steps as they come."""
+"""Live streams: batches that are computed step by step, as their inputs arrive."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class Stream(_core.Stream, Generic[StateT]):
     """The state of a live batch, carried from call to call. Made by ``layer.stream(batch_size)``.
 
-    A stream has one owner; the layer behind it may serve any number of streams. ``step`` and ``run``
-    give the same bits as one call over the whole sequence, however it is cut, and whichever rows take
-    their steps together.
+    Only one thread at a time may use a stream; any number of streams may share a layer. ``step`` and
+    ``run`` give the same bits as one call over the whole sequence, however it is cut into calls, and
+    whichever rows take their steps together.
 
-    Copies, shallow or deep, and pickles are streams of their own in the same state. A copy shares the
+    Copies, shallow or deep, and pickles are independent streams in the same state. A copy shares the
     layer, which is immutable; a pickle holds it, as a pickle of the layer does, and loads on any
     instruction set.
 
@@ -51,7 +51,7 @@ class Stream(_core.Stream, Generic[StateT]):
         Raises
         ------
         TypeError, ValueError
-            What it is set to is of another type or shape; the state is unchanged.
+            The new state has another type or shape; the stream's state is unchanged.
         RuntimeError
             Another thread is in a call of this stream.
         """
@@ -65,7 +65,7 @@ class Stream(_core.Stream, Generic[StateT]):
         self.set_state(*check_state(self._layer, state, self.batch_size, unbatched=False))
 
     def reset(self, rows: ArrayLike | None = None) -> None:
-        """Go back to a state of zeros.
+        """Set the state to zeros.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class Stream(_core.Stream, Generic[StateT]):
 def open_stream(
     layer: Layer[StateT], engine: _core.Layer, batch_size: int, kind: type[Stream[StateT]] = Stream
 ) -> Stream[StateT]:
-    """A stream of zeros over the layer's prepared weights."""
+    """Make a stream with a state of zeros on the layer's prepared weights."""
     stream = kind(engine, batch_size)
     stream._layer = layer
     return stream

@@ -1,4 +1,4 @@
-"""What lets ``threadpoolctl.threadpool_limits`` govern fastrnn's threads, where that package is installed."""
+"""Lets ``threadpoolctl.threadpool_limits`` set the number of fastrnn's threads, if threadpoolctl is installed."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def test_names_may_have_a_scope_and_a_suffix(description, dtype):
         ({"kernel": "none"}, "kernel is <U4, wanted"),
         ({"kernel": [[1.0], [1.0, 2.0]]}, "kernel is list, wanted an array"),
         ({"bias": np.zeros(12)}, "types are float32 and float64, wanted one"),
-        ({"a/bias": np.zeros(12, np.float32)}, "a/bias is bias for the second time"),
-        ({"bias": None, "a/bias": np.zeros(12, np.float32)}, "under the scopes '', 'a/', wanted one"),
+        ({"a/bias": np.zeros(12, np.float32)}, "a/bias is a second bias"),
+        ({"bias": None, "a/bias": np.zeros(12, np.float32)}, "begin with the scopes '', 'a/', wanted one"),
         ({"kernel/Adam": np.zeros(12, np.float32)}, "kernel/Adam is surplus"),
     ],
 )
@@ -202,7 +202,7 @@ def test_activations_are_known_by_what_they_compute(given, name):
 
 
 def test_a_clipped_relu_is_no_relu():
-    with pytest.raises(ValueError, match="wanted what computes one of"):
+    with pytest.raises(ValueError, match="or a function that computes one; for others write a cell"):
         rnn_cell.BasicRNNCell(3, activation=lambda x: np.clip(x, 0, 6), weights=weights_of(RNN))
 
 
@@ -313,7 +313,7 @@ def test_a_cell_may_stand_in_a_stack_twice(rng):
             TypeError,
             r"cells\[1\] computes in float64, but cells\[0\] in float32",
         ),
-        (lambda: rnn_cell.ResidualWrapper(make(GRU)), ValueError, "cell takes 5 inputs and puts out 3"),
+        (lambda: rnn_cell.ResidualWrapper(make(GRU)), ValueError, "cell takes 5 inputs and returns 3"),
         (lambda: rnn_cell.ResidualWrapper(make(GRU), 3), TypeError, "residual_fn is int"),
         (lambda: rnn_cell.ResidualWrapper("cell"), TypeError, "cell is str, without state_size and output_size"),
         (lambda: rnn_cell.DropoutWrapper(make(GRU), 0.5), ValueError, "input_keep_prob is 0.5, wanted 1.0"),

@@ -208,7 +208,7 @@ def test_a_cell_of_ones_own_in_a_stack_and_in_wrappers(x):
 
 
 def test_a_residual_over_other_widths_is_refused_when_they_show(x):
-    with pytest.raises(ValueError, match=r"inputs are \(5,\) wide and outputs \(4,\), wanted one width"):
+    with pytest.raises(ValueError, match=r"inputs are \(5,\) wide and outputs \(4,\), wanted equal widths"):
         nn.dynamic_rnn(nn.rnn_cell.ResidualWrapper(make(CELLS["own"])), x)
 
 

@@ -61,7 +61,7 @@ def test_rows_in_order_need_no_indices():
     assert Packed(np.zeros((4, 2)), [3, 1], [2, 0, 1]).unsorted_indices.tolist() == [1, 2, 0]
     assert Packed(np.zeros((0, 2)), []).lengths.tolist() == []
     for bad in ([0, 0, 1], [0, 9, 1], [-1, 0, 1]):
-        with pytest.raises(ValueError, match="sorted_indices is no permutation"):
+        with pytest.raises(ValueError, match="sorted_indices is not a permutation"):
             Packed(np.zeros((4, 2)), [3, 1], bad)
 
 

@@ -1,5 +1,5 @@
-"""The benchmark: fastrnn beside the engines that are installed, and beside the machine's limits.
+"""The benchmark: fastrnn compared with the installed engines and with the machine's limits.
 
-``fastrnn bench`` runs it. Nothing else in the package needs this part, and this part needs its engines
-(torch, onnxruntime, openvino, tensorflow) and matplotlib only where they are asked for.
+``fastrnn bench`` runs it. Nothing else in the package imports it. The other engines (torch, onnxruntime,
+openvino, tensorflow) and matplotlib are imported only if they are used.
 """

@@ -1,4 +1,4 @@
-"""``fastrnn bench``: choose, run, print, and write what was asked for."""
+"""The command ``fastrnn bench``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def bench(
 ) -> str:
     """Run the groups, print each row as soon as it is measured, and return the text that follows them.
 
-    Without groups these are the default ones, or those of the older run that is compared with. Everything that can be
-    wrong with the arguments is found before the first call is timed.
+    If no groups are given, the default ones run, or those of the older run to compare with. All arguments are checked
+    before the first call is timed.
     """
     if rounds < 1 or seconds < 0:
         raise ValueError(f"rounds is {rounds} and seconds {seconds}, wanted at least 1 and 0")
@@ -61,5 +61,5 @@ def bench(
 
 
 def listing() -> str:
-    """Every group with its workloads."""
+    """A text with every group and its workloads."""
     return "\n".join(str(workload) for group in workloads.read_groups().values() for workload in group)

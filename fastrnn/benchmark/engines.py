@@ -2,8 +2,8 @@
 
 Every builder takes ``(workload, x, lengths, num_threads)``, x (B, T, I) float32 and lengths (B,) int64, and returns a
 call without arguments that runs the workload and returns the outputs (B, T, D*H). If the workload is a stream, each
-call takes one more step with the same input, the state carried. Weights are the same everywhere. Inputs are laid out
-as the engine wants them before any call, so that no engine pays for another's layout.
+call takes one more step with the same input and keeps the state. All engines get the same weights. Inputs are converted
+to the layout of the engine before any call, so that no conversion is timed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .workloads import Workload, build_layer, draw_weights
 Call = Callable[[], NDArray[np.float32]]
 Builder = Callable[[Workload, NDArray[np.float32], NDArray[np.int64], int], Call]
 
-TOLERANCE = 2e-5  # of an output, whose scale is 1
+TOLERANCE = 2e-5  # absolute, of outputs of magnitude 1
 
 
 class Engine(NamedTuple):
@@ -138,7 +138,7 @@ def missing_packages(engine: str) -> list[str]:
 
 
 def choose(names: Iterable[str] | None) -> list[str]:
-    """Return the named engines, fastrnn first and always; of None, those that are installed.
+    """Return the named engines and fastrnn, which is always first; for None, all installed engines.
 
     Raises
     ------
@@ -159,5 +159,5 @@ def choose(names: Iterable[str] | None) -> list[str]:
 
 
 def answers(workload: Workload, call: Call) -> NDArray[np.float32]:
-    """The outputs of a new call, to be compared; of several steps if streamed, so that a state not carried shows."""
+    """The outputs of a new call, to be compared; of a stream several steps, which differ if the state is not kept."""
     return np.stack([call() for _ in range(5 if workload.is_stream else 1)])

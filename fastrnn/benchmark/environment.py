@@ -1,4 +1,4 @@
-"""What a run may use, said before its engines are imported, and what it runs on."""
+"""Limits of a run, set before its engines are imported, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREAD_SWITCHES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
-#: What holds peers to an instruction set. ONNX Runtime and OpenVINO have no such switch.
+#: Environment variables that limit peers to an instruction set. ONNX Runtime and OpenVINO have none.
 ISA_SWITCHES = {
     "avx2": {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -51,9 +51,9 @@ class Cache(NamedTuple):
 
 @contextmanager
 def limited(threads: int, isa: str | None = None) -> Iterator[None]:
-    """Give this process `threads` processors, its libraries as many threads, and all of them an instruction set.
+    """Limit this process to `threads` processors, its libraries to as many threads, and all to an instruction set.
 
-    Libraries look only when they are imported, which has to happen inside.
+    Libraries read these limits when they are imported, which therefore has to happen within the context.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def processor() -> str:
 
 
 def caches() -> list[Cache]:
-    """The data caches of the first processor, smallest first; usual ones where the system does not tell."""
+    """The data caches of the first processor, smallest first; usual sizes if the system does not report them."""
     found = []
     for path in sorted(CACHES.glob("index*")):
         try:
@@ -124,7 +124,7 @@ def _numbers(listed: str) -> list[int]:
 
 
 def versions(engines: Iterable[str]) -> dict[str, str]:
-    """The versions of Python, of fastrnn and what it stands on, and of the engines' packages."""
+    """The versions of Python, fastrnn, its dependencies and the engines' packages."""
     facts = info()
     found = {"fastrnn": facts["version"]} | {name: facts[name] for name in ("python", "numpy", "scipy")}
     for package in dict.fromkeys(package for engine in engines for package in ENGINES[engine].packages):
@@ -133,7 +133,7 @@ def versions(engines: Iterable[str]) -> dict[str, str]:
 
 
 def describe(engines: Iterable[str], threads: int) -> dict[str, Any]:
-    """What a run's figures depend on: processor, caches, instruction set, threads and versions."""
+    """The facts that a run's figures depend on: processor, caches, instruction set, threads and versions."""
     return {
         "processor": processor(),
         "processors": len(available_processors()),

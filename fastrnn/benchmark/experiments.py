@@ -1,4 +1,4 @@
-"""What the pictures show beside the table: single steps against H, lengths against paths, and building against T."""
+"""Measurements for pictures only: single steps by H, paths by distribution of lengths, and building by T."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def step_latency(
 
 
 def lengths_and_paths(workload: Workload = LENGTHS_WORKLOAD, rounds: int = 9) -> dict[str, dict[str, float]]:
-    """Time fastrnn's three ways through a batch for each distribution of lengths, milliseconds.
+    """Time a batch on three paths of fastrnn for each distribution of lengths, milliseconds.
 
-    ``dynamic``: sorted, and rows drop out where they end; ``padded``: every row runs T steps; ``unrolled``: the same
-    by a plan laid out for T steps.
+    ``dynamic``: rows are sorted and drop out after their last step; ``padded``: every row runs T steps; ``unrolled``:
+    the same with a plan for T steps.
     """
     layer, x = build_layer(workload), draw_input(workload)
     plan = layer.unroll(workload.steps)
@@ -65,10 +65,10 @@ def lengths_and_paths(workload: Workload = LENGTHS_WORKLOAD, rounds: int = 9) ->
 def build_time(
     engines: Iterable[str], steps: Iterable[int] = BUILD_STEPS, workload: Workload = BUILD_WORKLOAD, rounds: int = 3
 ) -> dict[str, dict[int, float]]:
-    """Time the way from weights to the first answer of T steps, milliseconds: the dynamic and the static way.
+    """Time building and the first answer of T steps, milliseconds, on the dynamic and the static path.
 
-    fastrnn's ways and those of the TensorFlow engines among `engines`; and fastrnn's plan of the static way, which is
-    all that it builds for a T, alone.
+    Measures fastrnn and the TensorFlow engines among `engines`, and separately the building of fastrnn's plan, the only
+    part that depends on T.
     """
     weights = draw_weights(workload)
 

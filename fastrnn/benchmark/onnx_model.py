@@ -12,7 +12,7 @@ from fastrnn.importers.gate_orders import reorder_gates
 from .workloads import Workload, draw_weights
 
 STATE_PARTS = {"lstm": "hc", "gru": "h", "rnn": "h"}
-OPSET, IR_VERSION = 17, 9  # old enough for every runtime of the last years
+OPSET, IR_VERSION = 17, 9  # supported by every runtime of the last years
 
 
 def feed(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -26,7 +26,7 @@ def feed(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64])
 
 
 def state_names(workload: Workload) -> list[str]:
-    """The names of the state inputs, a layer after the other; only streams have any."""
+    """The names of the state inputs, layer by layer; only streams have any."""
     layers = range(workload.num_layers) if workload.is_stream else ()
     return [f"state_{part}{layer}" for layer in layers for part in STATE_PARTS[workload.cell]]
 
@@ -37,7 +37,7 @@ def model(workload: Workload) -> bytes:
 
     cell, D, H = workload.cell, workload.num_directions, workload.hidden_size
     weights, states = draw_weights(workload), state_names(workload)
-    # Y is (T, D, B, H): a lone direction is squeezed away without a copy, two are merged into (T, B, D*H).
+    # Y is (T, D, B, H): one direction is squeezed without a copy, two are merged into (T, B, D*H).
     constants: dict[str, NDArray[Any]] = {"axis": np.array([1])} if D == 1 else {"merged": np.array([0, 0, -1])}
     nodes: list[Any] = []
     source = "x"

@@ -24,7 +24,7 @@ LEVEL_STYLES = ("-", "--", "-.", ":")
 
 
 def require_matplotlib() -> None:
-    """Raise ModuleNotFoundError, with the extra to install, unless matplotlib is there."""
+    """Raise ModuleNotFoundError, which names the extra to install, if matplotlib is not installed."""
     extras.require(["matplotlib"], "--plot", "plot")
 
 
@@ -49,7 +49,7 @@ def draw_all(results: Results, directory: Path) -> list[Path]:
 
 
 def ratio(results: Results, title: str) -> Any:
-    """Bars: the best peer's time over fastrnn's, a workload each."""
+    """Bars: the best peer's time over fastrnn's, one bar for each workload."""
     rows = [row for row in results["rows"] if row["ratio"] is not None][::-1]
     colors = _colors(row["group"] for row in results["rows"])
     figure, axis = _figure(f"times as fast as the fastest other engine\n{title}", 9, 1.6 + 0.26 * len(rows))
@@ -76,7 +76,7 @@ def ratio(results: Results, title: str) -> Any:
 
 
 def roofline(results: Results, title: str) -> Any:
-    """Points: GFLOP/s against flops a byte of weights; lines: what the probe found possible."""
+    """Points: GFLOP/s against flops a byte of weights; lines: the limits that the probe measured."""
     figure, axis = _figure(f"GFLOP/s of each workload, and the limits of the machine\n{title}", 9, 6)
     rows, peak = results["rows"], results["probe"]["flops"] / 1e9
     for group, color in _colors(row["group"] for row in rows).items():
@@ -103,7 +103,7 @@ def roofline(results: Results, title: str) -> Any:
 
 
 def latency(times: Mapping[str, Mapping[int, StepTimes]], title: str) -> Any:
-    """Lines: the median of single steps against H, an engine each; bands up to the 99th percentile."""
+    """Lines: the median of single steps by H, one line for each engine; bands up to the 99th percentile."""
     figure, axis = _figure(f"one step of an LSTM stream of one row\n{title}", 9, 6)
     for engine, color in _colors(times).items():
         sizes = list(times[engine])
@@ -124,7 +124,7 @@ def latency(times: Mapping[str, Mapping[int, StepTimes]], title: str) -> Any:
 
 
 def lengths(times: Mapping[str, Mapping[str, float]], title: str) -> Any:
-    """Bars: milliseconds of the dynamic, the padded and the unrolled way, for each distribution of lengths."""
+    """Bars: milliseconds on the dynamic, the padded and the unrolled path, for each distribution of lengths."""
     figure, axis = _figure(f"rows that drop out (dynamic), padded rows, a fixed length (unrolled)\n{title}", 9, 5)
     kinds, places = list(times), np.arange(len(times))
     for index, (way, color) in enumerate(_colors(times[kinds[0]]).items()):
@@ -139,7 +139,7 @@ def lengths(times: Mapping[str, Mapping[str, float]], title: str) -> Any:
 
 
 def build(times: Mapping[str, Mapping[int, float]], title: str) -> Any:
-    """Lines: milliseconds from weights to a first answer against T, a way each."""
+    """Lines: milliseconds from weights to a first answer by T, one line for each path."""
     figure, axis = _figure(f"from weights to the first answer of T steps, LSTM of 32 units\n{title}", 9, 5)
     for way, color in _colors(times).items():
         axis.plot([*times[way]], [*times[way].values()], "o-", color=color, label=way)
@@ -153,7 +153,7 @@ def build(times: Mapping[str, Mapping[int, float]], title: str) -> Any:
 
 
 def _figure(title: str, width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # without pyplot: no window, no state kept
+    from matplotlib.figure import Figure  # not pyplot, which opens windows and keeps global state
 
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()
@@ -165,7 +165,7 @@ def _figure(title: str, width: float, height: float) -> tuple[Any, Any]:
 
 
 def _plain_numbers(*axes: Any) -> None:
-    """Write 50 and 100 on logarithmic axes, and not 10^2 alone."""
+    """Label logarithmic axes with numbers such as 50 and 100, not only powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     for axis in axes:

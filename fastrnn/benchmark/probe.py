@@ -1,9 +1,9 @@
 """The machine's limits, measured: multiply-adds in registers, and reads from every level of memory.
 
-A workload's least time follows from them. Its products are taken one after the other, layer by layer: that with the
-inputs, whose weights have to be read once a call (once a step in a stream), and that with the state, whose weights have
-to be read once a step. Each takes at least its arithmetic at the peak rate, and at least its weights' bytes at the
-bandwidth of the smallest level that holds them. Gates, states, inputs and outputs count nothing.
+They give a workload's least time. It is the sum over each layer's two products: with the inputs, whose weights have to
+be read once a call (in a stream, once a step), and with the state, whose weights have to be read once a step. Each
+product takes at least the time of its arithmetic at the peak rate, and at least that of reading its weights at the
+bandwidth of the smallest level that holds them. Gates, states, inputs and outputs are not counted.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fastrnn.spec import NUM_GATES
 from .environment import Cache
 from .workloads import Workload
 
-BLOCK = 256  # FR_PROBE_BLOCK: an array to be read has a multiple of this
+BLOCK = 256  # FR_PROBE_BLOCK: arrays to be read have a multiple of this length
 ALIGNMENT = 64
-SHARE = 4  # a quarter of a cache: it has room for more than the buffer, and the pages stay in the TLB
-MOST_BYTES = 2**30  # of a buffer that stands for memory
+SHARE = 4  # a buffer's part of a cache: small enough that it stays in the cache and its pages in the TLB
+MOST_BYTES = 2**30  # of the buffer for measuring memory
 
 
 class Level(NamedTuple):
-    """A level of memory: what the threads' caches hold together (bytes), and how fast all of them read (bytes/s)."""
+    """A level of memory: the size of all threads' caches together (bytes), and their total bandwidth (bytes/s)."""
 
     name: str
     size: float
@@ -40,7 +40,7 @@ class Level(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What the machine can do at most: floating-point operations a second, and its levels, smallest first."""
+    """The machine's limits: floating-point operations per second, and its levels of memory, smallest first."""
 
     flops: float
     levels: tuple[Level, ...]
@@ -50,13 +50,13 @@ class Limits(NamedTuple):
         return next(level for level in self.levels if size <= level.size)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it: memory's size, which has no bound, is null."""
+        """For JSON; the size of memory, which is unlimited, is null."""
         levels = [level._asdict() | {"size": None if math.isinf(level.size) else level.size} for level in self.levels]
         return {"flops": self.flops, "levels": levels}
 
 
 class Bound(NamedTuple):
-    """A workload's work a call and its least time.
+    """The work of a call of a workload, and its least time.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Bound(NamedTuple):
     seconds : float
         The least time.
     by : str
-        What most of that time is bound by: ``FMA``, or the name of the level that the weights are read from.
+        What limits most of that time: ``FMA``, or the name of the level that the weights are read from.
     """
 
     flops: int
@@ -143,7 +143,7 @@ def bound(workload: Workload, lengths: NDArray[np.int64], limits: Limits) -> Bou
     rows_alive = np.count_nonzero(lengths[:, None] > np.arange(workload.steps), axis=0)
     steps = int(lengths.sum())
     model_bytes = 4 * units * D * sum(width + H for width in workload.input_sizes())
-    # (multiply-adds of each reading, bytes of each reading, what these bytes share a level with)
+    # (multiply-adds of each reading, bytes of each reading, bytes that have to fit into the level together)
     hidden_shares = model_bytes if workload.is_stream else 4 * units * H
     products = [
         (np.array([2 * units * width * steps]), 4 * units * width, model_bytes) for width in workload.input_sizes()

@@ -1,4 +1,4 @@
-"""Results as text: the table of a run, and one run against an older one."""
+"""Results as text: the table of a run, and the comparison with an older run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def heading(engines: Sequence[str], threads: int, rounds: int) -> str:
     return "\n".join(
         [
             f"{threads_text}; microseconds a call, the fastest of {rounds} rounds; ratio: best peer / fastrnn;",
-            "GFLOP/s and percent of the limit are fastrnn's; !: another answer than fastrnn's, does not count",
+            "GFLOP/s and percent of the limit are fastrnn's; !: its answer differs from fastrnn's and does not count",
             f"{'workload':{NAME_WIDTH}}{''.join(columns)}",
         ]
     )
 
 
 def line(row: Row, engines: Sequence[str]) -> str:
-    """A workload's line of the table; ``-`` where an engine does not run it."""
+    """A workload's line of the table; ``-`` if an engine does not run it."""
     cells = []
     for engine in engines:
         entry = row["engines"].get(engine)
@@ -43,7 +43,7 @@ def _width(engine: str) -> int:
 
 
 def summary(results: Results) -> str:
-    """What follows the table: single steps of streams, the groups' ratios, and the machine's limits."""
+    """The text after the table: single steps of streams, the groups' ratios, and the machine's limits."""
     rows = results["rows"]
     return "\n\n".join(part for part in (_steps(rows), _groups(rows), _machine(results)) if part)
 
@@ -121,7 +121,7 @@ def load(path: Path) -> Results:
 
 
 def compare(old: Results, new: Results) -> str:
-    """Hold a run against an older one, workload by workload: above 1 is better now."""
+    """Compare a run with an older one, workload by workload; above 1 is better now."""
     changed = [f"{name}: {old[name]} then, {new[name]} now" for name in SETTINGS if old[name] != new[name]]
     lines = [
         f"against {old['date']}, fastrnn {old['versions']['fastrnn']}; above 1: better now",
@@ -148,7 +148,7 @@ def compare(old: Results, new: Results) -> str:
 
 
 def gain(then: Row, now: Row) -> float | None:
-    """How much the ratio to the best peer grew; None without one in both runs."""
+    """How much the ratio to the best peer grew; None if a run has no such ratio."""
     return None if then["ratio"] is None or now["ratio"] is None else float(now["ratio"] / then["ratio"])
 
 

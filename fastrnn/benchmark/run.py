@@ -1,4 +1,4 @@
-"""A run: engines on workloads, the answers compared, then timed in turns and held against the machine's limits."""
+"""A run: engines' answers are compared, then their calls timed in turns and compared with the machine's limits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .engines import ENGINES, TOLERANCE, answers
 from .timing import fastest, one_by_one
 from .workloads import Workload, draw_input, draw_lengths
 
-FORMAT = 1  # of the JSON; another number where a reader of this one would misread it
-SINGLE_STEPS = (100, 2000)  # of a stream, timed one by one: at least and at most
-SINGLE_SECONDS = 2.0  # for the slowest engine, between these
+FORMAT = 1  # of the JSON file; changes when older readers would misunderstand a new file
+SINGLE_STEPS = (100, 2000)  # number of single steps of a stream: minimum and maximum
+SINGLE_SECONDS = 2.0  # for the slowest engine, within these limits
 
 Results = dict[str, Any]
 Row = dict[str, Any]
@@ -30,13 +30,13 @@ def run(
     rounds: int,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Results:
-    """Measure, inside :func:`environment.limited`, and return what ``fastrnn bench --json`` writes.
+    """Measure and return what ``fastrnn bench --json`` writes; call it within :func:`environment.limited`.
 
     Parameters
     ----------
     workloads : sequence of Workload
     engines : sequence of str
-        Keys of ``ENGINES``, fastrnn among them.
+        Keys of ``ENGINES``, including fastrnn.
     threads : int
         For each engine.
     seconds : float
@@ -44,7 +44,7 @@ def run(
     rounds : int
         Rounds in which the engines take turns; the fastest counts.
     on_row : callable
-        Gets each row as soon as it is measured.
+        Called with each row as soon as it is measured.
     """
     machine = environment.describe(engines, threads)
     limits = probe.measure(machine["isa"], threads, environment.caches())
@@ -72,7 +72,7 @@ def measure(
 
     An engine's entry has ``microseconds``, ``difference`` (the largest from fastrnn's outputs), ``agrees`` (whether
     that is at most the tolerance) and, for streams, ``p50`` and ``p99`` of steps timed one by one. ``best_peer`` is the
-    fastest other engine that agrees, and ``ratio`` its time over fastrnn's; both are None where there is none.
+    fastest other engine that agrees, and ``ratio`` its time over fastrnn's; both are None if there is no such engine.
     """
     x, lengths = draw_input(workload), draw_lengths(workload)
     calls = {

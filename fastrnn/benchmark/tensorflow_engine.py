@@ -1,4 +1,4 @@
-"""TensorFlow 1's two drivers, which TensorFlow 2 still has: ``static_rnn`` and ``dynamic_rnn``, in a graph session."""
+"""TensorFlow 1's ``static_rnn`` and ``dynamic_rnn``, which TensorFlow 2 still has, in a graph session."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from fastrnn.tensorflow_graph import import_tensorflow, open_session
 
 from .workloads import Workload, draw_weights
 
-MOST_STATIC_STEPS = 256  # a static graph has the cell once a step, and takes seconds to build at this many
+MOST_STATIC_STEPS = 256  # a static graph has a cell for each step; with so many, building takes seconds
 
 
 def tensorflow_runs(workload: Workload, static: bool) -> bool:
-    """Whether the driver can run the workload: its GRU is another, and static graphs end somewhere."""
+    """Whether the driver can run the workload: its GRU has other equations, and static graphs must be short."""
     return workload.cell != "gru" and not (static and workload.steps > MOST_STATIC_STEPS)
 
 
 def tensorflow_call(
     workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int, static: bool
 ) -> Callable[[], NDArray[np.float32]]:
-    """A call as the engines' builders return it; `static` is the driver."""
+    """A call as in ``engines.py``; `static` chooses the driver."""
     v1, _ = import_tensorflow()
     T, B, H = workload.steps, workload.batch, workload.hidden_size
     with v1.Graph().as_default(), warnings.catch_warnings():
@@ -77,7 +77,7 @@ def _state(workload: Workload, make: Callable[[], Any]) -> Any:
 
 
 def _run(cells: list[Any], source: Any, sizes: Any, state: Any, static: bool) -> tuple[Any, Any]:
-    """One layer of one or two directions: its outputs, as `source` is laid out, and its last state."""
+    """Run one layer of one or two directions; return its outputs in the layout of `source`, and its last state."""
     v1, _ = import_tensorflow()
     nn = v1.nn
     options: dict[str, Any] = {"dtype": v1.float32, "sequence_length": sizes}

@@ -1,4 +1,4 @@
-"""How calls are timed beside each other."""
+"""Timing of several calls in turns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one_by_one(calls: Sequence[Call], count: int, rounds: int = 4) -> list[NDArr
     took: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for call, times in zip(calls, took, strict=True):
-            call()  # not in caches: the others ran in between
+            call()  # the other calls ran in between, so caches hold their data
             times += [_time(call, 1) for _ in range(count // rounds)]
     return [np.array(times) for times in took]
 

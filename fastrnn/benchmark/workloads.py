@@ -32,7 +32,7 @@ class Workload(NamedTuple):
         B rows of up to T steps.
     lengths : str
         ``full`` (every row has T steps), ``uniform``, ``lognormal`` or ``ort1400``; ``stream``: every call takes one
-        more step of every row, the state carried.
+        more step of every row and keeps the state.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class Workload(NamedTuple):
 
     @property
     def nonlinearity(self) -> Literal["tanh"] | None:
-        """An RNN's, as ``from_state_dict`` takes it."""
+        """The nonlinearity of an RNN, as ``from_state_dict`` takes it."""
         return "tanh" if self.cell == "rnn" else None
 
     def input_sizes(self) -> list[int]:
@@ -80,7 +80,7 @@ class Workload(NamedTuple):
 
 
 def read_groups() -> dict[str, list[Workload]]:
-    """Return the workloads of every ``shapes/*.txt``, the file's name being the group; the default groups first."""
+    """Return the workloads of every ``shapes/*.txt``, whose name is the group; the default groups first."""
     groups = {}
     for path in files("fastrnn.benchmark").joinpath("shapes").iterdir():
         if path.name.endswith(".txt"):
@@ -95,12 +95,12 @@ def read_groups() -> dict[str, list[Workload]]:
 
 
 def parse(group: str, fields: list[str]) -> Workload:
-    """Make a workload of a line's words.
+    """Make a workload from a line's words.
 
     Raises
     ------
     ValueError
-        A word is missing, too many, or not what its place wants.
+        There are too few or too many words, or one of them does not fit.
     """
     line = " ".join(fields)
     if len(fields) != len(Workload._fields) - 1:
@@ -120,7 +120,7 @@ def parse(group: str, fields: list[str]) -> Workload:
 
 
 def choose(names: Iterable[str]) -> list[Workload]:
-    """Return the workloads of the named groups; of no name, the default groups; of ``all``, every group.
+    """Return the workloads of the named groups, of the default groups without names, or of every group for ``all``.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def choose(names: Iterable[str]) -> list[Workload]:
 
 
 def draw_lengths(workload: Workload) -> NDArray[np.int64]:
-    """Lengths (B,) of 1 to T, in random order, the longest being T."""
+    """Lengths (B,) from 1 to T in random order; the longest is T."""
     kind, batch, steps = workload.lengths, workload.batch, workload.steps
     if not workload.is_ragged:
         return np.full(batch, steps, np.int64)
@@ -151,7 +151,7 @@ def draw_lengths(workload: Workload) -> NDArray[np.int64]:
 
 
 def draw_weights(workload: Workload) -> dict[str, NDArray[np.float32]]:
-    """A state dict with PyTorch's names, float32, spread as PyTorch's own start values are."""
+    """A float32 state dict with PyTorch's names, distributed like PyTorch's initial weights."""
     rng = np.random.default_rng(2)
     H, rows = workload.hidden_size, NUM_GATES[workload.cell] * workload.hidden_size
     weights = {}

@@ -19,7 +19,7 @@ cdef int64_t count_of(array, str name) except -1:
 
 
 cdef str describe(array):
-    """A true description, of the C structure."""
+    """Describe an array by its C structure, whatever a subclass reports."""
     if not cnp.PyArray_Check(array):
         return type(array).__name__
     base = np.asarray(array)
@@ -27,7 +27,7 @@ cdef str describe(array):
 
 
 cdef int check_array(array, str name, dtype, int type_number, int ndim, bint writes) except -1:
-    """Whether it is an array of this machine's numbers of one type, each vector of its last axis adjacent."""
+    """Check for an aligned array of one type in native byte order, with adjacent elements along its last axis."""
     cdef cnp.ndarray checked
     cdef int axis
     if not cnp.PyArray_Check(array):

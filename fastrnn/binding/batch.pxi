@@ -1,7 +1,7 @@
 # Callers' arrays as the core's description of a call.
 
 cdef void set_view(fastrnn_view *view, arrays, void **rows) noexcept:
-    """Point at (B, T, width) with any outer strides, packed (N, width), or a list of (T_i, width), whose pointers go to `rows`."""
+    """Set a view of (B, T, width) with any outer strides, packed (N, width), or a list of (T_i, width), whose pointers `rows` gets."""
     cdef Py_ssize_t i
     cdef cnp.ndarray array
     if isinstance(arrays, list):
@@ -22,7 +22,7 @@ cdef void set_view(fastrnn_view *view, arrays, void **rows) noexcept:
 
 
 cdef int set_schedule(fastrnn_batch *batch, schedule) except -1:
-    """Point at the arrays of a Schedule, which must outlive the call."""
+    """Set the batch's order of rows. The schedule's arrays must outlive the call."""
     cdef int64_t row
     batch.num_rows = count_of(schedule.lengths, "lengths")
     batch.num_steps = count_of(schedule.batch_sizes, "batch_sizes")

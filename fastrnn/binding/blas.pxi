@@ -1,4 +1,4 @@
-# SciPy's BLAS, for the core.
+# The functions of SciPy's BLAS that the core calls.
 
 cdef fastrnn_blas blas
 cdef bint blas_is_loaded = False
@@ -10,7 +10,7 @@ def load_blas():
     Raises
     ------
     ImportError
-        SciPy's BLAS is not what this module can call.
+        SciPy's BLAS is missing, or this module cannot call it.
     """
     global blas_is_loaded
     if blas_is_loaded:

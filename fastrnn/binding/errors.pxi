@@ -1,4 +1,4 @@
-# The core's status codes as exceptions.
+# Exceptions for the core's status codes.
 
 cdef int pending_exception() except -1:
     return -1

@@ -1,4 +1,4 @@
-# Signal handlers, such as Ctrl-C's, that run between the steps of a long call.
+# Running signal handlers, such as that of Ctrl-C, between the steps of a long call.
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
@@ -7,11 +7,12 @@ cdef extern from "Python.h":
 cdef extern from "core/os/os.h":
     double fr_seconds() noexcept nogil
 
-DEF GIL_SHARE = 20  # the GIL is asked for again after this many times as long as it last took to come,
-DEF GIL_SECONDS = 1.0  # or after this
+# The next check comes GIL_SHARE times as long after the last one as that waited for the GIL, at most GIL_SECONDS.
+DEF GIL_SHARE = 20
+DEF GIL_SECONDS = 1.0
 
 cdef unsigned long main_thread
-cdef double asks_next = 0  # the main thread's; seconds
+cdef double asks_next = 0  # fr_seconds() of the next check; used by the main thread only
 
 
 def _note_main_thread():
@@ -24,8 +25,12 @@ os.register_at_fork(after_in_child=_note_main_thread)
 
 
 cdef int check_signals(void *context) noexcept nogil:
-    """Signal handlers run on the main thread only. There is no public way to know without the GIL that a signal came,
-    and beside a busy thread the GIL takes 5 ms and more to come: the wait is measured, and the next one put off."""
+    """Run pending signal handlers; return whether one raised an exception.
+
+    Python runs handlers on the main thread only. There is no public way to find out without the GIL whether a signal
+    is pending, and while another thread runs Python code, waiting for the GIL takes 5 ms or more. So the wait is
+    measured, and the next check is delayed in proportion.
+    """
     global asks_next
     if PyThread_get_thread_ident() != main_thread:
         return 0
@@ -35,4 +40,4 @@ cdef int check_signals(void *context) noexcept nogil:
     with gil:
         came = fr_seconds()
         asks_next = came + min(GIL_SHARE * (came - asked), GIL_SECONDS)
-        return PyErr_CheckSignals()  # a raised exception stays set until raise_status hands it on
+        return PyErr_CheckSignals()  # the exception stays set until raise_status raises it

@@ -1,4 +1,4 @@
-# The kernels of each instruction set, called one at a time: for tests and for measuring the machine.
+# Direct calls of the kernels of an instruction set, for tests and for measuring the machine.
 
 cdef extern from "core/probe.h" nogil:
     fastrnn_status fr_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
@@ -16,7 +16,7 @@ def available_isas():
 
 
 def activate(isa, name, x, alpha=0.0, beta=0.0):
-    """One kernel variant's activation of a 1-D float32 array; for tests."""
+    """An activation of a 1-D float32 array by the kernels of one instruction set; for tests."""
     cdef const float[::1] values = np.ascontiguousarray(x, np.float32)
     cdef cnp.ndarray y = np.empty(values.shape[0], np.float32)
     cdef float[::1] out = y
@@ -28,7 +28,7 @@ def activate(isa, name, x, alpha=0.0, beta=0.0):
 
 
 def probe_fma(isa, rounds):
-    """`rounds` rounds of multiply-adds in registers: how many they were, and the lanes' sum."""
+    """Run `rounds` rounds of multiply-adds in registers; return their number and the sum of the lanes."""
     cdef bytes isa_name = isa.encode()
     cdef int64_t number = rounds, multiply_adds
     cdef double total
@@ -41,7 +41,7 @@ def probe_fma(isa, rounds):
 
 
 def probe_read(isa, values, times):
-    """Read a 1-D float32 array `times` times; aligned to 64 bytes, a multiple of 256 long. The sum of all reads."""
+    """Read a 1-D float32 array `times` times; return the sum. It is aligned to 64 bytes, its length a multiple of 256."""
     cdef const float[::1] view = values
     cdef bytes isa_name = isa.encode()
     cdef const char *name = isa_name

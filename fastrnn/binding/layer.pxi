@@ -83,7 +83,7 @@ cdef class Layer:
         return fastrnn_layer_fingerprint(self.layer)
 
     def unpack(self):
-        """The cells as the constructor takes them, but for biases, which are added up where the cell adds them."""
+        """The cells as the constructor takes them; two biases that a cell only adds come back as their sum."""
         cdef fastrnn_cell_arrays arrays
         cdef fastrnn_cell cell
         cells = []
@@ -110,7 +110,7 @@ cdef class Layer:
         return cells
 
     cdef int check_block(self, array, str name, int64_t parts, int64_t rows, int64_t columns, bint writes) except -1:
-        """Whether it is None, or C-contiguous, and of so many elements."""
+        """Check that it is None, or C-contiguous with parts * rows * columns elements."""
         cdef cnp.ndarray checked
         if array is None:
             return 0
@@ -131,7 +131,7 @@ cdef class Layer:
         return 0
 
     cdef int check_vectors(self, arrays, str name, const fastrnn_batch *batch, int64_t width, bint writes) except -1:
-        """Whether they are as set_view takes them, and hold every step of the batch."""
+        """Check that they are of a form that set_view takes, and hold every step of the batch."""
         cdef cnp.ndarray array
         cdef int64_t row, step, unused
         if isinstance(arrays, list):

@@ -1,9 +1,9 @@
 # The state of a live batch between calls: a store in which every slot runs, or the slots that a call names.
 
 DEF ALIGNMENT = 64
-DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; with fewer, a call is over before it could be interrupted
-DEF ROW_WORK = 64  # what a step of a row costs besides
-DEF SHORT_WORK = 1 << 13  # about 2 us on one thread: releasing the GIL and waiting for it could cost more
+DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; calls with fewer are too short to be interrupted
+DEF ROW_WORK = 64  # other work of a step of a row, in multiply-adds
+DEF SHORT_WORK = 1 << 13  # about 2 us: such calls keep the GIL, since releasing it and waiting for it could take longer
 
 cdef object SAFE = "safe"
 
@@ -15,11 +15,11 @@ cdef class Stream:
     cdef void *block  # the store's allocation
     cdef void *store  # its aligned part
     cdef Workspace workspace
-    cdef fastrnn_batch batch  # of the last call: where all rows run, the next one of as many steps has the same plan
-    cdef fastrnn_plan plan
-    cdef int64_t num_steps  # that the plan is for; -1: for no other call
-    cdef int64_t pool_number  # of the thread pool that the plan is for
-    cdef bint is_long, is_short  # such calls
+    cdef fastrnn_batch batch  # of the last call
+    cdef fastrnn_plan plan  # kept for the next call of all rows with as many steps
+    cdef int64_t num_steps  # of the plan; -1: it cannot be used again
+    cdef int64_t pool_number  # of the plan's thread pool
+    cdef bint is_long, is_short  # whether calls of the plan are
     cdef bint busy
 
     def __cinit__(self, Layer layer not None, int64_t batch_size):
@@ -74,7 +74,7 @@ cdef class Stream:
             raise ValueError(f"rows has shape {(<object>array).shape}, wanted one dimension")
         if not cnp.PyArray_ISINTEGER(array) and cnp.PyArray_SIZE(array):
             raise TypeError(f"rows is of type {(<object>array).dtype}, wanted integers")
-        slots = array.astype(np.int64)  # numbers that int64 does not hold become negative
+        slots = array.astype(np.int64)  # numbers beyond int64 become negative
         numbers = <const int64_t *>cnp.PyArray_DATA(slots)
         for i in range(cnp.PyArray_DIM(slots, 0)):
             if not 0 <= numbers[i] < self.batch_size:
@@ -82,7 +82,7 @@ cdef class Stream:
         return slots
 
     cdef int raise_rows(self, fastrnn_status status, cnp.ndarray slots) except -1:
-        """As raise_status, for rows in range: what the core refuses is a row that is named twice."""
+        """As raise_status; if rows are in range, the core refuses only a row that is named twice."""
         if status == FASTRNN_ERROR_ARGUMENT and slots is not None:
             seen = set()
             for number in slots.tolist():
@@ -151,8 +151,8 @@ cdef class Stream:
         ----------
         x : (B, I) array; with rows (R, I), in the order of `rows`
         rows : (R,) integers, numbers of rows from 0 to B-1, each once, in any order; None: all
-            The other rows keep their states, and take no part in the cost.
-        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
+            The other rows keep their states and cost nothing.
+        casting : which conversions of x to the layer's dtype are allowed, by NumPy's names; see the layer
 
         Returns
         -------
@@ -161,7 +161,7 @@ cdef class Stream:
         Raises
         ------
         TypeError, ValueError
-            x or rows does not fit, or x must not be converted; the message says which, what was found and what was
+            x or rows does not fit, or casting does not allow to convert x; the message says which, what was found and what was
             wanted, and the stream's state is unchanged.
         RuntimeError
             Another thread is in a call of this stream.
@@ -203,7 +203,7 @@ cdef class Stream:
         ----------
         x : (B, T, I) array; with rows (R, T, I), in the order of `rows`
         rows : (R,) integers, as in :meth:`step`
-        casting : which conversions of x to the layer's dtype are allowed, in NumPy's words; see the layer
+        casting : which conversions of x to the layer's dtype are allowed, by NumPy's names; see the layer
 
         Returns
         -------
@@ -212,7 +212,7 @@ cdef class Stream:
         Raises
         ------
         TypeError, ValueError
-            x or rows does not fit, or x must not be converted; the stream's state is unchanged.
+            x or rows does not fit, or casting does not allow to convert x; the stream's state is unchanged.
         RuntimeError
             Another thread is in a call of this stream.
         KeyboardInterrupt
@@ -266,7 +266,7 @@ cdef class Stream:
         Raises
         ------
         ValueError
-            The bytes are no snapshot, or one of another layer or number of rows; the stream's state is unchanged.
+            The bytes are not a snapshot, or one of another layer or number of rows; the stream's state is unchanged.
 
         Examples
         --------

@@ -1,13 +1,13 @@
-# The threads that calls share.
+# The thread pool that all calls share.
 
 cdef int64_t pools_made = 0
 
 
 cdef class Pool:
-    """Threads for one call at a time."""
+    """A thread pool, used by one call at a time."""
     cdef fastrnn_pool *pool
     cdef readonly int num_threads
-    cdef int64_t number  # no other pool has it, or will
+    cdef int64_t number  # unique: no other thread pool ever has the same
 
     def __cinit__(self, int num_threads, double threshold):
         global pools_made
@@ -26,7 +26,7 @@ cdef Pool shared_pool = Pool(1, 1)
 
 
 def set_num_threads(int num_threads, double threshold=1):
-    """Calls that begin from now on share a pool of so many threads; threshold as in fastrnn_pool_set_threshold."""
+    """Give calls that begin from now on a thread pool of this size; threshold as in fastrnn_pool_set_threshold."""
     global shared_pool
     shared_pool = Pool(num_threads, threshold)
 

@@ -1,6 +1,6 @@
-# The memory of calls.
+# The scratch memory of calls.
 
-DEF KEPT_BYTES = 1 << 22  # of a workspace between calls: a few megabytes, not a rare giant
+DEF KEPT_BYTES = 1 << 22  # larger workspaces are freed after a call
 
 
 cdef class Workspace:

@@ -1,1 +1,1 @@
-"""Readers of other frameworks' weights, one a module; each ends in a validated `fastrnn.spec.LayerSpec`."""
+"""Importers of other frameworks' weights, one module each; each returns a validated `fastrnn.spec.LayerSpec`."""

@@ -14,24 +14,24 @@ from .gate_orders import reorder_gates
 
 ActivationLike = str | Activation | Callable[[Any], Any] | None
 
-#: Keras 3's activations that the engine has, with Keras's parameters where those are not ONNX's.
+#: The activations of Keras 3 that the engine has, with Keras's parameters where they differ from ONNX's.
 ACTIVATIONS: dict[str, Activation] = {
     **{name: Activation.of(name) for name in ("elu", "linear", "relu", "sigmoid", "softplus", "softsign", "tanh")},
     "hard_sigmoid": Activation.of("hard_sigmoid", 1 / 6, 0.5),
     "leaky_relu": Activation.of("leaky_relu", 0.2),
 }
 
-#: Keras 2's; the slope changed.
+#: The hard_sigmoid of Keras 2, which has another slope.
 KERAS_2_HARD_SIGMOID = Activation.of("hard_sigmoid", 0.2, 0.5)
 
-#: What is looked for where a function is given: also JAX's and PyTorch's leaky_relu.
+#: The activations that a given function is compared with; they include the leaky_relu of JAX and PyTorch.
 _AS_FUNCTIONS = (*ACTIVATIONS.values(), KERAS_2_HARD_SIGMOID, Activation.of("leaky_relu", 0.01))
 
 KINDS: dict[str, CellKind] = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
 
 WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
-#: What of a live layer's configuration its counterpart here is built with, beside the activations.
+#: The entries of a live layer's configuration that are passed to its counterpart here, besides the activations.
 OPTIONS = (
     "units",
     "use_bias",
@@ -47,7 +47,7 @@ OPTIONS = (
 
 
 def activation_of(value: ActivationLike, name: str) -> Activation:
-    """An activation by Keras 3's name, or that a function computes; None is linear, as there.
+    """The activation of a name of Keras 3, or that a function computes; None is linear, as in Keras.
 
     Raises
     ------
@@ -90,15 +90,15 @@ def spec_from_weights(
     ----------
     kind : "lstm", "gru" or "rnn"
     weights : kernel (I, G*H), recurrent_kernel (H, G*H) and, with use_bias, bias
-        Gates in Keras's order; H is `units`. The bias is (G*H,), that of a GRU which resets after the matmul
-        (2, G*H): input and recurrent. Copied as `dtype`.
+        Gates in Keras's order; H is `units`. The bias is (G*H,), or (2, G*H), input and recurrent, for a GRU that
+        resets after the matmul. Copied as `dtype`.
     activation, recurrent_activation : of the candidate (and the LSTM's output), and of the gates
     reset_after : whether a GRU resets after the matmul
 
     Raises
     ------
     TypeError, ValueError
-        Weights are missing, surplus, misshapen or no numbers; one message lists them all.
+        Weights are missing or surplus, have the wrong shape or are not numbers; one message lists them all.
     """
     names = WEIGHTS[: 3 if use_bias else 2]
     if len(weights) != len(names):
@@ -165,7 +165,7 @@ def read_layer(layer: Any) -> tuple[CellKind, dict[str, Any], list[NDArray[Any]]
     for key in ("activation", "recurrent_activation"):
         if key in config:
             value = config[key]
-            if isinstance(value, dict):  # a function of the caller's, or a layer: the live one says what it computes
+            if isinstance(value, dict):  # a custom function or a layer: take the live layer's own object
                 value = getattr(layer, key)
             options[key] = KERAS_2_HARD_SIGMOID if is_keras_2 and value == "hard_sigmoid" else value
     return kinds[0], options, weights

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..spec import NUM_GATES, Activation, CellKind, CellSpec, LayerSpec
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-NAME = re.compile(rf"({'|'.join(PARTS)})(?:_l(0|[1-9][0-9]{{0,5}})(_reverse)?)?")  # a cell's has no layer
+NAME = re.compile(rf"({'|'.join(PARTS)})(?:_l(0|[1-9][0-9]{{0,5}})(_reverse)?)?")  # a cell's names have no layer number
 PREFIXED_NAME = re.compile(rf"(.*?){NAME.pattern}", re.DOTALL)
 MOST_SUGGESTED = 8
 KINDS: dict[str, CellKind] = {
@@ -37,8 +37,8 @@ def spec_from_module(module: Any) -> LayerSpec:
     Parameters
     ----------
     module : torch.nn.Module
-        Its weights are copied, from any device; `batch_first` and `nonlinearity` are taken over. Dropout is left out,
-        as in ``eval()``. A cell makes a model of one layer, with `batch_first` set.
+        Its weights are copied, from any device; its `batch_first` and `nonlinearity` are used. Dropout is left out,
+        as in ``eval()``. A cell becomes a spec of one layer with `batch_first` set.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def spec_from_state_dict(
 ) -> LayerSpec:
     """Describe a recurrent network from weights with PyTorch's names and shapes.
 
-    The names tell the number of layers and directions, the shapes of layer 0 tell the sizes.
+    The names determine the number of layers and directions, the shapes of layer 0 the sizes.
 
     Parameters
     ----------
@@ -87,15 +87,15 @@ def spec_from_state_dict(
         Only names that begin with it are read, such as ``"encoder."``. If no weight's name begins with it, it is tried
         again with a dot added.
     nonlinearity : "tanh" or "relu"
-        Of an RNN, which needs it: a state dict cannot tell. None for an LSTM and a GRU.
+        Required for an RNN, because a state dict does not contain it. None for an LSTM and a GRU.
     batch_first : bool
         Whether x will be (B, T, I) rather than (T, B, I).
 
     Raises
     ------
     ValueError
-        Weights are missing, surplus, of mixed types or of the wrong shape; one message lists them all. There are none
-        under the prefix, but under others, which the message lists.
+        Weights are missing, surplus, of mixed types or of the wrong shape; one message lists them all. No weights
+        are under the prefix; the message lists the prefixes that have some.
     TypeError
         Weights are not floating-point arrays, or tensors without data; one message lists them all. An argument is of
         another type.
@@ -117,7 +117,7 @@ def spec_from_state_dict(
     prefix, is_cell = _find(mapping, prefix)
     arrays, faults = _read(kind, mapping, prefix, is_cell)
     num_layers = 1 + max((layer for _, layer, _ in arrays), default=0)
-    if num_layers > max(len(arrays), 1):  # one far name must not make a huge list of missing ones
+    if num_layers > max(len(arrays), 1):  # a single name with a high number must not cause a huge list of missing ones
         raise ValueError(f"{prefix}*_l{num_layers - 1} is given, but there are only {len(arrays)} weights in all")
     num_directions = 1 + any(direction for _, _, direction in arrays)
     sizes = _sizes(arrays)
@@ -148,7 +148,7 @@ def spec_from_state_dict(
 
 
 def _find(mapping: Mapping[str, Any], prefix: str) -> tuple[str, bool]:
-    """The prefix, or the one with a dot behind it, under which weights are, and whether they are a cell's."""
+    """The prefix under which weights are, with a dot added if needed, and whether they are a cell's."""
     names = [name for name in mapping.keys() if isinstance(name, str)]  # noqa: SIM118 - as in _read
     matches = [match for name in names if (match := PREFIXED_NAME.fullmatch(name))]
     prefixes = dict.fromkeys(match[1] for match in matches)
@@ -191,7 +191,7 @@ def _read(
 
 
 def _copy(value: Any) -> NDArray[Any]:
-    """Copy an array or a tensor as float32 or float64; TypeError carries only what was found."""
+    """Copy an array or a tensor as float32 or float64; the message of TypeError says only what was found."""
     if callable(getattr(value, "detach", None)):
         found = str(getattr(value, "dtype", type(value).__name__))
         if getattr(value, "is_meta", False):
@@ -199,7 +199,7 @@ def _copy(value: Any) -> NDArray[Any]:
         try:
             value = value.detach().cpu()
             value = (value.float() if found == "torch.bfloat16" else value).numpy()
-        except (TypeError, RuntimeError):  # types that NumPy lacks, sparse or quantized tensors
+        except (TypeError, RuntimeError):  # types that NumPy does not have, sparse or quantized tensors
             layout = str(getattr(value, "layout", "torch.strided"))
             raise TypeError(found if layout == "torch.strided" else f"{found} of layout {layout}") from None
     if not hasattr(value, "__array__"):
@@ -213,7 +213,7 @@ def _copy(value: Any) -> NDArray[Any]:
 
 
 def _sizes(arrays: dict[Key, NDArray[Any]]) -> tuple[int | str, int | str, int | str]:
-    """I, P, H of layer 0, or a size's name where no weight tells it."""
+    """I, P, H of layer 0; the name of a size in place of one that no weight determines."""
 
     def shape(part: str, *names: str) -> tuple[int | str, ...]:
         array = arrays.get((part, 0, 0), arrays.get((part, 0, 1)))

@@ -30,7 +30,7 @@ def spec_from_variables(
 ) -> LayerSpec:
     """Describe one cell of ``tf.nn.rnn_cell`` from its variables.
 
-    H is num_units, P is num_proj or H, I is what the kernel's rows leave.
+    H is num_units, P is num_proj or H, and I is the number of the kernel's rows less P.
 
     Parameters
     ----------
@@ -40,18 +40,18 @@ def spec_from_variables(
         ``w_o_diag`` (H,); with num_proj ``projection/kernel`` (H, P).
         gru: ``gates/kernel`` (I + H, 2H) with gates r u, ``gates/bias`` (2H,), ``candidate/kernel`` (I + H, H),
         ``candidate/bias`` (H,). rnn: ``kernel`` (I + H, H), ``bias`` (H,).
-        Names may stand under one common scope and end in ``:0``. All float32 or all float64; float16 is widened.
+        Names may begin with one common scope and end in ``:0``. All float32 or all float64; float16 is widened.
     activation : Activation
         Of the candidate, and of an LSTM's output.
     forget_bias : float
-        Added to the forget gate's bias, which TensorFlow does at run time.
+        Added to the forget gate's bias, as TensorFlow does at run time.
 
     Raises
     ------
     ValueError
-        Weights are missing, surplus, misshapen or of other types; one message lists them all.
+        Weights are missing or surplus, or have the wrong shape or type; one message lists them all.
     TypeError
-        weights is no mapping.
+        weights is not a mapping.
     """
     P = num_proj or num_units
     sizes = (num_units, P, num_proj is not None, use_peepholes)
@@ -91,16 +91,16 @@ def spec_from_variables(
 
 
 def variables_from_cell(kind: CellKind, cell: CellSpec) -> dict[str, NDArray[Any]]:
-    """The variables of ``BasicLSTMCell`` or ``BasicRNNCell`` that compute what a plain cell does.
+    """The variables with which ``BasicLSTMCell`` or ``BasicRNNCell`` computes the same as a cell without options.
 
-    The LSTM's `forget_bias` has to be 0: the stored bias has all of it.
+    The LSTM's `forget_bias` has to be 0, because the returned bias already includes it.
 
     Parameters
     ----------
     kind : "lstm" or "rnn"
-        A GRU of TensorFlow resets before the matmul and has one bias: other weights, other numbers.
+        No GRU: TensorFlow's resets before the matmul and has one bias, so it computes something else.
     cell : CellSpec
-        With default activations, and without projection, peepholes and clips, which are not looked at.
+        With default activations, without projection, peepholes and clips; these are not checked.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def variables_from_cell(kind: CellKind, cell: CellSpec) -> dict[str, NDArray[Any
 def _shapes(
     kind: str, input_size: int, H: int, P: int, projects: bool, use_peepholes: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every variable that should be there."""
+    """Name -> shape of every variable that the cell has."""
     if kind == "gru":
         return {
             "gates/kernel": (input_size + H, 2 * H),
@@ -142,7 +142,7 @@ def _shapes(
 
 
 def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Copy the variables with these names; return them and a fault for each that does not belong."""
+    """Copy the variables with these names; return them and a fault for each variable that is refused."""
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights is {type(weights).__name__}, wanted a mapping of names to arrays")
     arrays: dict[str, NDArray[Any]] = {}
@@ -161,19 +161,19 @@ def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
         if array.dtype.kind != "f" or array.dtype.itemsize > 8:
             faults.append(f"{full_name} is {array.dtype}, wanted float32 or float64")
         elif name in arrays:
-            faults.append(f"{full_name} is {name} for the second time")
+            faults.append(f"{full_name} is a second {name}")
         else:
             scopes.add(scope)
             arrays[name] = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
     if len(scopes) > 1:
-        faults.append(f"names stand under the scopes {', '.join(sorted(map(repr, scopes)))}, wanted one")
+        faults.append(f"names begin with the scopes {', '.join(sorted(map(repr, scopes)))}, wanted one")
     if len(dtypes := {str(array.dtype) for array in arrays.values()}) > 1:
         faults.append(f"types are {' and '.join(sorted(dtypes))}, wanted one")
     return arrays, faults
 
 
 def _split_name(full_name: str, names: Collection[str]) -> tuple[str, str | None]:
-    """Scope and name, such as ("rnn/lstm_cell/", "projection/kernel"); None if it is none of the names."""
+    """Scope and name, such as ("rnn/lstm_cell/", "projection/kernel"); the name is None if it is not one of `names`."""
     bare = re.sub(r":\d+$", "", full_name)
     for name in sorted(names, key=len, reverse=True):  # "projection/kernel" before "kernel"
         if bare == name or bare.endswith("/" + name):

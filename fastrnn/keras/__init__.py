@@ -1,6 +1,7 @@
-"""Keras 3's recurrent layers over the same engine: its names, arguments, weights and meaning of masks.
+"""Keras 3's recurrent layers on the engine, with Keras's names, arguments, weights and meaning of masks.
 
-Inference only, NumPy arrays in and out, eager: a mask is an argument, nothing is attached to arrays.
+For inference only. Calls take and return NumPy arrays and run immediately. A mask is an argument; it is never attached
+to an array.
 """
 
 from .bidirectional import Bidirectional

@@ -1,4 +1,4 @@
-"""Two layers over one sequence, one from each end."""
+"""Bidirectional: two layers over one sequence, one from each end."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ MergeMode = Literal["concat", "sum", "ave", "mul"] | None
 
 
 class Bidirectional:
-    """Run a layer and one that goes backwards, and merge their outputs, as ``keras.layers.Bidirectional``.
+    """Run a layer and another that goes backwards, and merge their outputs, as ``keras.layers.Bidirectional``.
 
-    Both layers are copied. As in Keras, `zero_output_for_mask` of the copies is their `return_sequences`: in sequences,
-    masked steps put out zeros.
+    Both layers are copied. As in Keras, `zero_output_for_mask` of the copies equals their `return_sequences`: in
+    sequences, masked steps are zeros.
 
     Parameters
     ----------
     layer : SimpleRNN, LSTM or GRU that goes forward
     merge_mode : {"concat", "sum", "ave", "mul", None}
-        What becomes of the two outputs; None keeps both. Where they are added or multiplied, both have the same units.
+        How the two outputs are merged; None keeps both. To be added or multiplied, both need the same units.
     weights : what `set_weights` takes
     backward_layer : of any kind, size and weights, with go_backwards; None for one like `layer`, without weights
-        `stateful`, `return_sequences` and `return_state` are as of `layer`.
+        `stateful`, `return_sequences` and `return_state` must be those of `layer`.
     dtype : float32, float64, a policy of Keras or its configuration; None for the layers' own
         x and the initial states are cast to it before the layers cast them to theirs, and the outputs before they are
         merged. Final states have the layers' dtype.
-    **unused : accepted and without meaning, as of the layers
+    **unused : accepted and ignored, as for the layers
 
     Raises
     ------
@@ -100,12 +100,12 @@ class Bidirectional:
 
     @classmethod
     def from_keras(cls, layer: Any) -> Self:
-        """Take over a live ``Bidirectional`` of Keras that was built, both its layers and their weights.
+        """Convert a live, built ``Bidirectional`` of Keras, with both its layers and their weights.
 
         Raises
         ------
         TypeError, ValueError
-            It is another kind of layer, or one of its two cannot be taken over.
+            It is another kind of layer, or one of its two layers cannot be converted.
         """
         parts = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
         if None in parts:
@@ -114,17 +114,17 @@ class Bidirectional:
         return cls(forward, layer.merge_mode, backward_layer=backward, dtype=getattr(layer, "compute_dtype", None))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle takes: layers of its own, and not the engine's, which a copy builds when it runs."""
+        """The attributes for a copy or a pickle, without the engine's layer, which the copy builds itself."""
         layers = {name: copy.copy(getattr(self, name)) for name in ("forward_layer", "backward_layer")}
         return vars(self) | layers | {"_joined": None}
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Take copies of the forward layer's weights and, behind them, the backward layer's.
+        """Copy weights: the forward layer's, followed by the backward layer's.
 
         Raises
         ------
         TypeError, ValueError
-            Weights are missing, surplus or misshapen; the message names them.
+            Weights are missing or surplus, or have the wrong shape; the message names them.
         """
         arrays = as_arrays(weights)
         counts = [len(part.weight_names) for part in (self.forward_layer, self.backward_layer)]
@@ -146,7 +146,7 @@ class Bidirectional:
         return None if forward is None or backward is None else forward + backward
 
     def reset_state(self) -> None:
-        """Go back to states of zeros, if there are states."""
+        """Set the states to zeros, if there are states."""
         self.forward_layer.reset_state()
         self.backward_layer.reset_state()
 
@@ -164,12 +164,12 @@ class Bidirectional:
         Parameters
         ----------
         x, mask, training : as for the layers
-        initial_state : list of the forward layer's states and, behind them, the backward layer's; None for zeros
+        initial_state : list of the forward layer's states, followed by the backward layer's; None for zeros
 
         Returns
         -------
-        output : the merged outputs, (B, H) or (B, T, H), with H of both layers side by side for "concat"
-            With merge_mode None the two outputs; sequences of both stand in the order of x. With return_state the
+        output : the merged outputs, (B, H) or (B, T, H), with the H of both layers concatenated for "concat"
+            With merge_mode None the two outputs; sequences of both are in the order of x. With return_state the
             states follow, the forward layer's first, in one flat tuple.
 
         Raises
@@ -198,7 +198,7 @@ class Bidirectional:
         return (forward, backward) if self.merge_mode is None else (MERGERS[self.merge_mode](forward, backward),)
 
     def _directions(self) -> engine.Layer | None:
-        """The two layers as one of the engine, which is faster; None unless they are of one kind and size."""
+        """The two layers as one engine layer, which is faster; None if they differ in kind or size."""
         weights = (self.forward_layer._weights, self.backward_layer._weights)
         if self._joined is None or any(a is not b for a, b in zip(self._joined[0], weights, strict=True)):
             self._joined = (weights, _join(self.forward_layer, self.backward_layer) if all(weights) else None)
@@ -207,7 +207,7 @@ class Bidirectional:
     def _run_together(
         self, directions: engine.Layer, x: Any, states: tuple[Any, Any], mask: Any, training: bool
     ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-        """Outputs of both side by side, (B, T, 2H) or (B, 2H), and all final states."""
+        """Concatenated outputs of both, (B, T, 2H) or (B, 2H), and all final states."""
         forward, backward = self.forward_layer, self.backward_layer
         steps, first, counted = forward.prepare(x, states[0], mask, training)
         _, second, _ = backward.prepare(steps, states[1], None, training)
@@ -235,7 +235,7 @@ class Bidirectional:
             forward, *first = as_tuple(self.forward_layer(x, states[0], mask, training))
             backward, *second = as_tuple(self.backward_layer(x, states[1], mask, training))
         except BaseException:
-            self.forward_layer.states = before  # a failed call leaves no half of a new state
+            self.forward_layer.states = before  # a failed call must not change one of the two states
             raise
         return forward, backward[:, ::-1] if self.return_sequences else backward, first + second
 

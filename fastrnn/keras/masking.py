@@ -15,7 +15,7 @@ class Masking:
 
     Parameters
     ----------
-    mask_value : compared exactly, in the input's own dtype: a NaN equals nothing
+    mask_value : compared exactly, in the input's own dtype; NaN is equal to nothing
 
     Examples
     --------
@@ -38,6 +38,6 @@ class Masking:
         return np.asarray((array != value).any(axis=-1))
 
     def __call__(self, inputs: ArrayLike) -> NDArray[Any]:
-        """Inputs with zeros in the masked steps."""
+        """Inputs with the masked steps set to zero."""
         array = as_numbers(inputs, "inputs")
         return np.where(self.compute_mask(array)[..., None], array, np.zeros((), array.dtype))

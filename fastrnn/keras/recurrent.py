@@ -1,4 +1,4 @@
-"""SimpleRNN, LSTM and GRU in Keras's terms."""
+"""SimpleRNN, LSTM and GRU as in Keras."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..arguments import as_array, as_boolean, as_integer, as_numbers
 from ..importers import keras as importer
 from ..spec import Activation, CellKind, LayerSpec
 
-#: Arguments of Keras's layers that say how to train, how to run elsewhere, or what the weights say, too.
+#: Arguments of Keras's layers that have no effect here: they concern training or Keras's implementation, or repeat
+#: what the weights determine.
 WITHOUT_MEANING = frozenset(
     f"{prefix}_{suffix}"
     for prefix in ("kernel", "recurrent", "bias")
@@ -35,16 +36,16 @@ WITHOUT_MEANING = frozenset(
 }
 
 
-#: Keras's classes of policies that name one data type for weights and computation alike.
+#: Keras's dtype policies with the same type for weights and computation.
 POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy")
 
 PolicyLike = DTypeLike | Mapping[str, Any] | object
 
 
 class Recurrent:
-    """What SimpleRNN, LSTM and GRU share; arguments and meaning are those of Keras 3.
+    """Base class of SimpleRNN, LSTM and GRU; arguments and their meaning are those of Keras 3.
 
-    A layer runs through the engine's packed path whatever its options are: masked steps are not computed.
+    A layer always runs on the engine's packed path: masked steps are not computed.
 
     Parameters
     ----------
@@ -57,20 +58,20 @@ class Recurrent:
     use_bias : whether `weights` end with a bias
     reset_after : GRU; True resets after the matmul and has two biases, False before it
     return_sequences : return every step's output instead of the last one's
-    return_state : return the final state behind the output
-    go_backwards : run from the last step to the first; the outputs stand in the order of the run
-    stateful : begin where the last call ended, row by row, until `reset_state`; such a layer has one owner
-    zero_output_for_mask : a masked step puts out zeros instead of the output before it
+    return_state : return the final state after the output
+    go_backwards : run from the last step to the first; the outputs are in that order, too
+    stateful : keep each row's state from call to call until `reset_state`; one thread at a time may use such a layer
+    zero_output_for_mask : the output of a masked step is zeros instead of the output before it
     weights : what `set_weights` takes
-    dropout, recurrent_dropout : nothing is dropped at inference; ``training=True`` is refused where it would drop
+    dropout, recurrent_dropout : nothing is dropped at inference; ``training=True`` is refused if a rate is not 0
     dtype : float32 or float64, of weights, states and results; inputs are cast to it, as Keras casts
         Also a policy of Keras of one of these, or its configuration; None is float32.
     time_major : refused if it is True: Keras 2's option for other axes, which its configurations contain
     **unused
-        Accepted and without meaning here: ``unroll``, ``implementation`` and ``use_cudnn`` (how to run elsewhere),
+        Accepted and ignored: ``unroll``, ``implementation`` and ``use_cudnn`` (Keras's implementation),
         ``name``, ``seed``, ``trainable``, ``autocast``, ``input_shape``, ``batch_input_shape``, ``input_dim`` (the
-        weights say it), ``unit_forget_bias`` (the stored bias has it), initializers, regularizers and constraints. So
-        ``LSTM(**layer.get_config(), weights=layer.get_weights())`` takes over a layer of Keras.
+        weights determine it), ``unit_forget_bias`` (the stored bias includes it), initializers, regularizers
+        and constraints. So ``LSTM(**layer.get_config(), weights=layer.get_weights())`` converts a layer of Keras.
 
     Raises
     ------
@@ -124,12 +125,12 @@ class Recurrent:
 
     @classmethod
     def from_keras(cls, layer: Any) -> Self:
-        """Take over a live layer of Keras that was built: its options and a copy of its weights.
+        """Convert a live, built layer of Keras: its options and a copy of its weights.
 
         Raises
         ------
         TypeError, ValueError
-            The layer is of another kind, has no weights yet, or has an activation that the engine lacks.
+            The layer is of another kind, has no weights yet, or has an activation that the engine does not have.
         """
         taken = from_keras(layer)
         if not isinstance(taken, cls):
@@ -137,7 +138,7 @@ class Recurrent:
         return taken
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle takes: not the engine's layer, which a copy builds again when it runs."""
+        """The attributes for a copy or a pickle, without the engine's layer, which the copy builds itself."""
         return vars(self) | {"_engine": None}
 
     @property
@@ -150,14 +151,14 @@ class Recurrent:
         return importer.WEIGHTS[: 3 if self.use_bias else 2]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Take a copy of kernel (I, G*H), recurrent_kernel (H, G*H) and bias, as ``get_weights()`` of Keras gives them.
+        """Copy kernel (I, G*H), recurrent_kernel (H, G*H) and bias, as ``get_weights()`` of Keras returns them.
 
-        Gates stand in Keras's order: LSTM i f c o, GRU z r h. The bias is (G*H,); a GRU with reset_after has (2, G*H).
+        Gates are in Keras's order: LSTM i f c o, GRU z r h. The bias is (G*H,); a GRU with reset_after has (2, G*H).
 
         Raises
         ------
         TypeError, ValueError
-            Weights are missing, surplus or misshapen; the message names all of them.
+            Weights are missing or surplus, or have the wrong shape; the message names all of them.
         """
         arrays = as_arrays(weights)
         self.describe(arrays)
@@ -168,13 +169,13 @@ class Recurrent:
         return [array.copy() for array in self._weights]
 
     def without_weights(self) -> Self:
-        """A copy that has the options alone."""
+        """A copy with the options only, without weights."""
         other = copy.copy(self)
         other._weights, other._engine, other.states = [], None, None
         return other
 
     def reset_state(self) -> None:
-        """Go back to a state of zeros, if there is a state."""
+        """Set the state to zeros, if there is a state."""
         if self.states is not None:
             self.states = [np.zeros_like(part) for part in self.states]
 
@@ -195,14 +196,14 @@ class Recurrent:
         initial_state : h (B, H), or a list of the states: [h], for an LSTM [h, c]; None for zeros
             A stateful layer begins with its own instead of None.
         mask : (B, T) booleans, or numbers that are not 0 for True; None: all True
-            A step that is False leaves the state as it was and may hold anything.
-        training : refused if it is True and the layer would drop
+            A step that is False leaves the state unchanged and may hold anything.
+        training : refused if it is True and the layer has dropout
 
         Returns
         -------
         (B, H), or with return_sequences (B, T, H); with return_state a tuple (output, h) or (output, h, c)
-            A masked step puts out what the step before it in the order of the run did, zeros if there was none or with
-            zero_output_for_mask. The last step's output follows the same rule.
+            The output of a masked step is that of the step run before it, or zeros if there was none or with
+            zero_output_for_mask. This also holds for the output of the last step.
 
         Raises
         ------
@@ -227,9 +228,9 @@ class Recurrent:
     def prepare(
         self, x: Any, initial_state: Any, mask: Any, training: bool
     ) -> tuple[NDArray[Any], list[NDArray[Any]] | None, NDArray[Any] | None]:
-        """A call's x (B, T, I), its states (B, H) to begin with or None, and its mask or None, cast and checked."""
+        """Cast and check a call's x (B, T, I), its initial states (B, H) or None, and its mask or None."""
         if training and (self.dropout or self.recurrent_dropout):
-            raise ValueError("training is True and the layer has dropout, wanted False: there is no training here")
+            raise ValueError("training is True and the layer has dropout, wanted False: fastrnn does not train")
         if not self._weights:
             raise ValueError("the layer has no weights, wanted weights= at construction or set_weights()")
         steps = cast(x, "x", self.dtype)
@@ -241,7 +242,7 @@ class Recurrent:
         return steps, self._check_states(initial_state, len(steps)), counted
 
     def keep(self, final: list[NDArray[Any]]) -> None:
-        """Remember copies of the states (B, H), if the layer is stateful."""
+        """Keep copies of the states (B, H) if the layer is stateful."""
         if self.stateful:
             self.states = [part.copy() for part in final]
 
@@ -352,12 +353,12 @@ LAYERS: dict[CellKind, type[Recurrent]] = {layer.kind: layer for layer in (Simpl
 
 
 def from_keras(layer: Any) -> Recurrent:
-    """The counterpart of a live layer of Keras, with its options and a copy of its weights.
+    """The counterpart here of a live layer of Keras, with its options and a copy of its weights.
 
     Raises
     ------
     TypeError, ValueError
-        The layer is of another kind, has no weights yet, or has an activation that the engine lacks.
+        The layer is of another kind, has no weights yet, or has an activation that the engine does not have.
     """
     kind, options, weights = importer.read_layer(layer)
     return LAYERS[kind](weights=weights, dtype=weights[0].dtype.name, **options)
@@ -374,7 +375,7 @@ def split_states(state: Any) -> list[NDArray[Any]]:
 
 
 def refuse_unknown(unused: Mapping[str, Any], owner: str) -> None:
-    """Refuse arguments that Keras does not have either.
+    """Refuse arguments that Keras does not have.
 
     Raises
     ------
@@ -392,7 +393,7 @@ def as_arrays(weights: Any) -> list[NDArray[Any]]:
     Raises
     ------
     TypeError
-        It is no list, or one of them is no array.
+        It is not a list, or an entry is not an array.
     """
     if not isinstance(weights, list | tuple):
         raise TypeError(f"weights is {type(weights).__name__}, wanted a list of arrays as get_weights() gives")
@@ -405,7 +406,7 @@ def cast(value: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        They are no real numbers.
+        They are not real numbers.
     """
     array = as_numbers(value, name)
     with np.errstate(over="ignore"):  # too large becomes infinite, as in Keras
@@ -413,7 +414,7 @@ def cast(value: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def check_dtype(dtype: PolicyLike) -> np.dtype[Any]:
-    """The NumPy dtype of what Keras's layers take as ``dtype=``; None is float32.
+    """The NumPy dtype for what Keras's layers accept as ``dtype=``; None is float32.
 
     Raises
     ------

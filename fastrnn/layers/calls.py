@@ -1,4 +1,4 @@
-"""The calls of a layer: arguments checked, the order of rows decided, the engine run, results in the caller's form."""
+"""What a call of a layer does: check arguments, decide the order of rows, run the engine, and arrange the results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_array(
     rows_first = array[None] if unbatched else array.swapaxes(0, 1) if time_major else array
     B, T = rows_first.shape[:2]
     result = _new_output(layer, out, array, (*array.shape[:-1], layer.output_size))
-    y = result if out is None else np.asarray(result)  # a subclass may index otherwise
+    y = result if out is None else np.asarray(result)  # a subclass may have other indexing
     y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
     h0, c0 = check_state(layer, state, B, unbatched, casting)
     for part in (h0, c0):
@@ -135,7 +135,7 @@ def _new_output(layer: Layer[Any], out: Any, x: NDArray[Any], shape: tuple[int, 
         return np.empty(shape, layer.dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is {type(out).__name__}, wanted a NumPy array")
-    array = np.asarray(out)  # a subclass may say otherwise
+    array = np.asarray(out)  # a subclass may report another dtype or shape
     if array.dtype != layer.dtype or not array.dtype.isnative:
         raise TypeError(f"out is {array.dtype.str}, wanted {layer.dtype.str}")
     if array.shape != shape:
@@ -148,7 +148,7 @@ def _new_output(layer: Layer[Any], out: Any, x: NDArray[Any], shape: tuple[int, 
 
 
 def _vectors_adjacent(x: NDArray[Any]) -> NDArray[Any]:
-    """x with each step's vector in one piece; the outer strides stay as they are."""
+    """x, copied if the elements of a step's vector are not adjacent; other strides may have any value."""
     width_ok = x.shape[-1] <= 1 or x.strides[-1] == x.itemsize
     steps_ok = all(stride % x.itemsize == 0 for stride in x.strides[:-1])
     return x if width_ok and steps_ok else np.ascontiguousarray(x)

@@ -1,4 +1,4 @@
-"""The engine of a layer: the compiled module's object, made of a spec and read back into one."""
+"""Conversion between a LayerSpec and the compiled module's layer, and the choice of dtype and backend."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_engine(spec: LayerSpec, dtype: np.dtype[Any], isa: str | None, use_bla
 
 
 def unpack_cells(engine: _core.Layer) -> list[CellSpec]:
-    """The cells that the engine was made of, in its dtype; biases added up where the cell adds them."""
+    """The engine's cells, in its dtype; two biases that a cell only adds come back as their sum."""
     cells = []
     for arrays, activations, clips, coupled, linear_before_reset in engine.unpack():
         cell = CellSpec(

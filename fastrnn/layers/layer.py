@@ -1,4 +1,4 @@
-"""What LSTM, GRU and RNN share: construction, copies and pickles, and what their calls take."""
+"""The base class of LSTM, GRU and RNN: construction, copies and pickles, and the arguments of a call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_UNROLLED = 1 << 24  # steps; laid out, they take hundreds of megabytes for 
 
 
 class SequenceLike(Protocol):
-    """Arrays and tensors, to type checkers."""
+    """Arrays and tensors, for type checkers."""
 
     @property
     def shape(self) -> Any: ...
@@ -40,25 +40,25 @@ class Layer(Generic[StateT]):
 
     Weights are copied at construction and never change, so a layer may be shared by threads, and its copies,
     shallow or deep, are the layer itself. A pickle holds the weights in PyTorch's layout, and ``backend`` and ``isa``
-    as they were given: where ``isa`` was None, the layer that is loaded runs on the best instruction set that there
-    is; where one was named, on that one, and loading fails with ValueError on a machine without it. Results have
-    the same bits where the instruction set is the same.
+    as they were given. If ``isa`` was None, the loaded layer uses the best instruction set of the machine; if one was
+    named, it uses that one, and loading raises ValueError on a machine without it. Results have the same bits if the
+    instruction set is the same.
 
     Parameters
     ----------
     spec : LayerSpec
         The weights and options; ``from_torch`` and ``from_state_dict`` make one.
     backend : {"auto", "fused", "blas"}
-        "fused": products and gates together on prepacked weights; float32. "blas": products through
-        SciPy's BLAS. "auto": fused for float32 wherever there is a vector kernel, or where an
-        instruction set is named. With "fused" the bits are the same on any number of threads, with
-        "blas" as long as BLAS keeps its number of threads (``OPENBLAS_NUM_THREADS``, threadpoolctl).
+        "fused": kernels that compute products and gates together on prepacked weights, for float32. "blas":
+        products by SciPy's BLAS. "auto": "fused" for float32 if the machine has a vector kernel or an instruction
+        set is named, else "blas". With "fused" the bits are the same on any number of threads, with "blas" as long
+        as BLAS keeps its number of threads (``OPENBLAS_NUM_THREADS``, threadpoolctl).
     dtype : float32, float64 or None
-        What to compute in; None takes the weights'. float64 runs through BLAS: its bits are the same
+        The type to compute in; None takes the weights' type. float64 uses BLAS: its bits are the same
         as long as BLAS keeps its number of threads.
     isa : str or None
         The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the
-        environment, else the best.
+        environment, or else the best.
 
     Raises
     ------
@@ -91,7 +91,7 @@ class Layer(Generic[StateT]):
         self._frozen = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, during construction only: outputs are laid out by what the engine was built with."""
+        """Set an attribute during construction; later changes would not match what the engine was built with."""
         if getattr(self, "_frozen", False):
             raise AttributeError(f"{name} cannot be set: a layer is immutable")
         object.__setattr__(self, name, value)
@@ -117,7 +117,7 @@ class Layer(Generic[StateT]):
         Layer.__init__(self, state["_spec"], dtype=state["dtype"], **state["_asked"])
 
     def _unpack(self) -> LayerSpec:
-        """What the layer was made of, in the layer's dtype; biases added up where the cell adds them."""
+        """The spec of the layer, in its dtype; two biases that a cell only adds come back as their sum."""
         sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
         return LayerSpec(self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse)
 
@@ -125,10 +125,10 @@ class Layer(Generic[StateT]):
     def from_torch(
         cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
     ) -> Self:
-        """Take over a PyTorch module of the same name, with its ``batch_first``, or a cell, such as ``nn.LSTMCell``.
+        """Make a layer from a PyTorch module of the same name, or from its cell, such as ``nn.LSTMCell``.
 
-        Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. A cell makes a
-        layer of its own, with ``batch_first``. backend, dtype, isa: as of the class.
+        Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. ``batch_first``
+        is the module's, and True for a cell. backend, dtype, isa: as for the class.
 
         Raises
         ------
@@ -155,10 +155,10 @@ class Layer(Generic[StateT]):
         ----------
         mapping : names to arrays or tensors of PyTorch's shapes
             float32 or float64; float16 and bfloat16 are widened to float32, exactly. Tensors may be on any device.
-        prefix : only names that start with it count, and it is cut off them; its last dot may be left out
+        prefix : only names that start with it are read, without it; its last dot may be left out
         nonlinearity : "tanh" or "relu" of an RNN, which needs it: a state dict cannot tell; None for the others
         batch_first : whether x and y are (B, T, .) or (T, B, .)
-        backend, dtype, isa : as of the class
+        backend, dtype, isa : as for the class
 
         Raises
         ------
@@ -240,31 +240,31 @@ class Layer(Generic[StateT]):
         Parameters
         ----------
         x : (B, T, I) array, (T, B, I) if not batch_first; (T, I) for one sequence; a list of (T_i, I); Packed
-            Any strides (a last axis that is not adjacent costs a copy); padding changes nothing. PyTorch's
-            PackedSequence is taken as Packed is. Nested lists of Python numbers are converted
+            Any strides (x is copied if elements of its last axis are not adjacent); padding may hold anything.
+            PyTorch's PackedSequence is accepted like Packed. Nested lists of Python numbers are converted
             to an array of the layer's dtype, or, if their lengths differ, to a list of sequences.
         state : initial state, None for zeros
             h (L*D, B, P), and for an LSTM the pair (h, c) with c (L*D, B, H); without B for one sequence.
         lengths : (B,) integers from 0 to T, in any order; None: all T. Array input only.
         mask : booleans, x's shape without the last axis; None: every step counts. Array input only.
-            A step that is False leaves the state as it was and may hold anything, in any pattern: a row runs
-            as if its masked steps were taken out, in both directions and in every layer. With lengths, a step
-            counts where both say so.
+            Any pattern. A step that is False leaves the state unchanged and may hold anything: a row runs as if
+            its masked steps were removed, in both directions and in every layer. If lengths are given as well, a
+            step counts if both include it.
         past_end : {"zero", "carry"}
-            What stands in y past a row's end: zeros, or each direction's final h. With a mask, what stands at
+            What y holds past a row's end: zeros, or each direction's final h. With a mask, what y holds at
             every step that does not count: zeros, or the output before it (in a reverse direction: after it),
             which is zeros where there is none.
         out : array to write y into
             C-contiguous, of y's shape and dtype, overlapping neither x nor state. Array input only.
         casting : {"no", "equiv", "safe", "same_kind", "unsafe"}
-            Which conversions of x and state to the layer's dtype are allowed, in NumPy's words. By default those
+            Which conversions of x and state to the layer's dtype are allowed, by NumPy's names. By default those
             that lose nothing: float16, bool and integers of up to 16 bits into float32, those of up to 32 bits
             and float32 into float64. "same_kind": of all real numbers, rounded, such as float64 into float32.
             Python's own numbers have no dtype and take the layer's.
 
         Returns
         -------
-        y : what x is: (B, T, D*P), (T, D*P), list, Packed or PackedSequence (of a tensor with memory of its own)
+        y : of the same form as x: (B, T, D*P), (T, D*P), list, Packed or PackedSequence (of a new tensor)
         state : h after each row's last step, or State(h, c); a row of length zero keeps its initial state
             NumPy arrays, whatever x is.
 
@@ -301,7 +301,7 @@ class Layer(Generic[StateT]):
         Raises
         ------
         ValueError
-            The layer has the reverse direction, which starts at an end that a stream does not have.
+            The layer has the reverse direction, which starts at the last step, and a stream has no last step.
         """
         if self.bidirectional:
             raise ValueError(
@@ -314,7 +314,7 @@ class Layer(Generic[StateT]):
         return open_stream(self, self._engine, as_integer(batch_size, "batch_size", 0))
 
     def unroll(self, num_steps: int) -> Unrolled[StateT]:
-        """Lay out the fixed-length path for exactly num_steps steps, for comparison with the packed one."""
+        """Prepare the fixed-length path for exactly num_steps steps, for comparison with the packed path."""
         steps = as_integer(num_steps, "num_steps", 0)
         if steps > MOST_UNROLLED:
             raise ValueError(
@@ -324,10 +324,10 @@ class Layer(Generic[StateT]):
 
 
 def _is_list_of_sequences(x: list[Any]) -> bool:
-    """Whether a list holds sequences, and does not spell out an array in Python's numbers."""
+    """Whether a list holds sequences, rather than Python numbers that make up one array."""
     if not x:
         return True
-    for row in x:  # any() would leave a generator, and where memory ends Python prints that it cannot close it
+    for row in x:  # not any(): if memory runs out, Python prints that it cannot close the generator
         if hasattr(row, "__array__") or hasattr(row, "shape"):
             return True
     return len({len(row) for row in x if isinstance(row, list | tuple)}) > 1

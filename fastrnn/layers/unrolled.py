@@ -28,12 +28,12 @@ class Unrolled(Generic[StateT]):
     def __call__(
         self, x: ArrayLike, state: StateLike = None, *, out: NDArray[Any] | None = None, casting: Casting = "safe"
     ) -> tuple[NDArray[Any], StateT]:
-        """Run sequences of exactly T steps; arguments and results as the layer's.
+        """Run sequences of exactly T steps; arguments and results are those of the layer.
 
         Raises
         ------
         ValueError
-            x has another number of steps: a static graph is built for one.
+            x has another number of steps.
         """
         shape = as_array(x, "x").shape
         axis = 1 if len(shape) == 3 and self._layer.batch_first else 0

@@ -1,1 +1,1 @@
-"""The MNIST experiment: handwritten digits read row by row, the static path against the dynamic one."""
+"""The MNIST experiment: handwritten digits read row by row, on the static and on the dynamic path."""

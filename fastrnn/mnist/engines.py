@@ -1,8 +1,8 @@
 """The trained classifier (an LSTM of 32 units and a dense layer) on each path of fastrnn and of TensorFlow.
 
 A builder takes the weights and whether images are ragged, and returns a function from x (B, 28, 28) float32 and the
-rows that count (B,) int64 to logits (B, 10). With ragged images the dense layer reads each image's last row that
-counts; otherwise all rows count and none is asked about.
+number of rows that count (B,) int64 to logits (B, 10). With ragged images the dense layer reads each image's last row
+that counts; otherwise all rows count and the numbers are ignored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Engine = Callable[[Floats, NDArray[np.int64]], Floats]
 
 
 class Weights(NamedTuple):
-    """What ``bench/train_mnist.py`` trained, and the part of the test images that it had right then.
+    """The weights from ``bench/train_mnist.py``, and their accuracy on the test images after training.
 
     ``lstm`` has PyTorch's names and shapes (H = 32 units, I = 28); dense_weight is (10, H), dense_bias (10,).
     """
@@ -44,7 +44,7 @@ Builder = Callable[[Weights, bool], Engine]
 
 
 def read_weights() -> Weights:
-    """Read the weights that the package ships."""
+    """Read the weights in the package."""
     with (resources.files(__package__) / "weights.npz").open("rb") as file, np.load(file) as archive:
         arrays = dict(archive)
     return Weights(
@@ -57,7 +57,7 @@ def read_weights() -> Weights:
 
 
 def fastrnn_static(weights: Weights, ragged: bool) -> Engine:
-    """The fixed-length path: every image runs all rows, whatever counts."""
+    """The fixed-length path: every image runs all rows."""
     unrolled = LSTM.from_state_dict(weights.lstm).unroll(ROWS)
 
     def classify(x: Floats, lengths: NDArray[np.int64]) -> Floats:
@@ -68,7 +68,7 @@ def fastrnn_static(weights: Weights, ragged: bool) -> Engine:
 
 
 def fastrnn_dynamic(weights: Weights, ragged: bool) -> Engine:
-    """The packed path: images sorted by length, each running its own rows."""
+    """The packed path: images are sorted by length, and each runs only its own rows."""
     lstm = LSTM.from_state_dict(weights.lstm)
 
     def classify(x: Floats, lengths: NDArray[np.int64]) -> Floats:
@@ -98,7 +98,7 @@ def tensorflow_dynamic(weights: Weights, ragged: bool) -> Engine:
 
 
 def installed_engines() -> dict[tuple[str, str], Builder]:
-    """Return the builders of what is installed, by (library, path); TensorFlow is imported already."""
+    """Return the builders of the installed libraries by (library, path); TensorFlow must already be imported."""
     engines: dict[tuple[str, str], Builder] = {
         ("fastrnn", "static"): fastrnn_static,
         ("fastrnn", "dynamic"): fastrnn_dynamic,
@@ -110,12 +110,12 @@ def installed_engines() -> dict[tuple[str, str], Builder]:
 
 
 def tensorflow_version() -> str | None:
-    """Import TensorFlow and return its version, or None where it is not installed."""
+    """Import TensorFlow and return its version, or None if it is not installed."""
     return None if find_spec("tensorflow") is None else str(import_tensorflow()[0].version.VERSION)
 
 
 def _dense(weights: Weights, h: Floats) -> Floats:
-    # not BLAS: its rounding depends on the batch
+    # BLAS is not used: its rounding depends on the batch
     logits: Floats = np.einsum("bh,oh->bo", h, weights.dense_weight) + weights.dense_bias
     return logits
 
@@ -127,11 +127,11 @@ def _last_outputs(y: Floats, lengths: NDArray[np.int64]) -> Floats:
 
 
 def _tensorflow_engine(weights: Weights, ragged: bool, outputs: Callable[..., Any]) -> Engine:
-    """A graph and a session, as TensorFlow 1 ran them: a call pays for no Python but the session's own."""
+    """A graph and a session as in TensorFlow 1: a call runs no Python code but the session's own."""
     v1, cells = import_tensorflow()
     spec = spec_from_state_dict("lstm", weights.lstm)
     with v1.Graph().as_default(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow 2 calls all of this deprecated
+        warnings.simplefilter("ignore")  # TensorFlow 2 warns that all of this is deprecated
         x = v1.placeholder(v1.float32, (None, ROWS, COLUMNS))
         lengths = v1.placeholder(v1.int64, (None,))
         cell = cells.BasicLSTMCell(spec.hidden_size, forget_bias=0.0)

@@ -1,4 +1,4 @@
-"""Time the engines on the test images, side by side, and lay the figures out as a table."""
+"""Time the engines on the test images, and format the figures as a table."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Lengths = Literal["full", "ragged"]
 def run(batch_size: int, rounds: int, lengths: Lengths) -> dict[str, Any]:
     """Classify the test images with every engine that is installed.
 
-    The engines take turns in one process, batch by batch. What a batch took is its fastest round.
+    The engines take turns in one process, batch by batch. A batch's time is that of its fastest round.
 
     Parameters
     ----------
     batch_size : int
-        Images a batch, at most the number of test images; the last batch may be smaller.
+        Images in a batch, at most the number of test images; the last batch may be smaller.
     rounds : int
-        How often each engine does all batches.
+        How often each engine runs all batches.
     lengths : {"full", "ragged"}
         Whether every image has all 28 rows, or ends with its last row that has ink.
 
     Returns
     -------
     dict
-        For JSON. ``engines`` has a dict an engine; its ``batch_us`` are microseconds, a batch each.
+        For JSON. ``engines`` has a dict for each engine; its ``batch_us`` has the microseconds of each batch.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def run(batch_size: int, rounds: int, lengths: Lengths) -> dict[str, Any]:
     for name, build in installed_engines().items():
         start = time.perf_counter()
         engines[name] = build(weights, ragged)
-        engines[name](*batches[0])  # graphs are laid out in the first call only
+        engines[name](*batches[0])  # graphs are optimized in the first call
         built_ms.append(1e3 * (time.perf_counter() - start))
     logits = {name: np.concatenate([engine(*batch) for batch in batches]) for name, engine in engines.items()}
     predictions, difference = check_answers(logits)
@@ -120,7 +120,7 @@ def check_answers(logits: Mapping[tuple[str, str], Floats]) -> tuple[NDArray[np.
 def measure(engines: Sequence[Engine], batches: Sequence[Batch], rounds: int) -> NDArray[np.float64]:
     """Time every engine on every batch, taking turns; return seconds (engines, rounds, batches).
 
-    The order changes from batch to batch: the engine after a sibling finds the batch in the cache.
+    The order changes from batch to batch, because an engine finds a batch in the cache that another has just read.
     """
     rng = np.random.default_rng(ORDER_SEED)
     seconds = np.empty((len(engines), rounds, len(batches)))
@@ -143,7 +143,7 @@ def summarize(
     names : (library, path) of each engine
     built_ms : milliseconds from the weights to the first answer
     seconds : (engines, rounds, batches)
-    sizes : images in each batch; the first is a whole batch, and only its equals count for times a batch
+    sizes : images in each batch; times of a batch are those of batches as large as the first
 
     Returns
     -------
@@ -172,14 +172,14 @@ def summarize(
 
 
 def rows_in_words(results: dict[str, Any]) -> str:
-    """Say how many rows an image of :func:`run` had."""
+    """The number of rows of an image in :func:`run`, in words."""
     return (
         f"all {ROWS} rows" if results["lengths"] == "full" else f"{results['mean_rows']:.1f} of {ROWS} rows on average"
     )
 
 
 def report(results: dict[str, Any]) -> str:
-    """Lay out what :func:`run` found."""
+    """Format the results of :func:`run`."""
     r = results
     threads = r["info"]["threads"]
     blank = 1 - r["mean_rows"] / ROWS

@@ -46,7 +46,7 @@ def count_rows(images: NDArray[Any]) -> NDArray[np.int64]:
     Parameters
     ----------
     images : (B, T, I)
-        Zero where there is no ink.
+        Zero means no ink.
 
     Returns
     -------

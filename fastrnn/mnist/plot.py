@@ -10,8 +10,8 @@ from .. import extras, outputs
 from .experiment import rows_in_words
 
 COLORS = {"static": "#d9660f", "dynamic": "#1764ab"}
-LEAST_PERCENT = 90  # a closer look would show the luck of single batches
-WIDTHS = {"static": 3.0, "dynamic": 1.5}  # where the two take the same time, both are seen
+LEAST_PERCENT = 90  # closer limits would mainly show differences between single batches
+WIDTHS = {"static": 3.0, "dynamic": 1.5}  # so that both are visible if they take the same time
 LINES = {"fastrnn": "-", "TensorFlow": "--"}
 
 
@@ -35,7 +35,7 @@ def check_place(path: Path, option: str) -> None:
     Raises
     ------
     OSError, ValueError
-        The file cannot be written, or its suffix is no format that matplotlib can write here.
+        The file cannot be written, or matplotlib cannot write the format of its suffix.
     """
     from matplotlib.figure import Figure
 
@@ -48,7 +48,7 @@ def check_place(path: Path, option: str) -> None:
 
 
 def draw(figure: Any, results: dict[str, Any], path: Path) -> None:
-    """Write the figures of :func:`fastrnn.mnist.experiment.run` to `path`, whose suffix says in which format.
+    """Write the figures of :func:`fastrnn.mnist.experiment.run` to `path`, in the format of its suffix.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""TensorFlow 1's recurrent networks on the engine: ``tf.nn``'s names, arguments, structures and numbers."""
+"""TensorFlow 1's recurrent networks on the engine, with the names, arguments, structures and results of ``tf.nn``."""
 
 from . import rnn_cell
 from .bidirectional import bidirectional_dynamic_rnn, stack_bidirectional_dynamic_rnn, static_bidirectional_rnn

@@ -1,4 +1,4 @@
-"""Activations as TensorFlow 1's cells take them: names, or functions that are known by what they compute."""
+"""Activations as TensorFlow 1's cells take them: names, or functions, which are recognized by their values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ..functions import recognize
 from ..spec import Activation
 
-#: What TensorFlow computes under each name, with its default parameters.
+#: TensorFlow's activations by name, with its default parameters.
 _BY_NAME: dict[str, Activation] = {
     **{
         name: Activation.of(name)
@@ -23,13 +23,13 @@ def known_activation(activation: Any, name: str = "activation") -> Activation:
     Parameters
     ----------
     activation : str, callable or None
-        A function is called on some float32 numbers, and has to compute what a known activation does:
-        ``np.tanh``, ``tf.nn.relu`` and ``lambda x: np.maximum(x, 0)`` are all understood.
+        A function is called on some float32 numbers and has to give the values of a known activation, as
+        ``np.tanh``, ``tf.nn.relu`` and ``lambda x: np.maximum(x, 0)`` do.
 
     Raises
     ------
     TypeError, ValueError
-        It is none that the engine has.
+        The engine does not have it.
     """
     if activation is None:
         return _BY_NAME["tanh"]
@@ -41,5 +41,8 @@ def known_activation(activation: Any, name: str = "activation") -> Activation:
         raise TypeError(f"{name} is {type(activation).__name__}, wanted a name, a function or None")
     if known is None:
         choices = ", ".join(sorted(_BY_NAME))
-        raise ValueError(f"{name} is {activation!r}, wanted what computes one of {choices}; or a cell of your own")
+        raise ValueError(
+            f"{name} is {activation!r}, wanted one of {choices}, or a function that computes one; "
+            "for others write a cell"
+        )
     return known

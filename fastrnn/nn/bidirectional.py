@@ -1,4 +1,4 @@
-"""Both directions: the reverse one starts at each row's own last step."""
+"""Networks of two directions; the reverse one starts at each row's own last step."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def bidirectional_dynamic_rnn(
     time_major: bool = False,
     scope: Any = None,
 ) -> tuple[tuple[Structure, Structure], tuple[Structure, Structure]]:
-    """Run one cell forward and one, which may be of another kind, backward over a padded batch.
+    """Run one cell forward and another, which may be of another kind, backward over a padded batch.
 
     Parameters
     ----------
     cell_fw, cell_bw : as `cell` of :func:`dynamic_rnn`
-    initial_state_fw, initial_state_bw : as `initial_state` of :func:`dynamic_rnn`, one a direction
+    initial_state_fw, initial_state_bw : as `initial_state` of :func:`dynamic_rnn`, one for each direction
     inputs, sequence_length, dtype, parallel_iterations, swap_memory, time_major, scope : as for :func:`dynamic_rnn`
 
     Returns
@@ -111,18 +111,18 @@ def stack_bidirectional_dynamic_rnn(
     scope: Any = None,
     swap_memory: bool = False,
 ) -> tuple[NDArray[Any], tuple[Structure, ...], tuple[Structure, ...]]:
-    """Run layers of both directions, each fed both outputs of the one before, side by side.
+    """Run layers of two directions; the input of each is both outputs of the one before, concatenated.
 
     Parameters
     ----------
-    cells_fw, cells_bw : lists of cells of one length, an entry a layer
-    initial_states_fw, initial_states_bw : lists of states, an entry a layer; None: zeros
+    cells_fw, cells_bw : lists of cells of equal length, an entry for each layer
+    initial_states_fw, initial_states_bw : lists of states, an entry for each layer; None: zeros
     inputs, dtype, sequence_length, parallel_iterations, time_major, scope, swap_memory : as for :func:`dynamic_rnn`
 
     Returns
     -------
     outputs : (B, T, O_fw + O_bw) of the last layer, or (T, B, .) if time_major
-    states_fw, states_bw : tuples, an entry a layer
+    states_fw, states_bw : tuples, an entry for each layer
 
     Raises
     ------
@@ -174,7 +174,7 @@ def _run_both(
 
 
 def _reversal(lengths: NDArray[np.int64] | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """A function that turns each row of a (B, T, ...) round, over its own length; zeros follow."""
+    """A function that reverses each row of (B, T, ...) over its own length and fills the rest with zeros."""
     if lengths is None:
         return lambda array: array[:, ::-1]
 

@@ -1,4 +1,4 @@
-"""Bucketing: static plans for several fixed lengths, each batch sent to the smallest that fits."""
+"""Bucketing: static plans for several fixed lengths; each batch runs on the shortest that is long enough."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .structure import Structure
 
 
 class Buckets:
-    """Static plans of one cell for several lengths, as ``model_with_buckets`` had them.
+    """Static plans of one cell for several lengths, as in ``model_with_buckets``.
 
-    Kept for comparison: every row runs every step of its bucket, padding included, and the state is that after the last
-    of them. :func:`dynamic_rnn` with lengths pays for real steps alone.
+    Kept for comparison: every row runs every step of its bucket, padding included, and the state is the one after
+    the last of them. :func:`dynamic_rnn` with lengths computes only the real steps.
 
     Parameters
     ----------
-    cell : an engine cell, or any that takes one array
+    cell : a cell of this package, or any that takes one array
     buckets : the lengths, in any order
 
     Attributes
@@ -46,12 +46,12 @@ class Buckets:
         self.plans = {size: StaticPlan(cell, size) for size in sizes}
 
     def bucket_of(self, num_steps: int) -> int:
-        """The smallest bucket that takes num_steps steps.
+        """The smallest bucket that holds num_steps steps.
 
         Raises
         ------
         ValueError
-            None does.
+            There is none.
         """
         for size in self.plans:
             if num_steps <= size:
@@ -61,7 +61,7 @@ class Buckets:
     def __call__(
         self, inputs: NDArray[Any], initial_state: Structure = None, dtype: DTypeLike | None = None
     ) -> tuple[Structure, Structure]:
-        """Run inputs (B, T, I), filled up with steps of zeros to their bucket's length.
+        """Run inputs (B, T, I), padded with zeros to the length of their bucket.
 
         Returns
         -------

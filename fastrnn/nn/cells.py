@@ -1,4 +1,4 @@
-"""TensorFlow 1's cells on the engine: weights under TensorFlow's variable names, the same numbers."""
+"""TensorFlow 1's cells on the engine, with weights under TensorFlow's variable names."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .loop import run_steps
 from .structure import Structure, flatten, map_structure, zeros
 
 Lengths = NDArray[np.int64] | None
-#: (inputs (B, T, ...), state, lengths) -> outputs (B, T, ...), state. Arguments are checked already.
+#: (inputs (B, T, ...), state, lengths) -> outputs (B, T, ...), state. The arguments have been checked.
 Runner = Callable[[Structure, Structure, Lengths], tuple[Structure, Structure]]
 
 
 class RNNCell:
-    """What a cell is: call it with one step's inputs and state. Base of the cells here, and of your own.
+    """Base class of the cells here and of your own: an object that is called with one step's inputs and state.
 
     A cell of your own has the properties `state_size` and `output_size` (integers, TensorShapes or nested structures of
-    them) and a method ``call(inputs, state) -> (output, new_state)``. Any object with these sizes and a ``__call__``
-    is as good; this class adds `zero_state`.
+    them) and a method ``call(inputs, state) -> (output, new_state)``. Any other object with these sizes and a
+    ``__call__`` is accepted as well; this class adds `zero_state`.
     """
 
     @property
@@ -56,21 +56,21 @@ class RNNCell:
 
 
 class SequenceCell(RNNCell):
-    """A cell that runs whole sequences at once. The ones of this package are.
+    """A cell that runs whole sequences at once, as those of this package do.
 
     Attributes
     ----------
     input_size : int or None
-        Width I of the inputs; None where a cell of somebody else's comes first.
+        Width I of the inputs; None if the first cell is a caller's own.
     dtype : float32, float64 or None
-        What inputs and states must be; None as above.
+        The type of inputs and states; None as above.
     """
 
     input_size: int | None = None
     dtype: np.dtype[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle takes: not the engine's layers, which a copy builds again when it runs."""
+        """The attributes for a copy or a pickle, without the engine's layers, which the copy builds itself."""
         return {
             name: value
             for name, value in vars(self).items()
@@ -78,7 +78,7 @@ class SequenceCell(RNNCell):
         }
 
     def runner(self, num_steps: int | None) -> Runner:
-        """What runs sequences: of any lengths if num_steps is None, else unrolled for exactly that many steps."""
+        """A function that runs sequences: of any lengths if num_steps is None, else of exactly num_steps steps."""
         raise NotImplementedError
 
     def call(self, inputs: Structure, state: Structure) -> tuple[Structure, Structure]:
@@ -89,7 +89,7 @@ class SequenceCell(RNNCell):
 
 
 def as_sequence_cell(cell: Any) -> SequenceCell | None:
-    """The cell, if it runs sequences itself; a subclass that takes steps its own way does not."""
+    """The cell if it runs sequences itself, else None; a subclass with its own step method does not."""
     own_steps = isinstance(cell, SequenceCell) and (
         type(cell).call is not SequenceCell.call or type(cell).__call__ is not RNNCell.__call__
     )
@@ -97,13 +97,13 @@ def as_sequence_cell(cell: Any) -> SequenceCell | None:
 
 
 def wanted_of(cell: Any) -> tuple[int | None, np.dtype[Any] | None]:
-    """Width and type of the inputs that a cell takes; None where it does not say."""
+    """Width and type of the inputs that a cell takes; None if it does not declare them."""
     own = as_sequence_cell(cell)
     return (None, None) if own is None else (own.input_size, own.dtype)
 
 
 def runner_of(cell: Any, num_steps: int | None) -> Runner:
-    """What runs sequences through any cell; see :meth:`SequenceCell.runner`."""
+    """A function that runs sequences through any cell; see :meth:`SequenceCell.runner`."""
     sequence_cell = as_sequence_cell(cell)
     if sequence_cell is None:
         return lambda inputs, state, lengths: run_steps(cell, inputs, state, lengths)
@@ -111,7 +111,7 @@ def runner_of(cell: Any, num_steps: int | None) -> Runner:
 
 
 class Stack:
-    """Engine cells in a row that one layer runs: of one kind, size and type, each fed by the one before."""
+    """Consecutive engine cells of one kind, size and type, which run as one stacked layer."""
 
     def __init__(self, cells: Sequence[EngineCell]) -> None:
         self.cells = cells
@@ -131,7 +131,7 @@ class Stack:
         return LAYERS[first.spec.kind](replace(first.spec, cells=cells, num_layers=len(cells)), dtype=first.dtype)
 
     def runner(self, num_steps: int | None) -> Runner:
-        """A runner whose state is a list, a cell's state an entry."""
+        """A runner whose state is a list of the cells' states."""
         layer = self.layer
         plan = None if num_steps is None else layer.unroll(num_steps)
 
@@ -157,7 +157,7 @@ class EngineCell(SequenceCell):
 
     @cached_property
     def layer(self) -> Layer:
-        """The engine's layer, built when the cell first runs by itself."""
+        """The engine's layer, built when the cell first runs on its own."""
         return LAYERS[self.spec.kind](self.spec, dtype=self.dtype)
 
     @property
@@ -173,7 +173,7 @@ class EngineCell(SequenceCell):
         return state, None
 
     def join(self, h: NDArray[Any], c: NDArray[Any] | None) -> Structure:
-        """The cell's state of its parts."""
+        """The cell's state, made of its parts."""
         return h
 
     def runner(self, num_steps: int | None) -> Runner:
@@ -193,11 +193,11 @@ class BasicRNNCell(EngineCell):
     ----------
     num_units : H
     activation : name, function or None (tanh); see :func:`fastrnn.nn.activations.known_activation`
-    reuse, name : mean nothing
+    reuse, name : ignored
     dtype : float32, float64 or None
-        What to compute in; None takes the weights'.
+        The type to compute in; None takes the weights' type.
     weights : mapping
-        ``kernel`` (I + H, H), ``bias`` (H,). Names may stand under one common scope and end in ``:0``.
+        ``kernel`` (I + H, H), ``bias`` (H,). Names may begin with one common scope and end in ``:0``.
 
     Raises
     ------
@@ -236,12 +236,12 @@ class GRUCell(EngineCell):
     ----------
     num_units : H
     activation : of the candidate; name, function or None (tanh)
-    reuse, kernel_initializer, bias_initializer, name : mean nothing
+    reuse, kernel_initializer, bias_initializer, name : ignored
     dtype : float32, float64 or None
-        What to compute in; None takes the weights'.
+        The type to compute in; None takes the weights' type.
     weights : mapping
         ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,), ``candidate/kernel`` (I + H, H),
-        ``candidate/bias`` (H,). Names may stand under one common scope and end in ``:0``.
+        ``candidate/bias`` (H,). Names may begin with one common scope and end in ``:0``.
 
     Raises
     ------
@@ -273,21 +273,21 @@ class LSTMStateTuple(NamedTuple):
 
 
 class LSTMCell(EngineCell):
-    """Long short-term memory, with peepholes, clips and a projection where asked for.
+    """Long short-term memory with optional peepholes, clips and projection.
 
     Parameters
     ----------
     num_units : H
-    use_peepholes : the gates i and f see the old cell state, o the new one
+    use_peepholes : the gates i and f read the old cell state, o the new one
     cell_clip : the cell state is clipped to [-cell_clip, cell_clip]; positive or None
     num_proj : width P of the projected output; None for no projection
-    proj_clip : the projected output is clipped; without num_proj it means nothing
+    proj_clip : the projected output is clipped; ignored without num_proj
     forget_bias : added to the forget gate's bias
     state_is_tuple : states are LSTMStateTuple(c, h), or c and h side by side in one array (B, H + P)
     activation : of the candidate and the output; name, function or None (tanh)
-    initializer, num_unit_shards, num_proj_shards, reuse, name : mean nothing
+    initializer, num_unit_shards, num_proj_shards, reuse, name : ignored
     dtype : float32, float64 or None
-        What to compute in; None takes the weights'.
+        The type to compute in; None takes the weights' type.
     weights : mapping
         ``kernel`` (I + P, 4H) with the gates i, j, f and o, ``bias`` (4H,); ``w_i_diag``, ``w_f_diag`` and ``w_o_diag``
         (H,) with peepholes; ``projection/kernel`` (H, P) with num_proj. Names may stand under one common scope and
@@ -384,5 +384,5 @@ class BasicLSTMCell(LSTMCell):
 
 
 def _layers(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """States (B, H), one a layer, as (L, B, H)."""
+    """States (B, H), one for each layer, as (L, B, H)."""
     return parts[0][None] if len(parts) == 1 else np.stack(parts)

@@ -1,4 +1,4 @@
-"""Callers' cells, inputs, states and lengths, taken or refused by name."""
+"""Checks of callers' cells, inputs, states and lengths; an error names the argument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .structure import Structure, axes_of, map_structure, pack, shape_of, walk
 
 
 def check_cell(cell: Any, name: str) -> None:
-    """Refuse what is no cell: it is called, and has the sizes `state_size` and `output_size`."""
+    """Check that an object is a cell: it can be called and has `state_size` and `output_size`."""
     if isinstance(cell, type):
         raise TypeError(f"{name} is the class {cell.__name__}, wanted a cell made from it")
     missing = [part for part in ("state_size", "output_size") if not hasattr(cell, part)]
@@ -31,7 +31,7 @@ def check_inputs(
 ) -> Structure:
     """Inputs as arrays with the leading `axes` ("BT", "TB" or "B").
 
-    Engine cells take one array, of their input_size and dtype; where these are None, anything goes.
+    Engine cells take one array of their input_size and dtype; None accepts every size or type.
     """
     arrays = map_structure(lambda leaf: as_array(leaf, name), inputs)
     leaves = list(walk(arrays, name))
@@ -56,7 +56,7 @@ def check_inputs(
 
 
 def check_state(state: Structure, sizes: Structure, B: int, dtype: np.dtype[Any] | None, name: str) -> Structure:
-    """A caller's state of B rows, as arrays in the containers of `sizes`; dtype None takes any type."""
+    """A caller's state of B rows, as arrays in the containers of `sizes`; dtype None accepts any type."""
 
     def check(size: Any, leaf: Any, path: str) -> NDArray[Any]:
         array, shape = as_array(leaf, path), (B, *shape_of(size))
@@ -75,7 +75,7 @@ def check_sequence_length(lengths: ArrayLike | None, B: int, T: int) -> NDArray[
 
 
 def check_dtype(dtype: Any, default: np.dtype[Any]) -> np.dtype[Any]:
-    """A NumPy type from what NumPy takes, or from one of TensorFlow's; None is the default."""
+    """A NumPy type from what NumPy accepts or from TensorFlow's types; None gives the default."""
     if dtype is None:
         return default
     try:
@@ -86,7 +86,7 @@ def check_dtype(dtype: Any, default: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def check_like(like: Structure, structure: Structure, name: str) -> Structure:
-    """A structure of arrays in the containers, shapes and types of another, of arrays already."""
+    """Check a structure of arrays for the shapes and types of `like`, and return it in the containers of `like`."""
 
     def check(wanted: NDArray[Any], leaf: Any, path: str) -> NDArray[Any]:
         array = as_array(leaf, path)

@@ -1,4 +1,4 @@
-"""Decoding: a step loop in which each row decides when it is finished, and leaves the batch."""
+"""Decoding: a loop over steps in which a finished row leaves the batch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ StepFunction = Callable[[NDArray[np.int64], Structure], tuple[ArrayLike, Structu
 
 
 class Decoded(NamedTuple):
-    """What :func:`decode` found.
+    """The result of :func:`decode`.
 
     Attributes
     ----------
-    tokens : (B, S) int64, S the most steps that a row took; `end` past a row's end
+    tokens : (B, S) int64, S the largest number of steps of a row; `end` past a row's end
     lengths : (B,) int64, tokens before `end`
-    state : structure of (B, ...), each row's when it left
+    state : structure of (B, ...), each row's state when it finished
     """
 
     tokens: NDArray[np.int64]
@@ -45,15 +45,16 @@ def decode(
     Parameters
     ----------
     step_fn : (tokens (n,), state of n rows) -> (scores (n, V), new state)
-        Called with the rows that are not finished, in their order. Scores are logits: any numbers to take the largest
-        of, or log-probabilities up to a constant to draw from. A NaN or a largest that is infinite is taken.
+        Called with the rows that are not finished, in their order. Scores are logits: greedy decoding takes
+        the largest, drawing takes them as log-probabilities up to a constant. A NaN or an infinite largest score
+        is taken.
     first : (B,) integers, the tokens to start from
     state : structure of (B, ...)
     end : the token at which a row is finished
-    max_steps : the most tokens of a row, `end` included; where no row takes them all, they cost nothing
+    max_steps : the largest number of tokens of a row, including `end`; unused steps cost nothing
     rng : numpy.random.Generator or None
-        None is greedy: the largest score, the first of equals. A generator draws from the softmax of the scores. A
-        row's draws depend on the seed and on how many rows stand before it, not on the other rows or their ends.
+        None is greedy: the largest score, or the first of equal ones. A generator draws from the softmax of the scores.
+        A row's draws depend on the seed and on its index, not on the other rows or where they end.
     temperature : scores are divided by it before drawing; positive
 
     Returns
@@ -125,12 +126,12 @@ def _checked(returned: Any, state: Structure, n: int) -> tuple[NDArray[Any], Str
 
 
 def _draw(logits: NDArray[Any], draws: NDArray[np.float64]) -> NDArray[np.int64]:
-    """A token for each row from its softmax, by a number in [0, 1)."""
+    """Choose a token for each row from the softmax of its scores by a number in [0, 1)."""
     largest = logits.argmax(axis=1)
     most = np.take_along_axis(logits, largest[:, None], axis=1).astype(np.float64)
     is_finite = np.isfinite(most)
     totals = np.cumsum(np.exp(np.where(is_finite, logits, 0) - np.where(is_finite, most, 0)), axis=1)
-    # Not beyond the last that adds something: rounding may leave a draw at the very total.
+    # Not beyond the last token of positive probability: by rounding, a draw may equal the total.
     below = (totals <= draws[:, None] * totals[:, -1:]).sum(axis=1)
     drawn: NDArray[np.int64] = np.minimum(below, (totals < totals[:, -1:]).sum(axis=1))
     return np.where(is_finite[:, 0], drawn, largest)

@@ -14,12 +14,12 @@ _CPU = re.compile(r"(?:/job:\w+)?(?:/replica:\d+)?(?:/task:\d+)?(?:/(?:device:)?
 def processor_of(device: Any) -> int | None:
     """The processor that a device string such as ``"/cpu:1"`` names; None if it names none.
 
-    The number counts the processors that this process may use, so that ``"/cpu:0"`` is good wherever it runs.
+    The number counts the processors that this process may use, so that ``"/cpu:0"`` always exists.
 
     Raises
     ------
     TypeError, ValueError
-        It names no processor, or one too many.
+        It does not name a processor, or the number is too large.
     """
     if device is None:
         return None
@@ -40,7 +40,7 @@ def processor_of(device: Any) -> int | None:
 
 @contextmanager
 def pinned(processor: int | None) -> Iterator[None]:
-    """Keep the calling thread on one processor meanwhile."""
+    """Keep the calling thread on one processor within the context."""
     if processor is None:
         yield
         return

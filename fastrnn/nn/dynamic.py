@@ -30,16 +30,17 @@ def dynamic_rnn(
     cell : a cell of :mod:`fastrnn.nn.rnn_cell`, or any object with `state_size`, `output_size` and ``__call__``
     inputs : (B, T, I), or (T, B, I) if time_major; a nested structure of them for a cell of your own
     sequence_length : (B,) integers from 0 to T in any order; None: all T
-        TensorFlow takes a larger one for T and a negative one for 0; here they are refused.
+        TensorFlow treats larger ones as T and negative ones as 0; here they are refused.
     initial_state : structure of (B, size) like ``cell.state_size``; None: zeros
-    dtype : of the zeros; None takes the cell's or the inputs'
+    dtype : type of the zeros; None takes the cell's or the inputs' type
     time_major : whether inputs and outputs are (T, B, .) rather than (B, T, .)
-    parallel_iterations, swap_memory, scope : mean nothing here
+    parallel_iterations, swap_memory, scope : ignored
 
     Returns
     -------
     outputs : (B, T, O), or (T, B, O) if time_major; zeros past a row's end
-    state : structure like ``cell.state_size``, each row's after its last step; a row of length 0 keeps its initial one
+    state : structure like ``cell.state_size``, each row's state after its last step; a row of length 0 keeps its
+        initial state
 
     Raises
     ------
@@ -70,7 +71,7 @@ def dynamic_rnn(
 def start_state(
     cell: Any, inputs: Structure, initial_state: Structure, dtype: DTypeLike | None, name: str = "initial_state"
 ) -> Structure:
-    """The caller's initial state, checked, or zeros of dtype, of the cell's type or of the inputs' (B, T, ...)."""
+    """Check the caller's initial state, or make zeros of type dtype, or else of the cell's or the inputs' type."""
     first, (_, wanted) = flatten(inputs)[0], wanted_of(cell)
     found = check_dtype(dtype, first.dtype if wanted is None else wanted)
     if wanted is not None and found != wanted:

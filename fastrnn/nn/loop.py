@@ -1,4 +1,4 @@
-"""The step loop for cells that are any Python object: slower than the engine, and right."""
+"""The loop over steps for cells that are arbitrary Python objects; slower than the engine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run_steps(
 
 
 def step(cell: Any, inputs: Structure, state: Structure) -> tuple[Structure, Structure]:
-    """One call of a cell, its results checked: output and new state, as arrays in the containers that it declares."""
+    """Call a cell once and check its results: output and new state, as arrays in the containers that it declares."""
     returned = cell(inputs, state)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(f"cell returned {type(returned).__name__}, wanted the pair (output, state)")
@@ -78,12 +78,12 @@ def step(cell: Any, inputs: Structure, state: Structure) -> tuple[Structure, Str
 
 
 def _store(whole: Structure, index: Any, part: Structure) -> None:
-    """Write a part's leaves into the whole's at an index.
+    """Write the leaves of a part into those of the whole at an index.
 
     Raises
     ------
     TypeError
-        A cell's outputs have another type than at its first step.
+        A cell's outputs have another type than at the first step.
     """
 
     def store(target: NDArray[Any], leaf: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""raw_rnn: the loop whose every step the caller decides on."""
+"""raw_rnn: a loop in which a function of the caller controls every step."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def raw_rnn(
     swap_memory: bool = False,
     scope: Any = None,
 ) -> tuple[Structure, Structure, Any]:
-    """Run a cell in a loop that the caller steers, until every row is finished.
+    """Run a cell in a loop that the caller's function controls, until every row is finished.
 
     Parameters
     ----------
     cell : as for :func:`dynamic_rnn`
     loop_fn : (time, cell_output, cell_state, loop_state) -> (finished, next_input, next_state, emit, loop_state)
         Called first with (0, None, None, None), then after each step with all rows' output and state. finished (B,)
-        booleans; next_input, next_state structures of (B, ...); emit a structure of (B, ...), what to keep of this
-        step; loop_state anything, None keeps the one before. The first call's next_state is the initial state; its emit
-        is a structure of arrays with one row's shape and type, or None for the cell's output.
-    parallel_iterations, swap_memory, scope : mean nothing here
+        booleans; next_input, next_state structures of (B, ...); emit a structure of (B, ...), the output of this
+        step; loop_state any object, None keeps the previous one. The first call's next_state is the initial state;
+        its emit is a structure of arrays with one row's shape and type, or None for the cell's output.
+    parallel_iterations, swap_memory, scope : ignored
 
     Returns
     -------
-    emits : structure of (T, B, ...), what ``emit_ta.stack()`` gave; zeros for finished rows
-    state : structure of (B, ...), each row's when it finished
+    emits : structure of (T, B, ...), as from ``emit_ta.stack()``; zeros for finished rows
+    state : structure of (B, ...), each row's state when it finished
     loop_state : the last
 
     Raises
@@ -48,8 +48,8 @@ def raw_rnn(
 
     Notes
     -----
-    Finished rows leave the cell's batch. loop_fn still sees all rows: a finished one's output as zeros and its state as
-    it was, where TensorFlow shows what the cell goes on to compute, and throws that away afterwards as well.
+    Finished rows leave the cell's batch. loop_fn still sees all rows: a finished one has an output of zeros and keeps
+    its state. TensorFlow shows what the cell continues to compute, and discards it afterwards.
 
     Examples
     --------

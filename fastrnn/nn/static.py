@@ -1,4 +1,4 @@
-"""static_rnn and the plan behind it: a fixed number of steps, laid out ahead."""
+"""static_rnn, and plans for a fixed number of steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .structure import Structure, flatten, map_structure
 
 
 class StaticPlan:
-    """A cell unrolled for exactly `num_steps` steps, built once and run many times, as a static graph was.
+    """A cell unrolled for exactly `num_steps` steps, built once and run many times, like a static graph.
 
     Building takes time and memory that grow with num_steps; :func:`dynamic_rnn` builds nothing.
 
@@ -44,13 +44,13 @@ class StaticPlan:
         self._run = runner_of(cell, self.num_steps)
 
     def __reduce__(self) -> tuple[type[StaticPlan], tuple[Any, int]]:
-        """A copy lays its steps out anew."""
+        """Copies and pickles build their plan again."""
         return type(self), (self.cell, self.num_steps)
 
     def __call__(
         self, inputs: Sequence[Structure], initial_state: Structure = None, dtype: DTypeLike | None = None
     ) -> tuple[list[Structure], Structure]:
-        """Run T steps; arguments and results as :func:`static_rnn`'s.
+        """Run T steps; arguments and results are those of :func:`static_rnn`.
 
         Raises
         ------
@@ -82,14 +82,14 @@ def static_rnn(
     """Run a cell over a list of steps.
 
     Without lengths it runs unrolled, every row all T steps; a :class:`StaticPlan` saves building that each time. With
-    lengths it runs on the sorted path: what is past a row's end is not computed.
+    lengths it runs on the sorted path: steps past a row's end are not computed.
 
     Parameters
     ----------
     cell : as for :func:`dynamic_rnn`
     inputs : list of T arrays (B, I), or of nested structures of them for a cell of your own; T at least 1
     initial_state, dtype, sequence_length : as for :func:`dynamic_rnn`
-    scope : means nothing here
+    scope : ignored
 
     Returns
     -------

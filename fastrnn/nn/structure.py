@@ -13,7 +13,7 @@ Structure = Any
 
 
 class TensorShape(tuple[int, ...]):
-    """Shape of one row's state or output where that is more than a vector; a leaf, though it is a tuple.
+    """Shape of one row's state or output that is not a vector; it counts as a leaf although it is a tuple.
 
     Examples
     --------
@@ -27,7 +27,7 @@ class TensorShape(tuple[int, ...]):
 
 
 def is_nested(value: Structure) -> bool:
-    """Whether `value` has structures in it, rather than being a leaf."""
+    """Whether `value` is a container of structures rather than a leaf."""
     return isinstance(value, (tuple, list, dict)) and not isinstance(value, TensorShape)
 
 
@@ -37,7 +37,7 @@ def flatten(structure: Structure) -> list[Any]:
 
 
 def walk(structure: Structure, name: str) -> Iterator[tuple[str, Any]]:
-    """Each leaf with how to write it in Python, such as ``state[0].c``."""
+    """Each leaf with the Python expression for it, such as ``state[0].c``."""
     if not is_nested(structure):
         yield name, structure
         return
@@ -46,7 +46,7 @@ def walk(structure: Structure, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def map_structure(function: Callable[..., Any], structure: Structure, *others: Structure) -> Structure:
-    """Apply `function` to the leaves, in order, of one or more structures of one make; return one like the first."""
+    """Apply `function` to the leaves, in order, of one or more structures of equal form; return one like the first."""
     if not is_nested(structure):
         return function(structure, *others)
     if isinstance(structure, dict):
@@ -66,12 +66,12 @@ def pack(
 ) -> Structure:
     """`structure` in the containers of `like`; a list may stand where `like` has a tuple.
 
-    `leaf` makes each leaf of the one in `like`, the one in `structure` and how to write it in Python.
+    `leaf` makes a leaf of the result from the leaf of `like`, that of `structure` and the Python expression for it.
 
     Raises
     ------
     TypeError, ValueError
-        They are not of one make; the message names the place.
+        Their forms differ; the message names the place.
     """
     if not is_nested(like):
         if is_nested(structure):
@@ -95,14 +95,14 @@ def pack(
 
 
 def axes_of(size: Any) -> tuple[Any, ...]:
-    """The axes of a size as they stand there: of an integer itself, or of a shape such as TensorShape."""
+    """The axes of a size: an integer, or those of a shape such as TensorShape."""
     if hasattr(size, "as_list"):
         return tuple(size.as_list())
     return tuple(size) if isinstance(size, TensorShape) else (size,)
 
 
 def shape_of(size: Any) -> tuple[int, ...]:
-    """Shape of one row from a size."""
+    """Shape of one row that has a size."""
     return tuple(int(axis) for axis in axes_of(size))
 
 

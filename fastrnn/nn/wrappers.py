@@ -1,4 +1,4 @@
-"""Cells made of cells: stacks, residual connections, dropout that does nothing, processors."""
+"""Cells made of other cells: stacks, residual connections, dropout (without effect) and processors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .structure import Structure, flatten, is_nested, map_structure, shape_of
 
 
 class MultiRNNCell(SequenceCell):
-    """Cells one after the other, each fed the outputs of the one before.
+    """A stack of cells; the inputs of each are the outputs of the one before.
 
-    Neighbours of one kind and size run as one stacked layer; others run layer after layer.
+    Consecutive cells of one kind and size run as one stacked layer; others run layer after layer.
 
     Parameters
     ----------
     cells : list or tuple of cells, any mix of this package's and your own
-    state_is_tuple : states are tuples, an entry a cell, or side by side in one array
+    state_is_tuple : states are tuples with an entry for each cell, or concatenated in one array
 
     Raises
     ------
     TypeError, ValueError
-        An entry is no cell, or does not take what the one before puts out.
+        An entry is not a cell, or does not take the outputs of the one before.
     """
 
     def __init__(self, cells: Sequence[Any], state_is_tuple: bool = True) -> None:
@@ -59,7 +59,7 @@ class MultiRNNCell(SequenceCell):
 
     @cached_property
     def _parts(self) -> list[Stack | Any]:
-        """The cells, runs of engine cells gathered into stacks."""
+        """The cells, with consecutive engine cells joined to stacks."""
         parts: list[Stack | Any] = []
         for cell in self.cells:
             engine_cell = engine_cell_of(cell)
@@ -94,7 +94,7 @@ class MultiRNNCell(SequenceCell):
 
 
 class _Wrapper(SequenceCell):
-    """One cell in another: the same sizes."""
+    """Base class of a cell around another cell, with the same sizes."""
 
     def __init__(self, cell: Any) -> None:
         check_cell(cell, "cell")
@@ -117,10 +117,10 @@ class ResidualWrapper(_Wrapper):
 
     Parameters
     ----------
-    cell : the cell; its inputs and outputs have one width unless residual_fn says how they meet
+    cell : the cell; its inputs and outputs have the same width unless residual_fn combines them
     residual_fn : callable or None
-        ``residual_fn(inputs, outputs) -> outputs`` on rows (N, I) and (N, O), of any steps and in any number; what it
-        returns for a row may depend on that row only. None adds.
+        ``residual_fn(inputs, outputs) -> outputs`` on any number of rows (N, I) and (N, O) from any steps; the
+        result for a row may depend only on that row. None adds.
     """
 
     def __init__(self, cell: Any, residual_fn: Callable[[Structure, Structure], Structure] | None = None) -> None:
@@ -128,7 +128,7 @@ class ResidualWrapper(_Wrapper):
         if residual_fn is not None and not callable(residual_fn):
             raise TypeError(f"residual_fn is {type(residual_fn).__name__}, wanted a function or None")
         if residual_fn is None and self.input_size is not None and self.input_size != cell.output_size:
-            raise ValueError(f"cell takes {self.input_size} inputs and puts out {cell.output_size}, wanted one width")
+            raise ValueError(f"cell takes {self.input_size} inputs and returns {cell.output_size}, wanted equal widths")
         self._residual_fn = residual_fn or _add
 
     def runner(self, num_steps: int | None) -> Runner:
@@ -155,18 +155,18 @@ class ResidualWrapper(_Wrapper):
 
 
 class DropoutWrapper(_Wrapper):
-    """The cell itself: inference keeps everything.
+    """The cell itself, since nothing is dropped at inference.
 
     Parameters
     ----------
     cell : the cell
     input_keep_prob, output_keep_prob, state_keep_prob : 1.0
-    variational_recurrent, input_size, dtype, seed, dropout_state_filter_visitor : mean nothing
+    variational_recurrent, input_size, dtype, seed, dropout_state_filter_visitor : ignored
 
     Raises
     ------
     ValueError
-        A keep probability is not 1: this package drops nothing.
+        A keep probability is not 1.
     """
 
     def __init__(
@@ -199,13 +199,13 @@ class DeviceWrapper(_Wrapper):
     cell : the cell
     device : str or None
         ``"/cpu:1"`` keeps the calling thread on one processor, the second of those that this process may use, while
-        the cell runs; None and ``""`` leave it alone. The engine's other threads are not kept anywhere:
-        ``fastrnn.set_num_threads(1)`` is for having none.
+        the cell runs; None and ``""`` do nothing. The engine's other threads stay on all processors;
+        ``fastrnn.set_num_threads(1)`` turns them off.
 
     Raises
     ------
     TypeError, ValueError
-        The device is no processor, or this process may not use so many.
+        The device is not a processor, or this process may not use so many.
     """
 
     def __init__(self, cell: Any, device: str | None) -> None:
@@ -223,7 +223,7 @@ class DeviceWrapper(_Wrapper):
 
 
 def engine_cell_of(cell: Any) -> EngineCell | None:
-    """The engine cell that a cell comes down to at inference, if it does."""
+    """The engine cell that a cell is equal to at inference, or None."""
     while isinstance(cell, DropoutWrapper) and as_sequence_cell(cell) is not None:
         cell = cell.cell
     return cell if isinstance(cell, EngineCell) and as_sequence_cell(cell) is not None else None
@@ -232,7 +232,7 @@ def engine_cell_of(cell: Any) -> EngineCell | None:
 def _add(inputs: Structure, outputs: Structure) -> Structure:
     def add(x: Any, y: Any) -> Any:
         if x.shape != y.shape:
-            raise ValueError(f"inputs are {x.shape[1:]} wide and outputs {y.shape[1:]}, wanted one width")
+            raise ValueError(f"inputs are {x.shape[1:]} wide and outputs {y.shape[1:]}, wanted equal widths")
         return x + y
 
     return map_structure(add, inputs, outputs)
@@ -245,7 +245,7 @@ def _check_feeds(before: Any, runs_before: SequenceCell | None, cell: SequenceCe
     width = None if is_nested(before.output_size) else shape_of(before.output_size)
     if width != (cell.input_size,):
         found = f"cells[{i}] takes {cell.input_size} inputs"
-        raise ValueError(f"{found}, but cells[{i - 1}] puts out {before.output_size}")
+        raise ValueError(f"{found}, but cells[{i - 1}] returns {before.output_size}")
     type_before = None if runs_before is None else runs_before.dtype
     if type_before is not None and type_before != cell.dtype:
         raise TypeError(f"cells[{i}] computes in {cell.dtype}, but cells[{i - 1}] in {type_before}")
