@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import os
 import sys
@@ -55,21 +55,26 @@ cdef extern from "fastrnn.h" nogil:
         double alpha
         double beta
     ctypedef struct fastrnn_config:
+        size_t struct_size
         fastrnn_kind kind
         fastrnn_dtype dtype
         int64_t input_size, hidden_size, proj_size, num_layers
         int bidirectional, reverse
+    ctypedef struct fastrnn_cell_options:
+        fastrnn_activation activations[5]
+        double cell_clip, gate_clip, proj_clip
+        int coupled, reset_before
     ctypedef struct fastrnn_cell:
+        size_t struct_size
         const void *weight_ih
         const void *weight_hh
         const void *bias_ih
         const void *bias_hh
         const void *weight_hr
         const void *peephole
-        fastrnn_activation activations[5]
-        double cell_clip, gate_clip, proj_clip
-        int coupled, linear_before_reset
+        fastrnn_cell_options options
     ctypedef struct fastrnn_cell_arrays:
+        size_t struct_size
         void *weight_ih
         void *weight_hh
         void *bias_ih
@@ -77,10 +82,12 @@ cdef extern from "fastrnn.h" nogil:
         void *weight_hr
         void *peephole
     ctypedef struct fastrnn_snapshot_info:
+        size_t struct_size
         uint32_t version, real_size
         uint64_t fingerprint
         int64_t num_rows
     ctypedef struct fastrnn_blas:
+        size_t struct_size
         void *sgemm
         void *dgemm
     ctypedef struct fastrnn_layer
@@ -306,6 +313,7 @@ def load_blas():
             blas.sgemm = PyCapsule_GetPointer(capsule, signature)
         else:
             blas.dgemm = PyCapsule_GetPointer(capsule, signature)
+    blas.struct_size = sizeof(fastrnn_blas)
     blas_is_loaded = True
 
 
@@ -469,6 +477,7 @@ cdef class Layer:
         self.h_size = proj_size or hidden_size
         self.num_directions = 2 if bidirectional else 1
         self.spare = []
+        config.struct_size = sizeof(fastrnn_config)
         config.kind = KINDS[kind]
         config.dtype = FASTRNN_FLOAT32 if self.dtype == np.float32 else FASTRNN_FLOAT64
         config.input_size, config.hidden_size, config.proj_size = input_size, hidden_size, proj_size
@@ -480,10 +489,12 @@ cdef class Layer:
         prepared = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))
         if prepared == NULL:
             raise MemoryError("no memory for the layer's description")
+        memset(prepared, 0, len(cells) * sizeof(fastrnn_cell))
         units = self.num_gates * self.hidden_size
         try:
             for i, (arrays, activations, clips, coupled, linear_before_reset) in enumerate(cells):
                 cell = &prepared[i]
+                cell.struct_size = sizeof(fastrnn_cell)
                 width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
                 for array, name, rows, columns in (
                     (arrays[0], "weight_ih", units, width),
@@ -497,11 +508,10 @@ cdef class Layer:
                 cell.weight_ih, cell.weight_hh = address(arrays[0]), address(arrays[1])
                 cell.bias_ih, cell.bias_hh = address(arrays[2]), address(arrays[3])
                 cell.weight_hr, cell.peephole = address(arrays[4]), address(arrays[5])
-                for j in range(5):
-                    name, alpha, beta = activations[j] if j < len(activations) else ("linear", 0.0, 0.0)
-                    cell.activations[j] = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
-                cell.cell_clip, cell.gate_clip, cell.proj_clip = clips
-                cell.coupled, cell.linear_before_reset = coupled, linear_before_reset
+                for j, (name, alpha, beta) in enumerate(activations[:5]):
+                    cell.options.activations[j] = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
+                cell.options.cell_clip, cell.options.gate_clip, cell.options.proj_clip = clips
+                cell.options.coupled, cell.options.reset_before = coupled, not linear_before_reset
             with nogil:
                 status = fastrnn_layer_create(&config, prepared, isa_pointer, &blas if use_blas else NULL, &self.layer)
             raise_status(status)
@@ -527,7 +537,9 @@ cdef class Layer:
         """The cells as the constructor takes them, but for biases, which are added up where the cell adds them."""
         cdef fastrnn_cell_arrays arrays
         cdef fastrnn_cell cell
+        cdef fastrnn_cell_options *options
         cells = []
+        arrays.struct_size, cell.struct_size = sizeof(fastrnn_cell_arrays), sizeof(fastrnn_cell)
         rows = self.num_gates * self.hidden_size
         for i in range(self.num_layers * self.num_directions):
             width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
@@ -542,12 +554,13 @@ cdef class Layer:
                 parts[4] = None
             if cell.peephole == NULL:
                 parts[5] = None
+            options = &cell.options
             activations = [
-                (ACTIVATION_NAMES[cell.activations[j].name], cell.activations[j].alpha, cell.activations[j].beta)
+                (ACTIVATION_NAMES[options.activations[j].name], options.activations[j].alpha, options.activations[j].beta)
                 for j in range(self.num_gates + self.is_lstm)
             ]
-            clips = (cell.cell_clip, cell.gate_clip, cell.proj_clip)
-            cells.append((tuple(parts), activations, clips, bool(cell.coupled), bool(cell.linear_before_reset)))
+            clips = (options.cell_clip, options.gate_clip, options.proj_clip)
+            cells.append((tuple(parts), activations, clips, bool(options.coupled), not options.reset_before))
         return cells
 
     cdef int check_block(self, array, str name, int64_t parts, int64_t rows, int64_t columns, bint writes) except -1:
@@ -1018,6 +1031,7 @@ cdef class Stream:
         cdef const char *content = snapshot
         cdef size_t size = len(snapshot), wanted
         cdef fastrnn_snapshot_info info
+        info.struct_size = sizeof(fastrnn_snapshot_info)
         self.claim()
         status = fastrnn_stream_restore(self.layer.layer, self.batch_size, self.state, content, size)
         self.busy = False

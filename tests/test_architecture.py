@@ -35,6 +35,7 @@ PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 #: What a core file may include beside the standard library; a .c file also its own header.
 ARROWS = {
     "common": {"fastrnn"},
+    "structs": {"common"},
     "clock": set(),
     "cpu": {"common"},
     "threads": {"common", "clock"},
@@ -46,11 +47,11 @@ ARROWS = {
     "sequence": {"cell", "clock", "cpu"},
     "packed": {"sequence"},
     "unrolled": {"sequence"},
-    "layer": {"cell", "dispatch"},
+    "layer": {"cell", "dispatch", "structs"},
     "plan": {"layer", "sequence"},
     "workspace": {"plan"},
     "stream": {"layer", "sequence"},
-    "snapshot": {"stream"},
+    "snapshot": {"stream", "structs"},
     "run": {"cpu", "packed", "stream", "threads", "unrolled", "workspace"},
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "stream.h"
+#include "structs.h"
 
 static const char magic[8] = "FASTRNNS"; /* without the terminating zero */
 #define VERSION 1
@@ -105,13 +106,15 @@ fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *layer, int64_t num_r
 
 fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fastrnn_snapshot_info *info)
 {
-    if (!snapshot || !info)
+    const size_t first = FR_SIZE_UP_TO(fastrnn_snapshot_info, num_rows);
+    if (!snapshot || !info || !fr_struct_size(info, first))
         return FASTRNN_ERROR_ARGUMENT;
     const unsigned char *header = snapshot;
     if (size < HEADER_BYTES || memcmp(header, magic, sizeof magic) != 0)
         return FASTRNN_ERROR_SNAPSHOT;
-    *info = (fastrnn_snapshot_info){.version = (uint32_t)get(header + 8, 4), .real_size = (uint32_t)get(header + 12, 4),
-                                    .fingerprint = get(header + 16, 8), .num_rows = (int64_t)get(header + 24, 8)};
+    const fastrnn_snapshot_info found = {.version = (uint32_t)get(header + 8, 4), .real_size = (uint32_t)get(header + 12, 4),
+                                         .fingerprint = get(header + 16, 8), .num_rows = (int64_t)get(header + 24, 8)};
+    fr_struct_write(info, &found, sizeof found, first);
     return FASTRNN_OK;
 }
 
@@ -119,7 +122,7 @@ fastrnn_status fastrnn_stream_restore(const fastrnn_layer *layer, int64_t num_ro
                                       size_t size)
 {
     size_t wanted;
-    fastrnn_snapshot_info info;
+    fastrnn_snapshot_info info = {.struct_size = sizeof info};
     if (!is_of(layer, num_rows, stream) || fastrnn_stream_snapshot_size(layer, num_rows, &wanted) != FASTRNN_OK)
         return FASTRNN_ERROR_ARGUMENT;
     const fastrnn_status status = fastrnn_snapshot_describe(snapshot, size, &info);
