@@ -62,7 +62,7 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
                        const fastrnn_cell *source)
 {
     const fr_cell_sizes s = sizes_of(backend, config, source);
-    const size_t row = (size_t)backend->kernels->vector_length * backend->kernels->element_size;
+    const size_t row = (size_t)backend->kernels->vector_length * backend->kernels->real_size;
     bool fits = fr_matrix_add_bytes(total, backend, s.gates, input_size, s.blocks) &&
                 fr_matrix_add_bytes(total, backend, s.recurrent_gates, s.P, s.blocks) &&
                 fr_add_bytes(total, (size_t)(s.columns * s.blocks), row);
@@ -87,7 +87,7 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
 {
     const fr_cell_sizes s = sizes_of(backend, config, source);
     const int64_t V = backend->kernels->vector_length;
-    const size_t row = (size_t)V * backend->kernels->element_size;
+    const size_t row = (size_t)V * backend->kernels->real_size;
     fr_cell cell = {.kind = config->kind, .input_size = input_size, .hidden_size = s.H, .h_size = s.P,
                     .h_stride = s.out_blocks * V, .c_stride = s.blocks * V, .columns = s.columns,
                     .standard = s.standard, .projected = config->proj_size != 0, .options = s.options};
@@ -102,7 +102,7 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
     fr_gates_add(backend, cell.gates, source->bias_hh, 0, shared, s.H, cell.bias);
     if (config->kind == FASTRNN_GRU)
         fr_gates_add(backend, cell.gates, source->bias_hh, 2, 1, s.H,
-                     fr_at(cell.bias, 3 * cell.gates.gate, backend->kernels->element_size));
+                     fr_at(cell.bias, 3 * cell.gates.gate, backend->kernels->real_size));
     if (s.recurrent_gates != s.gates)
         cell.candidate = fr_matrix_place(arena, backend, source->weight_hh, 2, 1, s.H, s.P);
     if (cell.projected) {
@@ -120,7 +120,7 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
 
 void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell_arrays *arrays, fastrnn_cell *source)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t H = cell->hidden_size;
     const int gates = cell->input.gates;
     fr_matrix_unpack(backend, &cell->input, 0, H, arrays->weight_ih);
@@ -159,7 +159,7 @@ static void hash_options(fastrnn_kind kind, const fastrnn_cell_options *options,
 
 static void hash_gates(const fr_backend *backend, fr_gate_layout layout, const void *in, int gates, int64_t units, uint64_t *hash)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     for (int gate = 0; gate < gates; gate++)
         for (int64_t unit = 0; unit < units; unit++)
             fr_hash_add_reals(hash, fr_at(in, fr_gates_element(backend, layout, gate, unit), e), 1, e);
@@ -167,7 +167,7 @@ static void hash_gates(const fr_backend *backend, fr_gate_layout layout, const v
 
 void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell *source, uint64_t *hash)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t H = cell->hidden_size, P = cell->h_size;
     const int gates = cell->input.gates;
     hash_options(cell->kind, &cell->options, hash);
@@ -217,7 +217,7 @@ void fr_cell_project(const fr_cell *cell, const fr_backend *backend, const fr_te
 static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_range blocks, const fr_step *step, void *h_out,
                           int64_t h_out_stride)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t unit = blocks.begin * backend->kernels->vector_length, gates = blocks.begin * cell->gates.block;
     const int64_t weights = unit * cell->input.gates;
     const fr_step_args args = {
@@ -242,7 +242,7 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
 static void general_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step,
                          void *h_out, int64_t h_out_stride)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const fr_gate_layout gates = cell->gates;
     const fr_range blocks = hidden_blocks(cell, team);
     const int64_t unit = blocks.begin * backend->kernels->vector_length;
@@ -287,7 +287,7 @@ static void prefetch(const fr_team *team, const void *vectors, int64_t rows, int
 
 void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step)
 {
-    prefetch(team, step->h_in, step->rows, cell->h_stride, backend->kernels->element_size);
+    prefetch(team, step->h_in, step->rows, cell->h_stride, backend->kernels->real_size);
     void *h_out = cell->projected ? step->hidden : step->h_out;
     const int64_t h_out_stride = cell->projected ? cell->c_stride : cell->h_stride;
     if (cell->standard)
@@ -304,5 +304,5 @@ void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team 
                       step->scratch);
     backend->kernels->clip(cell->options.proj_clip > 0 ? cell->options.proj_clip : INFINITY, step->rows,
                            (blocks.end - blocks.begin) * V,
-                           fr_at(step->h_out, blocks.begin * V, backend->kernels->element_size), cell->h_stride);
+                           fr_at(step->h_out, blocks.begin * V, backend->kernels->real_size), cell->h_stride);
 }

@@ -106,7 +106,7 @@ static fr_widths widest_of(const fastrnn_layer *layer)
 
 static int64_t block_rows_of(const fastrnn_layer *layer)
 {
-    const int64_t rows = BLOCK_BYTES / (layer->widest.pre * (int64_t)layer->backend.kernels->element_size);
+    const int64_t rows = BLOCK_BYTES / (layer->widest.pre * (int64_t)layer->backend.kernels->real_size);
     return fr_min(fr_max(rows, BLOCK_ROWS_LEAST), BLOCK_ROWS_MOST);
 }
 
@@ -115,7 +115,7 @@ static int64_t most_steps_of(const fastrnn_layer *layer)
 {
     const fr_widths *most = &layer->widest;
     const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + 2 * layer->num_directions * layer->h_size);
-    const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->element_size;
+    const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->real_size;
     const uint64_t steps = (SIZE_MAX / 16 - (uint64_t)most->scratch * sizeof(double)) / FR_MOST_THREADS / bytes;
     return fr_min(FR_MOST_ROWS, (int64_t)steps - BLOCK_ROWS_MOST);
 }

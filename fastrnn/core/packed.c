@@ -4,7 +4,7 @@
 static bool run_block(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows)
 {
     const fr_cell *cell = sequence->cell;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     int64_t stride;
     const void *x = fr_sequence_input(sequence, first, last, &stride);
     char *pre = NULL;

@@ -134,7 +134,7 @@ static bool run_stream(fr_part *part)
 {
     const fr_run *run = part->run;
     fr_sequence *sequence = &part->sequence;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const int64_t first = sequence->rows.first;
     fr_arena layers = fr_stream_layers(run->stream);
     for (int64_t layer_index = 0; layer_index < run->layer->num_layers; layer_index++) {

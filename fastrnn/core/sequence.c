@@ -166,7 +166,7 @@ static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
 /* Where the vector of row `row` of the sequence's rows stands at a time. */
 static char *vector_at(const fr_sequence *sequence, const fastrnn_view *view, int64_t row, int64_t time)
 {
-    const size_t element_size = sequence->backend->kernels->element_size;
+    const size_t element_size = sequence->backend->kernels->real_size;
     row = fr_row_of_batch(&sequence->rows, row);
     char *start = view->rows ? view->rows[row] : fr_at(view->base, row * view->row_stride, element_size);
     return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
@@ -187,7 +187,7 @@ static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t las
 const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride)
 {
     const fastrnn_view *in = &sequence->in;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const int64_t width = sequence->cell->input_size;
     const int64_t rows = last > first ? fr_batch_size(&sequence->rows, first) : 0;
     *stride = width;
@@ -219,7 +219,7 @@ const void *fr_sequence_input(const fr_sequence *sequence, int64_t first, int64_
 void fr_sequence_project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride)
 {
     const fr_cell *cell = sequence->cell;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const double row_work = (double)(cell->input_size + 1) * (double)cell->gates.row;
     int64_t piece = rows;
     if (rows > PROJECT_ROWS_LEAST && (double)rows * row_work > PROJECT_WORK)
@@ -236,7 +236,7 @@ bool fr_sequence_step(const fr_sequence *sequence, const fr_team *team, int64_t 
                       int64_t x_stride, void *pre)
 {
     const fr_cell *cell = sequence->cell;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const int64_t parity = (sequence->state.parity + step) & 1;
     const fr_step args = {
         .rows = rows, .x = x, .x_stride = x_stride, .pre = pre, .h_in = sequence->state.h[parity],
@@ -257,13 +257,13 @@ static const void *final_h(const fr_sequence *sequence, int64_t row)
 {
     const fr_state *state = &sequence->state;
     return fr_at(state->h[(state->parity + fr_length(&sequence->rows, row)) & 1], row * sequence->cell->h_stride,
-                 sequence->backend->kernels->element_size);
+                 sequence->backend->kernels->real_size);
 }
 
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
 {
     const fastrnn_batch *batch = sequence->rows.batch;
-    const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->h_size * e;
+    const size_t e = sequence->backend->kernels->real_size, bytes = (size_t)sequence->cell->h_size * e;
     if (batch->past_end == FASTRNN_PAST_END_NOTHING || sequence->out.step_offsets) /* packed: there are no such steps */
         return;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
@@ -305,7 +305,7 @@ static void load_row(void *to, const void *from, int64_t width, int64_t stride, 
 void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
                    const fastrnn_boundary *boundary, int64_t index, fr_state *state, fr_poll *poll)
 {
-    const size_t e = backend->kernels->element_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
+    const size_t e = backend->kernels->real_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
     const int64_t P = cell->h_size, H = cell->hidden_size;
     const fr_range mine = fr_team_share(team, rows->count);
     int64_t work = 0;
@@ -323,7 +323,7 @@ void fr_state_load(const fr_cell *cell, const fr_backend *backend, const fr_team
 void fr_state_store(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_rows *rows,
                     const fastrnn_boundary *boundary, int64_t index, const fr_state *state, fr_poll *poll)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const size_t h_bytes = (size_t)cell->h_size * e, c_bytes = (size_t)cell->hidden_size * e;
     const fr_range mine = fr_team_share(team, rows->count);
     int64_t work = 0;

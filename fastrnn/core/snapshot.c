@@ -58,7 +58,7 @@ fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *layer, int64_t 
         return status;
     const fr_cell *cell = &layer->cells[0];
     const size_t width = (size_t)(cell->h_size + (cell->kind == FASTRNN_LSTM ? cell->hidden_size : 0));
-    *size = HEADER_BYTES + (size_t)layer->num_layers * (size_t)num_rows * width * layer->backend.kernels->element_size;
+    *size = HEADER_BYTES + (size_t)layer->num_layers * (size_t)num_rows * width * layer->backend.kernels->real_size;
     return FASTRNN_OK;
 }
 
@@ -66,7 +66,7 @@ fastrnn_status fastrnn_stream_snapshot_size(const fastrnn_layer *layer, int64_t 
 static void transfer(const fastrnn_layer *layer, void *stream, void *snapshot, bool saves)
 {
     const int64_t rows = fr_stream_num_rows(stream);
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     char *at = fr_at(snapshot, HEADER_BYTES, 1);
     for (int part = 0; part < (layer->cells[0].kind == FASTRNN_LSTM ? 2 : 1); part++) {
         fr_arena layers = fr_stream_layers(stream);
@@ -97,7 +97,7 @@ fastrnn_status fastrnn_stream_snapshot(const fastrnn_layer *layer, int64_t num_r
     unsigned char *header = snapshot;
     memcpy(header, magic, sizeof magic);
     put(header + 8, VERSION, 4);
-    put(header + 12, layer->backend.kernels->element_size, 4);
+    put(header + 12, layer->backend.kernels->real_size, 4);
     put(header + 16, layer->fingerprint, 8);
     put(header + 24, (uint64_t)num_rows, 8);
     transfer(layer, (void *)(uintptr_t)stream, snapshot, true);
@@ -128,7 +128,7 @@ fastrnn_status fastrnn_stream_restore(const fastrnn_layer *layer, int64_t num_ro
     const fastrnn_status status = fastrnn_snapshot_describe(snapshot, size, &info);
     if (status != FASTRNN_OK)
         return status;
-    if (info.version != VERSION || info.real_size != layer->backend.kernels->element_size ||
+    if (info.version != VERSION || info.real_size != layer->backend.kernels->real_size ||
         info.fingerprint != layer->fingerprint || info.num_rows != num_rows || size != wanted)
         return FASTRNN_ERROR_SNAPSHOT;
     transfer(layer, stream, (void *)(uintptr_t)snapshot, false);

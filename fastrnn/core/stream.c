@@ -9,12 +9,12 @@ typedef struct fr_stream_header {
 
 static size_t c_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 {
-    return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * layer->backend.kernels->element_size : 0;
+    return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * layer->backend.kernels->real_size : 0;
 }
 
 static size_t h_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 {
-    return (size_t)cell->h_stride * layer->backend.kernels->element_size;
+    return (size_t)cell->h_stride * layer->backend.kernels->real_size;
 }
 
 static bool streams(const fastrnn_layer *layer) { return layer && layer->num_directions == 1 && !layer->reverse; }
@@ -156,7 +156,7 @@ fastrnn_status fastrnn_stream_set_slots(const fastrnn_layer *layer, int64_t coun
     if (!fr_stream_is_valid(layer, stream) || !boundary || count < 0 || (count && !slots) ||
         !slots_are_valid(layer, stream, count, slots))
         return FASTRNN_ERROR_ARGUMENT;
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     const fastrnn_batch batch = {.num_rows = count};
     fr_arena layers = fr_stream_layers(stream);
     for (int64_t i = 0; i < layer->num_layers; i++) {

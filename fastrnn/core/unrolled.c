@@ -11,7 +11,7 @@ bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr
 {
     const int64_t rows = sequence->rows.count, num_steps = fr_num_steps(&sequence->rows);
     const int64_t ahead = rows ? fr_max(1, sequence->buffers.capacity / rows) : 1; /* steps a block */
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const fr_cell *cell = sequence->cell;
     if (node->step % ahead == 0) {
         const int64_t last = fr_min(node->step + ahead, num_steps), steps = last - node->step;

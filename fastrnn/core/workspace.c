@@ -11,7 +11,7 @@ static void *cut(char *memory, size_t *at, int64_t count, int64_t width, size_t 
 static size_t cut_state(const fastrnn_layer *layer, int64_t rows, char *memory, fr_state *state)
 {
     const fr_widths *most = &layer->widest;
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     size_t at = 0;
     state->h[0] = cut(memory, &at, rows, most->h, e);
     state->h[1] = cut(memory, &at, rows, most->h, e);
@@ -23,7 +23,7 @@ static size_t cut_state(const fastrnn_layer *layer, int64_t rows, char *memory, 
 static size_t cut_buffers(const fastrnn_layer *layer, int64_t capacity, char *memory, fr_buffers *buffers)
 {
     const fr_widths *most = &layer->widest;
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     size_t at = 0;
     buffers->capacity = capacity;
     buffers->x = cut(memory, &at, capacity, most->x, e);
@@ -35,7 +35,7 @@ static size_t cut_buffers(const fastrnn_layer *layer, int64_t capacity, char *me
 size_t fr_workspace_lay_out(const fastrnn_layer *layer, const fr_plan *plan, const fastrnn_batch *batch, int64_t total_steps,
                             void *memory, fr_workspace *workspace)
 {
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     const int64_t between = layer->num_layers > 1 ? total_steps : 0, width = layer->num_directions * layer->h_size;
     char *start = memory ? fr_arena_of(memory).next : NULL;
     size_t at = 0;

@@ -70,7 +70,7 @@ typedef struct fr_pointwise_args {
 typedef struct fr_kernels {
     const char *isa;
     int vector_length; /* V */
-    size_t element_size;
+    size_t real_size; /* of inputs, states, gates, biases and outputs */
     void (*product)(const fr_product_args *);
     void (*lstm_step)(const fr_step_args *); /* sigmoid sigmoid tanh sigmoid tanh, no options */
     void (*gru_step)(const fr_step_args *);  /* sigmoid sigmoid tanh, reset after the matmul */
