@@ -30,21 +30,26 @@ cdef extern from "fastrnn.h" nogil:
         double alpha
         double beta
     ctypedef struct fastrnn_config:
+        size_t struct_size
         fastrnn_kind kind
         fastrnn_dtype dtype
         int64_t input_size, hidden_size, proj_size, num_layers
         int bidirectional, reverse
+    ctypedef struct fastrnn_cell_options:
+        fastrnn_activation activations[5]
+        double cell_clip, gate_clip, proj_clip
+        int coupled, reset_before
     ctypedef struct fastrnn_cell:
+        size_t struct_size
         const void *weight_ih
         const void *weight_hh
         const void *bias_ih
         const void *bias_hh
         const void *weight_hr
         const void *peephole
-        fastrnn_activation activations[5]
-        double cell_clip, gate_clip, proj_clip
-        int coupled, linear_before_reset
+        fastrnn_cell_options options
     ctypedef struct fastrnn_cell_arrays:
+        size_t struct_size
         void *weight_ih
         void *weight_hh
         void *bias_ih
@@ -57,6 +62,7 @@ cdef extern from "fastrnn.h" nogil:
         uint64_t fingerprint
         int64_t num_rows, extra_size
     ctypedef struct fastrnn_blas:
+        size_t struct_size
         void *sgemm
         void *dgemm
     ctypedef struct fastrnn_layer

@@ -9,6 +9,10 @@
  * T steps, B rows, I inputs, H hidden units, P outputs (H without projection), G gates,
  * L layers, D directions. Gates stand in PyTorch's order: LSTM i f g o, GRU r z n.
  *
+ * A struct that begins with `struct_size` can grow in later versions. The caller sets struct_size to sizeof(the struct), and
+ * every member that it does not use to zero, which is that member's default. FASTRNN_ERROR_ARGUMENT if struct_size is smaller
+ * than the first version of the struct, or if bytes past the struct that this version knows are not zero.
+ *
  * tests/capi/embed.c is a complete example.
  */
 #ifndef FASTRNN_H
@@ -63,12 +67,13 @@ typedef enum fastrnn_dtype { FASTRNN_FLOAT32, FASTRNN_FLOAT64 } fastrnn_dtype;
     X(THRESHOLDED_RELU, "thresholded_relu", 1, 0, 1)      /* x > alpha ? x : 0 */
 
 typedef enum fastrnn_activation_name {
+    FASTRNN_DEFAULT = 0, /* in a cell's options: the standard function of the cell and place */
 #define FASTRNN_ENUMERATOR(NAME, name, alpha, beta, has_defaults) FASTRNN_##NAME,
     FASTRNN_FOR_EACH_ACTIVATION(FASTRNN_ENUMERATOR)
 #undef FASTRNN_ENUMERATOR
 } fastrnn_activation_name;
 
-enum {
+enum { /* how many there are, and the largest value of the enum above */
 #define FASTRNN_ADD_ONE(NAME, name, alpha, beta, has_defaults) +1
     FASTRNN_NUM_ACTIVATIONS = 0 FASTRNN_FOR_EACH_ACTIVATION(FASTRNN_ADD_ONE)
 #undef FASTRNN_ADD_ONE
@@ -76,12 +81,13 @@ enum {
 
 typedef struct fastrnn_activation {
     fastrnn_activation_name name;
-    double alpha, beta;
+    double alpha, beta; /* not read with FASTRNN_DEFAULT */
 } fastrnn_activation;
 
 #define FASTRNN_MAX_ACTIVATIONS 5 /* LSTM: i f g o and the one on the cell state at the output */
 
 typedef struct fastrnn_config {
+    size_t struct_size;
     fastrnn_kind kind;
     fastrnn_dtype dtype;
     int64_t input_size;  /* I >= 0 */
@@ -92,25 +98,34 @@ typedef struct fastrnn_config {
     int reverse;         /* each row runs from its own last step, in every layer; not with bidirectional */
 } fastrnn_config;
 
-/* One layer in one direction. Pointers may dangle after fastrnn_layer_create. */
+/* What a cell computes. With all members zero it is a standard cell, as PyTorch's: LSTM with sigmoid, sigmoid, tanh, sigmoid
+ * for i f g o and tanh on the cell state; GRU with sigmoid, sigmoid, tanh for r z n; RNN with tanh. */
+typedef struct fastrnn_cell_options {
+    fastrnn_activation activations[FASTRNN_MAX_ACTIVATIONS];
+    double cell_clip; /* 0: none. LSTM: bound of the new cell state */
+    double gate_clip; /* 0: none. Bound of the gates' inputs, before their activations */
+    double proj_clip; /* 0: none. Bound of the projected output */
+    int coupled;      /* LSTM: the forget gate is 1 - i */
+    int reset_before; /* GRU: reset h before the matmul (TensorFlow 1), not the product after it (PyTorch) */
+} fastrnn_cell_options;
+
+/* One layer in one direction. An array of cells has struct_size of its first one as its stride, and each has the same one.
+ * The pointers are not used after fastrnn_layer_create. */
 typedef struct fastrnn_cell {
+    size_t struct_size;
     const void *weight_ih; /* (G*H, width of the layer's input) */
     const void *weight_hh; /* (G*H, P) */
     const void *bias_ih;   /* (G*H) or NULL */
     const void *bias_hh;   /* (G*H) or NULL */
     const void *weight_hr; /* (P, H), with proj_size only */
     const void *peephole;  /* (3, H), rows i f o, or NULL; LSTM */
-    fastrnn_activation activations[FASTRNN_MAX_ACTIVATIONS];
-    double cell_clip; /* 0: none. LSTM: bound of the new cell state */
-    double gate_clip; /* 0: none. Bound of the gates' inputs, before their activations */
-    double proj_clip; /* 0: none. Bound of the projected output */
-    int coupled;      /* LSTM: the forget gate is 1 - i */
-    int linear_before_reset; /* GRU: reset after the matmul (PyTorch) or before it */
+    fastrnn_cell_options options; /* last, as new options are appended to it */
 } fastrnn_cell;
 
 /* BLAS as it comes from Fortran. Integers are passed as the address of a 64-bit one, so that a
  * little-endian BLAS with 32-bit integers reads its low half: both widths work. */
 typedef struct fastrnn_blas {
+    size_t struct_size;
     void (*sgemm)(const char *transa, const char *transb, const int64_t *m, const int64_t *n, const int64_t *k,
                   const float *alpha, const float *a, const int64_t *lda, const float *b, const int64_t *ldb,
                   const float *beta, float *c, const int64_t *ldc);
@@ -146,12 +161,14 @@ FASTRNN_API uint64_t fastrnn_layer_fingerprint(const fastrnn_layer *layer);
 
 /* Where fastrnn_layer_unpack writes, shapes as in fastrnn_cell. NULL, or an array that the cell lacks: not written. */
 typedef struct fastrnn_cell_arrays {
+    size_t struct_size;
     void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr, *peephole;
 } fastrnn_cell_arrays;
 
 /* The index-th cell (l0, l0 reverse, l1, ...) as fastrnn_layer_create takes it, on any instruction set, for the same
  * prepared weights. Where the cell adds its biases, bias_ih is their sum and bias_hh zero: everywhere but in the GRU's
- * candidate gate. *cell gets the options, and points to `arrays`; to NULL where the cell has no such array. */
+ * candidate gate. *cell, whose struct_size the caller has set, gets the options, without FASTRNN_DEFAULT, and pointers to
+ * `arrays`; NULL where the cell has no such array. */
 FASTRNN_API fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, const fastrnn_cell_arrays *arrays,
                                                 fastrnn_cell *cell);
 
@@ -263,7 +280,7 @@ FASTRNN_API fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, 
 
 /* What a snapshot says of itself; FASTRNN_ERROR_SNAPSHOT if the bytes are not a snapshot. */
 typedef struct fastrnn_snapshot_info {
-    size_t struct_size;
+    size_t struct_size; /* set by the caller */
     uint32_t version, real_size;
     uint64_t fingerprint;
     int64_t num_rows, extra_size;

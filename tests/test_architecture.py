@@ -35,6 +35,7 @@ PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 ARROWS = {
     "common": {"fastrnn"},
     "cpu": {"common"},
+    "structs": {"common"},
     "os/os": set(),
     "os/posix": {"os/os"},
     "os/linux": {"os/os"},
@@ -53,11 +54,11 @@ ARROWS = {
     "cell": {"hash", "matrix", "parallel/team"},
     "sequence": {"cell", "parallel/team_sync"},
     "packed": {"sequence"},
-    "layer": {"cell", "dispatch", "parallel/pool"},
+    "layer": {"cell", "dispatch", "parallel/pool", "structs"},
     "unrolled": {"layer", "sequence"},
     "store": {"layer", "sequence"},
-    "snapshot": {"store"},
-    "plan": {"layer", "sequence", "store", "unrolled"},
+    "snapshot": {"store", "structs"},
+    "plan": {"layer", "sequence", "store", "structs", "unrolled"},
     "run": {"cpu", "os/os", "packed", "parallel/pool", "parallel/spin", "plan", "store", "unrolled"},
 }
 

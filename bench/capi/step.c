@@ -75,11 +75,9 @@ static fastrnn_status measure(fastrnn_kind kind, int64_t I, int64_t H, const cha
     const float bound = 1 / sqrtf((float)H);
     float *weight_ih = draw(G * H * I, bound), *weight_hh = draw(G * H * H, bound), *bias = draw(G * H, bound);
     float *x = draw(I, 1), *y = draw(H, 0);
-    const fastrnn_config config = {.kind = kind, .input_size = I, .hidden_size = H, .num_layers = 1};
-    const fastrnn_cell cell = {
-        .weight_ih = weight_ih, .weight_hh = weight_hh, .bias_ih = bias, .linear_before_reset = 1,
-        .activations = {{FASTRNN_SIGMOID, 0, 0}, {FASTRNN_SIGMOID, 0, 0}, {FASTRNN_TANH, 0, 0}, {FASTRNN_SIGMOID, 0, 0},
-                        {FASTRNN_TANH, 0, 0}}};
+    const fastrnn_config config = {.struct_size = sizeof config, .kind = kind, .input_size = I, .hidden_size = H,
+                                   .num_layers = 1};
+    const fastrnn_cell cell = {.struct_size = sizeof cell, .weight_ih = weight_ih, .weight_hh = weight_hh, .bias_ih = bias};
     stream_of_one s = {.step = {.struct_size = sizeof s.step, .num_rows = 1, .num_steps = 1, .x = {.base = x}, .y = {.base = y}},
                        .plan = {.struct_size = sizeof s.plan}};
     size_t store_size = 0;

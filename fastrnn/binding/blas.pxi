@@ -31,4 +31,5 @@ def load_blas():
             blas.sgemm = PyCapsule_GetPointer(capsule, signature)
         else:
             blas.dgemm = PyCapsule_GetPointer(capsule, signature)
+    blas.struct_size = sizeof(fastrnn_blas)
     blas_is_loaded = True

@@ -28,6 +28,7 @@ cdef class Layer:
         self.h_size = proj_size or hidden_size
         self.num_directions = 2 if bidirectional else 1
         self.spare = []
+        config.struct_size = sizeof(fastrnn_config)
         config.kind = KINDS[kind]
         config.dtype = FASTRNN_FLOAT32 if self.dtype == np.float32 else FASTRNN_FLOAT64
         config.input_size, config.hidden_size, config.proj_size = input_size, hidden_size, proj_size
@@ -39,10 +40,12 @@ cdef class Layer:
         prepared = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))
         if prepared == NULL:
             raise MemoryError("no memory for the layer's description")
+        memset(prepared, 0, len(cells) * sizeof(fastrnn_cell))
         units = self.num_gates * self.hidden_size
         try:
             for i, (arrays, activations, clips, coupled, linear_before_reset) in enumerate(cells):
                 cell = &prepared[i]
+                cell.struct_size = sizeof(fastrnn_cell)
                 width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
                 for array, name, rows, columns in (
                     (arrays[0], "weight_ih", units, width),
@@ -56,11 +59,10 @@ cdef class Layer:
                 cell.weight_ih, cell.weight_hh = address(arrays[0]), address(arrays[1])
                 cell.bias_ih, cell.bias_hh = address(arrays[2]), address(arrays[3])
                 cell.weight_hr, cell.peephole = address(arrays[4]), address(arrays[5])
-                for j in range(5):
-                    name, alpha, beta = activations[j] if j < len(activations) else ("linear", 0.0, 0.0)
-                    cell.activations[j] = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
-                cell.cell_clip, cell.gate_clip, cell.proj_clip = clips
-                cell.coupled, cell.linear_before_reset = coupled, linear_before_reset
+                for j, (name, alpha, beta) in enumerate(activations[:5]):
+                    cell.options.activations[j] = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
+                cell.options.cell_clip, cell.options.gate_clip, cell.options.proj_clip = clips
+                cell.options.coupled, cell.options.reset_before = coupled, not linear_before_reset
             with nogil:
                 status = fastrnn_layer_create(&config, prepared, isa_pointer, &blas if use_blas else NULL, &self.layer)
             raise_status(status)
@@ -86,7 +88,9 @@ cdef class Layer:
         """The cells as the constructor takes them; two biases that a cell only adds come back as their sum."""
         cdef fastrnn_cell_arrays arrays
         cdef fastrnn_cell cell
+        cdef fastrnn_cell_options *options
         cells = []
+        arrays.struct_size, cell.struct_size = sizeof(fastrnn_cell_arrays), sizeof(fastrnn_cell)
         rows = self.num_gates * self.hidden_size
         for i in range(self.num_layers * self.num_directions):
             width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
@@ -101,12 +105,13 @@ cdef class Layer:
                 parts[4] = None
             if cell.peephole == NULL:
                 parts[5] = None
+            options = &cell.options
             activations = [
-                (ACTIVATION_NAMES[cell.activations[j].name], cell.activations[j].alpha, cell.activations[j].beta)
+                (ACTIVATION_NAMES[options.activations[j].name], options.activations[j].alpha, options.activations[j].beta)
                 for j in range(self.num_gates + self.is_lstm)
             ]
-            clips = (cell.cell_clip, cell.gate_clip, cell.proj_clip)
-            cells.append((tuple(parts), activations, clips, bool(cell.coupled), bool(cell.linear_before_reset)))
+            clips = (options.cell_clip, options.gate_clip, options.proj_clip)
+            cells.append((tuple(parts), activations, clips, bool(options.coupled), not options.reset_before))
         return cells
 
     cdef int check_block(self, array, str name, int64_t parts, int64_t rows, int64_t columns, bint writes) except -1:

@@ -5,20 +5,33 @@
 
 static int num_gates(fastrnn_kind kind) { return kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1; }
 static int num_columns(fastrnn_kind kind) { return kind == FASTRNN_RNN ? 1 : 4; }
+static int num_activations(fastrnn_kind kind) { return kind == FASTRNN_LSTM ? 5 : num_gates(kind); }
 
-static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fastrnn_cell *source)
+static const fastrnn_activation_name standard_activations[][FASTRNN_MAX_ACTIVATIONS] = {
+    [FASTRNN_LSTM] = {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH, FASTRNN_SIGMOID, FASTRNN_TANH},
+    [FASTRNN_GRU] = {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH},
+    [FASTRNN_RNN] = {FASTRNN_TANH},
+};
+
+static fastrnn_cell_options without_defaults(fastrnn_kind kind, fastrnn_cell_options options)
 {
-    static const fastrnn_activation_name lstm[] = {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH, FASTRNN_SIGMOID, FASTRNN_TANH};
-    static const fastrnn_activation_name gru[] = {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH};
-    if (backend->blas || source->peephole || source->cell_clip > 0 || source->gate_clip > 0 || source->coupled)
+    for (int i = 0; i < num_activations(kind); i++)
+        if (options.activations[i].name == FASTRNN_DEFAULT)
+            options.activations[i] = (fastrnn_activation){.name = standard_activations[kind][i]};
+    return options;
+}
+
+/* Whether a fused step kernel covers the cell. options: without FASTRNN_DEFAULT. */
+static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fastrnn_cell_options *options, bool peephole)
+{
+    if (backend->blas || peephole || options->cell_clip > 0 || options->gate_clip > 0 || options->coupled)
         return false;
-    if (kind == FASTRNN_RNN)
-        return source->activations[0].name == FASTRNN_TANH || source->activations[0].name == FASTRNN_RELU;
-    if (kind == FASTRNN_GRU && !source->linear_before_reset)
+    if (kind == FASTRNN_RNN && options->activations[0].name == FASTRNN_RELU)
+        return true;
+    if (kind == FASTRNN_GRU && options->reset_before)
         return false;
-    const int count = kind == FASTRNN_LSTM ? 5 : 3;
-    for (int i = 0; i < count; i++)
-        if (source->activations[i].name != (kind == FASTRNN_LSTM ? lstm : gru)[i])
+    for (int i = 0; i < num_activations(kind); i++)
+        if (options->activations[i].name != standard_activations[kind][i])
             return false;
     return true;
 }
@@ -28,6 +41,7 @@ typedef struct fr_cell_sizes {
     int64_t H, P, blocks, out_blocks;
     int gates, columns, recurrent_gates;
     bool standard;
+    fastrnn_cell_options options; /* without FASTRNN_DEFAULT */
 } fr_cell_sizes;
 
 static fr_cell_sizes sizes_of(const fr_backend *backend, const fastrnn_config *config, const fastrnn_cell *source)
@@ -38,7 +52,8 @@ static fr_cell_sizes sizes_of(const fr_backend *backend, const fastrnn_config *c
     s.out_blocks = fr_ceil_div(s.P, V);
     s.gates = num_gates(config->kind);
     s.columns = num_columns(config->kind);
-    s.standard = is_standard(config->kind, backend, source);
+    s.options = without_defaults(config->kind, source->options);
+    s.standard = is_standard(config->kind, backend, &s.options, source->peephole != NULL);
     s.recurrent_gates = config->kind == FASTRNN_GRU && !s.standard ? 2 : s.gates;
     return s;
 }
@@ -47,7 +62,7 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
                        const fastrnn_cell *source)
 {
     const fr_cell_sizes s = sizes_of(backend, config, source);
-    const size_t row = (size_t)backend->kernels->vector_length * backend->kernels->element_size;
+    const size_t row = (size_t)backend->kernels->vector_length * backend->kernels->real_size;
     bool fits = fr_matrix_add_bytes(total, backend, s.gates, input_size, s.blocks) &&
                 fr_matrix_add_bytes(total, backend, s.recurrent_gates, s.P, s.blocks) &&
                 fr_add_bytes(total, (size_t)(s.columns * s.blocks), row);
@@ -72,10 +87,10 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
 {
     const fr_cell_sizes s = sizes_of(backend, config, source);
     const int64_t V = backend->kernels->vector_length;
-    const size_t row = (size_t)V * backend->kernels->element_size;
+    const size_t row = (size_t)V * backend->kernels->real_size;
     fr_cell cell = {.kind = config->kind, .input_size = input_size, .hidden_size = s.H, .h_size = s.P,
                     .h_stride = s.out_blocks * V, .c_stride = s.blocks * V, .columns = s.columns,
-                    .standard = s.standard, .projected = config->proj_size != 0};
+                    .standard = s.standard, .projected = config->proj_size != 0, .options = s.options};
     cell.gates = fr_gates_of(backend, s.blocks, s.columns);
     cell.input = fr_matrix_place(arena, backend, source->weight_ih, 0, s.gates, s.H, input_size);
     cell.recurrent = fr_matrix_place(arena, backend, source->weight_hh, 0, s.recurrent_gates, s.H, s.P);
@@ -87,7 +102,7 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
     fr_gates_add(backend, cell.gates, source->bias_hh, 0, shared, s.H, cell.bias);
     if (config->kind == FASTRNN_GRU)
         fr_gates_add(backend, cell.gates, source->bias_hh, 2, 1, s.H,
-                     fr_at(cell.bias, 3 * cell.gates.gate, backend->kernels->element_size));
+                     fr_at(cell.bias, 3 * cell.gates.gate, backend->kernels->real_size));
     if (s.recurrent_gates != s.gates)
         cell.candidate = fr_matrix_place(arena, backend, source->weight_hh, 2, 1, s.H, s.P);
     if (cell.projected) {
@@ -95,27 +110,19 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
         cell.zero_bias = fr_take(arena, (size_t)s.out_blocks, row);
         memset(cell.zero_bias, 0, (size_t)s.out_blocks * row);
     }
-    memcpy(cell.options.activations, source->activations, sizeof source->activations);
-    cell.options.cell_clip = source->cell_clip;
-    cell.options.gate_clip = source->gate_clip;
-    cell.options.proj_clip = source->proj_clip;
-    cell.options.coupled = source->coupled != 0;
-    cell.options.linear_before_reset = source->linear_before_reset != 0;
     if (source->peephole) {
-        void *peephole = fr_take(arena, (size_t)(3 * s.blocks), row);
-        memset(peephole, 0, (size_t)(3 * s.blocks) * row);
-        fr_gates_add(backend, peephole_layout(&cell, backend), source->peephole, 0, 3, s.H, peephole);
-        cell.options.peephole = peephole;
+        cell.peephole = fr_take(arena, (size_t)(3 * s.blocks), row);
+        memset(cell.peephole, 0, (size_t)(3 * s.blocks) * row);
+        fr_gates_add(backend, peephole_layout(&cell, backend), source->peephole, 0, 3, s.H, cell.peephole);
     }
     return cell;
 }
 
 void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell_arrays *arrays, fastrnn_cell *source)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t H = cell->hidden_size;
     const int gates = cell->input.gates;
-    const fr_options *options = &cell->options;
     fr_matrix_unpack(backend, &cell->input, 0, H, arrays->weight_ih);
     fr_matrix_unpack(backend, &cell->recurrent, 0, H, arrays->weight_hh);
     if (cell->candidate.data)
@@ -127,20 +134,32 @@ void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrn
         fr_gates_unpack(backend, cell->gates, fr_at(cell->bias, 3 * cell->gates.gate, e), 2, 1, H, arrays->bias_hh);
     if (cell->projected)
         fr_matrix_unpack(backend, &cell->projection, 0, cell->h_size, arrays->weight_hr);
-    if (options->peephole)
-        fr_gates_unpack(backend, peephole_layout(cell, backend), options->peephole, 0, 3, H, arrays->peephole);
+    if (cell->peephole)
+        fr_gates_unpack(backend, peephole_layout(cell, backend), cell->peephole, 0, 3, H, arrays->peephole);
     *source = (fastrnn_cell){
         .weight_ih = arrays->weight_ih, .weight_hh = arrays->weight_hh, .bias_ih = arrays->bias_ih, .bias_hh = arrays->bias_hh,
-        .weight_hr = cell->projected ? arrays->weight_hr : NULL, .peephole = options->peephole ? arrays->peephole : NULL,
-        .cell_clip = options->cell_clip, .gate_clip = options->gate_clip, .proj_clip = options->proj_clip,
-        .coupled = options->coupled, .linear_before_reset = options->linear_before_reset,
+        .weight_hr = cell->projected ? arrays->weight_hr : NULL, .peephole = cell->peephole ? arrays->peephole : NULL,
+        .options = cell->options,
     };
-    memcpy(source->activations, options->activations, sizeof source->activations);
+}
+
+static void hash_options(fastrnn_kind kind, const fastrnn_cell_options *options, uint64_t *hash)
+{
+    for (int i = 0; i < num_activations(kind); i++) {
+        fr_hash_add(hash, (uint64_t)options->activations[i].name);
+        fr_hash_add_double(hash, options->activations[i].alpha);
+        fr_hash_add_double(hash, options->activations[i].beta);
+    }
+    fr_hash_add_double(hash, options->cell_clip);
+    fr_hash_add_double(hash, options->gate_clip);
+    fr_hash_add_double(hash, options->proj_clip);
+    fr_hash_add(hash, kind == FASTRNN_LSTM && options->coupled);
+    fr_hash_add(hash, kind == FASTRNN_GRU && options->reset_before);
 }
 
 static void hash_gates(const fr_backend *backend, fr_gate_layout layout, const void *in, int gates, int64_t units, uint64_t *hash)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     for (int gate = 0; gate < gates; gate++)
         for (int64_t unit = 0; unit < units; unit++)
             fr_hash_add_reals(hash, fr_at(in, fr_gates_element(backend, layout, gate, unit), e), 1, e);
@@ -148,26 +167,17 @@ static void hash_gates(const fr_backend *backend, fr_gate_layout layout, const v
 
 void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell *source, uint64_t *hash)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t H = cell->hidden_size, P = cell->h_size;
-    const int gates = cell->input.gates, activations = cell->kind == FASTRNN_LSTM ? gates + 1 : gates;
-    for (int i = 0; i < activations; i++) {
-        fr_hash_add(hash, (uint64_t)source->activations[i].name);
-        fr_hash_add_double(hash, source->activations[i].alpha);
-        fr_hash_add_double(hash, source->activations[i].beta);
-    }
-    fr_hash_add_double(hash, source->cell_clip);
-    fr_hash_add_double(hash, source->gate_clip);
-    fr_hash_add_double(hash, source->proj_clip);
-    fr_hash_add(hash, cell->kind == FASTRNN_LSTM && cell->options.coupled);
-    fr_hash_add(hash, cell->kind == FASTRNN_GRU && cell->options.linear_before_reset);
+    const int gates = cell->input.gates;
+    hash_options(cell->kind, &cell->options, hash);
     fr_hash_add(hash, source->peephole != NULL);
     fr_hash_add_reals(hash, source->weight_ih, gates * H * cell->input_size, e);
     fr_hash_add_reals(hash, source->weight_hh, gates * H * P, e);
     /* What preparation adds up may have other bits than what it was given: a sum of biases, or 0 for -0. */
     hash_gates(backend, cell->gates, cell->bias, cell->columns, H, hash);
     if (source->peephole)
-        hash_gates(backend, peephole_layout(cell, backend), cell->options.peephole, 3, H, hash);
+        hash_gates(backend, peephole_layout(cell, backend), cell->peephole, 3, H, hash);
     if (cell->projected)
         fr_hash_add_reals(hash, source->weight_hr, P * H, e);
 }
@@ -207,7 +217,7 @@ void fr_cell_project(const fr_cell *cell, const fr_backend *backend, const fr_te
 static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_range blocks, const fr_step *step, void *h_out,
                           int64_t h_out_stride)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t unit = blocks.begin * backend->kernels->vector_length, gates = blocks.begin * cell->gates.block;
     const int64_t weights = unit * cell->input.gates;
     const fr_step_args args = {
@@ -232,15 +242,15 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
 static void general_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step,
                          void *h_out, int64_t h_out_stride)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const fr_gate_layout gates = cell->gates;
     const fr_range blocks = hidden_blocks(cell, team);
     const int64_t unit = blocks.begin * backend->kernels->vector_length;
     fr_pointwise_args args = {
-        .rows = step->rows, .blocks = blocks.end - blocks.begin, .first_unit = unit,
+        .rows = step->rows, .blocks = blocks.end - blocks.begin,
         .gates = fr_at(step->pre, blocks.begin * gates.block, e),
         .row_stride = gates.row, .block_stride = gates.block, .gate_stride = gates.gate,
-        .options = &cell->options, .peephole_stride = cell->c_stride,
+        .options = &cell->options, .peephole = cell->peephole ? fr_at(cell->peephole, unit, e) : NULL, .peephole_stride = cell->c_stride,
         .h_old = fr_at(step->h_in, unit, e), .h_old_stride = cell->h_stride,
         .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
         .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
@@ -255,10 +265,9 @@ static void general_step(const fr_cell *cell, const fr_backend *backend, const f
         reset.h_out = fr_at(step->hidden, unit, e);
         reset.h_out_stride = cell->c_stride;
         backend->kernels->gru_reset(&reset);
-        const bool after = cell->options.linear_before_reset;
-        if (!after)
+        if (cell->options.reset_before)
             fr_team_wait(team);
-        fr_matrix_product(backend, &cell->candidate, blocks, step->rows, after ? step->h_in : step->hidden, cell->h_stride,
+        fr_matrix_product(backend, &cell->candidate, blocks, step->rows, cell->options.reset_before ? step->hidden : step->h_in, cell->h_stride,
                           fr_at(cell->bias, 3 * gates.gate, e), fr_at(step->pre, 3 * gates.gate, e), gates, step->scratch);
         backend->kernels->gru_pointwise(&args);
         break;
@@ -278,7 +287,7 @@ static void prefetch(const fr_team *team, const void *vectors, int64_t rows, int
 
 void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step)
 {
-    prefetch(team, step->h_in, step->rows, cell->h_stride, backend->kernels->element_size);
+    prefetch(team, step->h_in, step->rows, cell->h_stride, backend->kernels->real_size);
     void *h_out = cell->projected ? step->hidden : step->h_out;
     const int64_t h_out_stride = cell->projected ? cell->c_stride : cell->h_stride;
     if (cell->standard)
@@ -295,5 +304,5 @@ void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team 
                       step->scratch);
     backend->kernels->clip(cell->options.proj_clip > 0 ? cell->options.proj_clip : INFINITY, step->rows,
                            (blocks.end - blocks.begin) * V,
-                           fr_at(step->h_out, blocks.begin * V, backend->kernels->element_size), cell->h_stride);
+                           fr_at(step->h_out, blocks.begin * V, backend->kernels->real_size), cell->h_stride);
 }

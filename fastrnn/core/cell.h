@@ -20,7 +20,8 @@ typedef struct fr_cell {
     fr_matrix projection;
     void *bias;      /* one row of gates */
     void *zero_bias; /* one row of P */
-    fr_options options;
+    void *peephole;  /* [3][c_stride], rows i f o, or NULL */
+    fastrnn_cell_options options; /* without FASTRNN_DEFAULT */
 } fr_cell;
 
 /* Bytes of prepared weights, added to *total; false where they overflow. */
@@ -29,7 +30,7 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
 fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
                       const fastrnn_cell *source);
 
-/* What the cell was prepared from, biases summed where the cell sums them. */
+/* What the cell was prepared from, biases summed where the cell sums them; *source gets no struct_size. */
 void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell_arrays *arrays, fastrnn_cell *source);
 
 /* Adds the cell's options and weights to *hash. source: what the cell was prepared from; its pointers must be valid. */

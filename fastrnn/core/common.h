@@ -57,19 +57,6 @@ static inline void *fr_take(fr_arena *arena, size_t a, size_t b)
     return piece;
 }
 
-/* Whether a caller's struct, whose first member is its size, is no smaller than the first version of it, `known`, and sets no
- * member of a later version, which this library would ignore. */
-static inline bool fr_struct_is_known(const void *caller, size_t struct_size, size_t known)
-{
-    if (struct_size < known)
-        return false;
-    for (size_t byte = known; byte < struct_size; byte++)
-        if (((const unsigned char *)caller)[byte] != 0)
-            return false;
-    return true;
-}
-#define FR_STRUCT_IS_KNOWN(pointer) fr_struct_is_known((pointer), (pointer)->struct_size, sizeof *(pointer))
-
 static inline void *fr_at(const void *base, int64_t element, size_t element_size)
 {
     return (char *)(uintptr_t)base + element * (int64_t)element_size;

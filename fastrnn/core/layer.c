@@ -4,6 +4,7 @@
 
 #include "dispatch.h"
 #include "parallel/pool.h"
+#include "structs.h"
 
 const char *fastrnn_status_message(fastrnn_status status)
 {
@@ -51,24 +52,38 @@ const char *fastrnn_activation_info(size_t index, fastrnn_activation *activation
     return all[index].name;
 }
 
-static bool config_is_valid(const fastrnn_config *config, const fastrnn_cell *cells)
+static bool read_config(fastrnn_config *config, const fastrnn_config *given)
 {
-    const bool lstm = config->kind == FASTRNN_LSTM;
-    if (!fr_in_range(config->kind, FASTRNN_LSTM, FASTRNN_RNN) || !fr_in_range(config->dtype, FASTRNN_FLOAT32, FASTRNN_FLOAT64) ||
-        !fr_in_range(config->input_size, 0, FR_MOST_UNITS) || !fr_in_range(config->hidden_size, 1, FR_MOST_UNITS) ||
-        !fr_in_range(config->proj_size, 0, lstm ? FR_MOST_UNITS : 0) || !fr_in_range(config->num_layers, 1, FR_MOST_LAYERS) ||
-        (config->bidirectional && config->reverse))
+    return fr_struct_read(config, sizeof *config, FR_SIZE_UP_TO(fastrnn_config, reverse), given);
+}
+
+/* The index-th of an array of cells. */
+static bool read_cell(fastrnn_cell *cell, const fastrnn_cell *given, int64_t index)
+{
+    const char *at = (const char *)given + (size_t)index * given->struct_size;
+    return fr_struct_read(cell, sizeof *cell, FR_SIZE_UP_TO(fastrnn_cell, options.reset_before), at) &&
+           cell->struct_size == given->struct_size;
+}
+
+static bool config_is_valid(const fastrnn_config *config)
+{
+    return fr_in_range(config->kind, FASTRNN_LSTM, FASTRNN_RNN) &&
+           fr_in_range(config->dtype, FASTRNN_FLOAT32, FASTRNN_FLOAT64) &&
+           fr_in_range(config->input_size, 0, FR_MOST_UNITS) && fr_in_range(config->hidden_size, 1, FR_MOST_UNITS) &&
+           fr_in_range(config->proj_size, 0, config->kind == FASTRNN_LSTM ? FR_MOST_UNITS : 0) &&
+           fr_in_range(config->num_layers, 1, FR_MOST_LAYERS) && !(config->bidirectional && config->reverse);
+}
+
+static bool cell_is_valid(const fastrnn_config *config, const fastrnn_cell *cell)
+{
+    const fastrnn_cell_options *options = &cell->options;
+    if (!cell->weight_ih || !cell->weight_hh || (config->proj_size && !cell->weight_hr) ||
+        (cell->peephole && config->kind != FASTRNN_LSTM) || !(options->cell_clip >= 0) || !(options->gate_clip >= 0) ||
+        !(options->proj_clip >= 0))
         return false;
-    const int64_t num_cells = config->num_layers * (config->bidirectional ? 2 : 1);
-    for (int64_t i = 0; i < num_cells; i++) {
-        if (!cells[i].weight_ih || !cells[i].weight_hh || (config->proj_size && !cells[i].weight_hr) ||
-            (cells[i].peephole && !lstm) || !(cells[i].cell_clip >= 0) || !(cells[i].gate_clip >= 0) ||
-            !(cells[i].proj_clip >= 0))
+    for (int i = 0; i < FASTRNN_MAX_ACTIVATIONS; i++)
+        if (!fr_in_range(options->activations[i].name, FASTRNN_DEFAULT, FASTRNN_NUM_ACTIVATIONS))
             return false;
-        for (int j = 0; j < FASTRNN_MAX_ACTIVATIONS; j++)
-            if (!fr_in_range(cells[i].activations[j].name, 0, FASTRNN_NUM_ACTIVATIONS - 1))
-                return false;
-    }
     return true;
 }
 
@@ -93,7 +108,7 @@ static fr_widths widest_of(const fastrnn_layer *layer)
 
 static int64_t block_rows_of(const fastrnn_layer *layer)
 {
-    const int64_t rows = BLOCK_BYTES / (layer->widest.pre * (int64_t)layer->backend.kernels->element_size);
+    const int64_t rows = BLOCK_BYTES / (layer->widest.pre * (int64_t)layer->backend.kernels->real_size);
     return fr_min(fr_max(rows, BLOCK_ROWS_LEAST), BLOCK_ROWS_MOST);
 }
 
@@ -102,7 +117,7 @@ static int64_t most_steps_of(const fastrnn_layer *layer)
 {
     const fr_widths *most = &layer->widest;
     const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + 2 * layer->num_directions * layer->h_size);
-    const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->element_size;
+    const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->real_size;
     const uint64_t steps = (SIZE_MAX / 16 - (uint64_t)most->scratch * sizeof(double)) / FR_MOST_THREADS / bytes;
     return fr_min(FR_MOST_ROWS, (int64_t)steps - BLOCK_ROWS_MOST);
 }
@@ -117,24 +132,32 @@ static uint64_t hash_of(const fastrnn_config *config)
     return hash;
 }
 
-fastrnn_status fastrnn_layer_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
+fastrnn_status fastrnn_layer_create(const fastrnn_config *given, const fastrnn_cell *cells, const char *isa,
                                     const fastrnn_blas *blas, fastrnn_layer **layer)
 {
-    if (!config || !cells || !layer || !config_is_valid(config, cells))
+    fastrnn_config config;
+    fastrnn_cell cell;
+    fastrnn_blas known_blas = {0};
+    if (!given || !cells || !layer || !read_config(&config, given) || !config_is_valid(&config) ||
+        (blas && !fr_struct_read(&known_blas, sizeof known_blas, FR_SIZE_UP_TO(fastrnn_blas, dgemm), blas)))
         return FASTRNN_ERROR_ARGUMENT;
-    if (config->dtype == FASTRNN_FLOAT64 && !blas)
+    const int64_t D = config.bidirectional ? 2 : 1, P = config.proj_size ? config.proj_size : config.hidden_size;
+    const int64_t num_cells = config.num_layers * D;
+    for (int64_t i = 0; i < num_cells; i++)
+        if (!read_cell(&cell, cells, i) || !cell_is_valid(&config, &cell))
+            return FASTRNN_ERROR_ARGUMENT;
+    if (config.dtype == FASTRNN_FLOAT64 && !blas)
         return FASTRNN_ERROR_BLAS;
     const fr_kernels *kernels = fr_kernels_named(isa);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
-    if (config->dtype == FASTRNN_FLOAT64)
+    if (config.dtype == FASTRNN_FLOAT64)
         kernels = &fr_kernels_scalar_f64;
     fr_backend backend = {.kernels = kernels, .blas = blas};
-    const int64_t D = config->bidirectional ? 2 : 1, P = config->proj_size ? config->proj_size : config->hidden_size;
-    const int64_t num_cells = config->num_layers * D;
     size_t nbytes = 0;
     for (int64_t i = 0; i < num_cells; i++)
-        if (!fr_cell_add_bytes(&nbytes, &backend, config, i < D ? config->input_size : D * P, &cells[i]))
+        if (!read_cell(&cell, cells, i) ||
+            !fr_cell_add_bytes(&nbytes, &backend, &config, i < D ? config.input_size : D * P, &cell))
             return FASTRNN_ERROR_SIZE;
     fastrnn_layer *made = malloc(sizeof *made + (size_t)num_cells * sizeof *made->cells);
     void *weights = malloc(nbytes + FR_ALIGNMENT);
@@ -143,18 +166,19 @@ fastrnn_status fastrnn_layer_create(const fastrnn_config *config, const fastrnn_
         free(weights);
         return FASTRNN_ERROR_MEMORY;
     }
-    *made = (fastrnn_layer){.backend = backend, .num_layers = config->num_layers, .num_directions = D,
-                            .num_cells = num_cells, .reverse = config->reverse != 0, .input_size = config->input_size, .h_size = P,
+    *made = (fastrnn_layer){.backend = backend, .num_layers = config.num_layers, .num_directions = D,
+                            .num_cells = num_cells, .reverse = config.reverse != 0, .input_size = config.input_size, .h_size = P,
                             .nbytes = nbytes, .weights = weights};
     if (blas) {
-        made->blas = *blas;
+        made->blas = known_blas;
         made->backend.blas = &made->blas;
     }
     fr_arena arena = fr_arena_of(weights);
-    made->fingerprint = hash_of(config);
+    made->fingerprint = hash_of(&config);
     for (int64_t i = 0; i < num_cells; i++) {
-        made->cells[i] = fr_cell_place(&arena, &made->backend, config, i < D ? config->input_size : D * P, &cells[i]);
-        fr_cell_hash(&made->cells[i], &made->backend, &cells[i], &made->fingerprint);
+        read_cell(&cell, cells, i);
+        made->cells[i] = fr_cell_place(&arena, &made->backend, &config, i < D ? config.input_size : D * P, &cell);
+        fr_cell_hash(&made->cells[i], &made->backend, &cell, &made->fingerprint);
     }
     made->widest = widest_of(made);
     made->block_rows = block_rows_of(made);
@@ -177,8 +201,13 @@ uint64_t fastrnn_layer_fingerprint(const fastrnn_layer *layer) { return layer ? 
 fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, const fastrnn_cell_arrays *arrays,
                                     fastrnn_cell *cell)
 {
-    if (!layer || !fr_in_range(index, 0, layer->num_cells - 1) || !arrays || !cell)
+    const size_t first = FR_SIZE_UP_TO(fastrnn_cell, options.reset_before);
+    fastrnn_cell_arrays known;
+    fastrnn_cell unpacked;
+    if (!layer || !fr_in_range(index, 0, layer->num_cells - 1) || !arrays || !cell || !fr_struct_size(cell, first) ||
+        !fr_struct_read(&known, sizeof known, FR_SIZE_UP_TO(fastrnn_cell_arrays, peephole), arrays))
         return FASTRNN_ERROR_ARGUMENT;
-    fr_cell_unpack(&layer->cells[index], &layer->backend, arrays, cell);
+    fr_cell_unpack(&layer->cells[index], &layer->backend, &known, &unpacked);
+    fr_struct_write(cell, &unpacked, sizeof unpacked, first);
     return FASTRNN_OK;
 }

@@ -13,7 +13,7 @@ fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int column
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks)
 {
     const fr_kernels *kernels = backend->kernels;
-    return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length) * kernels->element_size);
+    return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length) * kernels->real_size);
 }
 
 /* Where the matrix holds column i of a gate's unit; BLAS's rows are in one piece, so that the next columns follow. */
@@ -22,14 +22,14 @@ static void *element_of(const fr_backend *backend, const fr_matrix *matrix, int 
     const int64_t V = backend->kernels->vector_length, k = matrix->k;
     const int64_t element = backend->blas ? (gate * matrix->blocks * V + unit) * k + i
                                           : ((unit / V * k + i) * matrix->gates + gate) * V + unit % V;
-    return fr_at(matrix->data, element, backend->kernels->element_size);
+    return fr_at(matrix->data, element, backend->kernels->real_size);
 }
 
 fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void *weight, int first_gate, int gates,
                           int64_t units, int64_t k)
 {
     const int64_t V = backend->kernels->vector_length, blocks = fr_ceil_div(units, V);
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     fr_matrix matrix = {.gates = gates, .k = k, .blocks = blocks};
     matrix.data = fr_take(arena, (size_t)k, (size_t)(gates * blocks * V) * e);
     memset(matrix.data, 0, (size_t)k * (size_t)(gates * blocks * V) * e);
@@ -49,7 +49,7 @@ fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void
 
 void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     for (int gate = 0; weight && gate < matrix->gates; gate++)
         for (int64_t unit = 0; unit < units; unit++) {
             char *to = fr_at(weight, ((first_gate + gate) * units + unit) * matrix->k, e);
@@ -71,7 +71,7 @@ void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *
         for (int64_t unit = 0; unit < units; unit++) {
             const int64_t from = (first_gate + gate) * units + unit;
             const int64_t to = fr_gates_element(backend, layout, gate, unit);
-            if (backend->kernels->element_size == sizeof(double))
+            if (backend->kernels->real_size == sizeof(double))
                 ((double *)out)[to] += ((const double *)vector)[from];
             else
                 ((float *)out)[to] += ((const float *)vector)[from];
@@ -81,7 +81,7 @@ void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *
 void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
                      int64_t units, void *vector)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     for (int gate = 0; vector && gate < gates; gate++)
         for (int64_t unit = 0; unit < units; unit++)
             memcpy(fr_at(vector, (first_gate + gate) * units + unit, e),
@@ -101,7 +101,7 @@ static void blas_tile(const fr_backend *backend, const fr_matrix *matrix, int64_
                       void *out, int64_t out_stride)
 {
     const int64_t rows = FR_BLAS_ROWS;
-    if (backend->kernels->element_size == sizeof(double)) {
+    if (backend->kernels->real_size == sizeof(double)) {
         const double one = 1;
         backend->blas->dgemm("T", "N", &n, &rows, &matrix->k, &one, matrix->data, &matrix->k, in, &in_stride, &one, out,
                              &out_stride);
@@ -115,7 +115,7 @@ static void blas_tile(const fr_backend *backend, const fr_matrix *matrix, int64_
 static void blas_product(const fr_backend *backend, const fr_matrix *matrix, int64_t rows, const void *in,
                          int64_t in_stride, const void *bias, void *out, fr_gate_layout layout, void *scratch)
 {
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t n = matrix->gates * matrix->blocks * backend->kernels->vector_length, k = matrix->k;
     for (int64_t row = 0; bias && row < rows; row++)
         memcpy(fr_at(out, row * layout.row, e), bias, (size_t)n * e);
@@ -146,7 +146,7 @@ void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, fr_ra
         blas_product(backend, matrix, rows, in, in_stride, bias, out, layout, scratch);
         return;
     }
-    const size_t e = backend->kernels->element_size;
+    const size_t e = backend->kernels->real_size;
     const int64_t panel = matrix->k * matrix->gates * backend->kernels->vector_length;
     const fr_product_args args = {
         .rows = rows, .k = matrix->k, .blocks = blocks.end - blocks.begin, .gates = matrix->gates,

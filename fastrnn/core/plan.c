@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "store.h"
+#include "structs.h"
 #include "unrolled.h"
 
 _Static_assert(sizeof(fr_plan) <= sizeof(((fastrnn_plan *)NULL)->opaque), "fastrnn_plan has room for fr_plan");
@@ -56,7 +57,7 @@ static bool indices_are_in_range(const fastrnn_batch *batch, bool *identity)
 /* A weight is one multiply-add for each row and step; biases and padding are few. */
 static double macs_of(const fastrnn_layer *layer, int64_t total_steps)
 {
-    return (double)layer->nbytes / (double)layer->backend.kernels->element_size * (double)total_steps;
+    return (double)layer->nbytes / (double)layer->backend.kernels->real_size * (double)total_steps;
 }
 
 #define SLICE_ROWS_MOST 256 /* more rows in a step do not reuse weights better, and push the state out of L2 */
@@ -168,7 +169,7 @@ static void *piece(char *memory, size_t offset) { return memory ? memory + offse
 static size_t place_state(const fastrnn_layer *layer, int64_t rows, char *memory, fr_state *state)
 {
     const fr_widths *most = &layer->widest;
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     size_t size = 0;
     state->h[0] = piece(memory, reserve(&size, rows, most->h, e));
     state->h[1] = piece(memory, reserve(&size, rows, most->h, e));
@@ -181,7 +182,7 @@ static size_t place_state(const fastrnn_layer *layer, int64_t rows, char *memory
 static size_t place_buffers(const fastrnn_layer *layer, int64_t capacity, char *memory, fr_buffers *buffers)
 {
     const fr_widths *most = &layer->widest;
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     size_t size = 0;
     buffers->capacity = capacity;
     buffers->x = piece(memory, reserve(&size, capacity, most->x, e));
@@ -205,7 +206,7 @@ static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool con
 {
     const fastrnn_layer *layer = plan->layer;
     const fastrnn_batch *batch = plan->batch;
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     const int64_t between = layer->num_layers > 1 ? plan->total_steps : 0, width = layer->num_directions * layer->h_size;
     int64_t slice_steps;
     fr_state state;
@@ -284,7 +285,7 @@ static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batc
 
 fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan)
 {
-    if (!layer || !batch || !plan || !FR_STRUCT_IS_KNOWN(batch) || plan->struct_size < sizeof *plan)
+    if (!layer || !batch || !plan || !fr_struct_is_known(batch, sizeof *batch, sizeof *batch) || plan->struct_size < sizeof *plan)
         return FASTRNN_ERROR_ARGUMENT;
     fr_plan made = {0};
     const fastrnn_status status = make(layer, batch, &made);

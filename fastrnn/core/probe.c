@@ -5,7 +5,7 @@ fastrnn_status fr_activate(const char *isa, fastrnn_activation activation, int64
     const fr_kernels *kernels = fr_kernels_named(isa);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
-    if (!fr_in_range(activation.name, 0, FASTRNN_NUM_ACTIVATIONS - 1) || count < 0 || !x || !y)
+    if (!fr_in_range(activation.name, FASTRNN_DEFAULT + 1, FASTRNN_NUM_ACTIVATIONS) || count < 0 || !x || !y)
         return FASTRNN_ERROR_ARGUMENT;
     kernels->activate(activation, count, x, y);
     return FASTRNN_OK;

@@ -139,7 +139,7 @@ static bool run_stored(fr_part *part, int64_t at)
     const bool gathers = run->layout->gathers;
     void *store = run->plan->batch->store;
     fr_sequence *sequence = &part->sequence;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     fr_arena arena = gathers ? fr_arena_of(run->memory + run->layout->gathered) : fr_store_states(store);
     const int64_t num_rows = gathers ? run->plan->batch->num_rows : fr_store_capacity(store);
     const int64_t first = gathers ? at : at + run->plan->first_slot;

@@ -38,7 +38,7 @@ static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
 /* The address of the vector of row `row` of the sequence's rows at a time. */
 static char *vector_at(const fr_sequence *sequence, const fr_view *view, int64_t row, int64_t time)
 {
-    const size_t element_size = sequence->backend->kernels->element_size;
+    const size_t element_size = sequence->backend->kernels->real_size;
     row = view->in_run_order ? fr_row_of_batch(&sequence->rows, row) : fr_row_of_arrays(&sequence->rows, row);
     char *start = view->rows ? view->rows[row] : fr_at(view->base, row * view->row_stride, element_size);
     return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
@@ -61,7 +61,7 @@ static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t las
 static void *gather_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride)
 {
     const fr_view *in = &sequence->in;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const int64_t width = sequence->cell->input_size;
     const int64_t rows = last > first ? fr_batch_size(&sequence->rows, first) : 0;
     *stride = width;
@@ -95,7 +95,7 @@ static void *gather_input(const fr_sequence *sequence, int64_t first, int64_t la
 static void project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride)
 {
     const fr_cell *cell = sequence->cell;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const double row_work = (double)(cell->input_size + 1) * (double)cell->gates.row;
     int64_t piece = rows;
     if (rows > PROJECT_ROWS_LEAST && (double)rows * row_work > PROJECT_WORK)
@@ -122,7 +122,7 @@ fr_block fr_block_open(const fr_sequence *sequence, const fr_team *team, int64_t
 bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, fr_block *block)
 {
     const fr_cell *cell = sequence->cell;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const int64_t parity = (sequence->state.parity + step) & 1;
     const fr_step args = {
         .rows = rows, .x = block->x, .x_stride = block->x_stride, .pre = block->pre, .h_in = sequence->state.h[parity],
@@ -146,13 +146,13 @@ static const void *final_h(const fr_sequence *sequence, int64_t row)
 {
     const fr_state *state = &sequence->state;
     return fr_at(state->h[(state->parity + fr_length(&sequence->rows, row)) & 1], row * sequence->cell->h_stride,
-                 sequence->backend->kernels->element_size);
+                 sequence->backend->kernels->real_size);
 }
 
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
 {
     const fastrnn_batch *batch = sequence->rows.batch;
-    const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)sequence->cell->h_size * e;
+    const size_t e = sequence->backend->kernels->real_size, bytes = (size_t)sequence->cell->h_size * e;
     if (batch->past_end == FASTRNN_PAST_END_NOTHING || batch->packed) /* packed output has no such steps */
         return;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
@@ -192,7 +192,7 @@ void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index)
     const fr_cell *cell = sequence->cell;
     const fr_rows *rows = &sequence->rows;
     const fastrnn_batch *batch = rows->batch;
-    const size_t e = sequence->backend->kernels->element_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
+    const size_t e = sequence->backend->kernels->real_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
     const int64_t P = cell->h_size, H = cell->hidden_size;
     const fr_range mine = fr_team_share(team, rows->count);
     fr_state *state = &sequence->state;
@@ -213,7 +213,7 @@ void fr_state_store(const fr_sequence *sequence, const fr_team *team, int64_t in
     const fr_cell *cell = sequence->cell;
     const fr_rows *rows = &sequence->rows;
     const fastrnn_batch *batch = rows->batch;
-    const size_t e = sequence->backend->kernels->element_size;
+    const size_t e = sequence->backend->kernels->real_size;
     const size_t h_bytes = (size_t)cell->h_size * e, c_bytes = (size_t)cell->hidden_size * e;
     const fr_range mine = fr_team_share(team, rows->count);
     int64_t work = 0;

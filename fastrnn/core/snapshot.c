@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "store.h"
+#include "structs.h"
 
 static const char magic[8] = "FASTRNNS"; /* without the terminating zero */
 #define VERSION 1
@@ -50,7 +51,7 @@ static void restore_vector(void *vector, int64_t stride, void *element, int64_t 
 static fr_state_arrays arrays_of(const fastrnn_layer *layer, int64_t count, const void *snapshot)
 {
     const fr_cell *cell = &layer->cells[0];
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     const int64_t vectors = layer->num_layers * count;
     fr_state_arrays arrays = {.h = fr_at(snapshot, HEADER_BYTES, 1)};
     arrays.c = fr_at(arrays.h, vectors * cell->h_size, e);
@@ -71,7 +72,7 @@ fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *layer, const void *sto
     const fr_cell *cell = &layer->cells[0];
     const int64_t width = cell->h_size + (cell->kind == FASTRNN_LSTM ? cell->hidden_size : 0);
     *size = HEADER_BYTES + (size_t)count * (size_t)(layer->num_layers * width + fr_store_extra_size(store)) *
-                               layer->backend.kernels->element_size;
+                               layer->backend.kernels->real_size;
     return FASTRNN_OK;
 }
 
@@ -84,7 +85,7 @@ fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *sto
     unsigned char *header = snapshot;
     memcpy(header, magic, sizeof magic);
     put(header + 8, VERSION, 4);
-    put(header + 12, layer->backend.kernels->element_size, 4);
+    put(header + 12, layer->backend.kernels->real_size, 4);
     put(header + 16, layer->fingerprint, 8);
     put(header + 24, (uint64_t)count, 8);
     put(header + 32, (uint64_t)fr_store_extra_size(store), 8);
@@ -95,16 +96,16 @@ fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *sto
 
 fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fastrnn_snapshot_info *info)
 {
-    if (!snapshot || !info || info->struct_size < sizeof *info)
+    const size_t first = FR_SIZE_UP_TO(fastrnn_snapshot_info, extra_size);
+    if (!snapshot || !info || !fr_struct_size(info, first))
         return FASTRNN_ERROR_ARGUMENT;
     const unsigned char *header = snapshot;
     if (size < HEADER_BYTES || memcmp(header, magic, sizeof magic) != 0)
         return FASTRNN_ERROR_SNAPSHOT;
-    info->version = (uint32_t)get(header + 8, 4);
-    info->real_size = (uint32_t)get(header + 12, 4);
-    info->fingerprint = get(header + 16, 8);
-    info->num_rows = (int64_t)get(header + 24, 8);
-    info->extra_size = (int64_t)get(header + 32, 8);
+    const fastrnn_snapshot_info found = {.version = (uint32_t)get(header + 8, 4), .real_size = (uint32_t)get(header + 12, 4),
+                                         .fingerprint = get(header + 16, 8), .num_rows = (int64_t)get(header + 24, 8),
+                                         .extra_size = (int64_t)get(header + 32, 8)};
+    fr_struct_write(info, &found, sizeof found, first);
     return FASTRNN_OK;
 }
 
@@ -120,7 +121,7 @@ fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, void *store,
         status = fastrnn_snapshot_describe(snapshot, size, &info);
     if (status != FASTRNN_OK)
         return status;
-    if (info.version != VERSION || info.real_size != layer->backend.kernels->element_size ||
+    if (info.version != VERSION || info.real_size != layer->backend.kernels->real_size ||
         info.fingerprint != layer->fingerprint || info.num_rows != count || info.extra_size != fr_store_extra_size(store) ||
         size != wanted)
         return FASTRNN_ERROR_SNAPSHOT;

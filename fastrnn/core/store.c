@@ -17,7 +17,7 @@ static bool has_streams(const fastrnn_layer *layer) { return layer && layer->num
 
 static fr_store_header header_of(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size)
 {
-    fr_store_header header = {.version = LAYOUT_VERSION, .real_size = (uint32_t)layer->backend.kernels->element_size,
+    fr_store_header header = {.version = LAYOUT_VERSION, .real_size = (uint32_t)layer->backend.kernels->real_size,
                               .vector_length = (uint32_t)layer->backend.kernels->vector_length,
                               .fingerprint = layer->fingerprint, .capacity = capacity, .extra_size = extra_size};
     memcpy(header.magic, magic, sizeof magic);
@@ -72,12 +72,12 @@ fr_arena fr_store_states(const void *store) { return slots_of(store).states; }
 
 static size_t h_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 {
-    return (size_t)cell->h_stride * layer->backend.kernels->element_size;
+    return (size_t)cell->h_stride * layer->backend.kernels->real_size;
 }
 
 static size_t c_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 {
-    return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * layer->backend.kernels->element_size : 0;
+    return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * layer->backend.kernels->real_size : 0;
 }
 
 void fr_next_layer_state(const fastrnn_layer *layer, int64_t layer_index, int64_t num_rows, fr_arena *arena, fr_state *state)
@@ -185,7 +185,7 @@ fastrnn_status fastrnn_store_size(const fastrnn_layer *layer, int64_t capacity, 
     fr_add_bytes(size, 1, sizeof(fr_store_header));
     if (!fr_add_bytes(size, 1, (size_t)capacity) || !fr_add_bytes(size, 1, (size_t)capacity) ||
         !fr_store_add_state_bytes(size, layer, capacity) ||
-        !fr_add_bytes(size, (size_t)capacity, (size_t)extra_size * layer->backend.kernels->element_size))
+        !fr_add_bytes(size, (size_t)capacity, (size_t)extra_size * layer->backend.kernels->real_size))
         return FASTRNN_ERROR_SIZE;
     return FASTRNN_OK;
 }
@@ -215,7 +215,7 @@ static char *extra_of(const fastrnn_layer *layer, const void *store)
 
 static size_t extra_bytes(const fastrnn_layer *layer, const void *store)
 {
-    return (size_t)fr_store_extra_size(store) * layer->backend.kernels->element_size;
+    return (size_t)fr_store_extra_size(store) * layer->backend.kernels->real_size;
 }
 
 void *fastrnn_store_extra(const fastrnn_layer *layer, void *store, int64_t slot)
@@ -253,7 +253,7 @@ static void transfer_vectors(const fr_vectors *vectors, int64_t count, const int
 void fr_store_transfer(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots,
                        const fr_state_arrays *arrays, fr_transfer *transfer)
 {
-    const size_t e = layer->backend.kernels->element_size;
+    const size_t e = layer->backend.kernels->real_size;
     fr_store_slots all = slots_of(store);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const fr_cell *cell = &layer->cells[i];

@@ -13,10 +13,9 @@ int main(void)
     for (int i = 0; i < 4 * H * H; i++) weight_hh[i] = 0.1f * (float)(i % 7 - 3);
     for (int i = 0; i < B * T * I; i++) x[i] = 0.5f + (float)(i % 3);
 
-    const fastrnn_config config = {.kind = FASTRNN_LSTM, .input_size = I, .hidden_size = H, .num_layers = 1};
-    const fastrnn_cell cell = {.weight_ih = weight_ih, .weight_hh = weight_hh,
-                               .activations = {{FASTRNN_SIGMOID, 0, 0}, {FASTRNN_SIGMOID, 0, 0}, {FASTRNN_TANH, 0, 0},
-                                               {FASTRNN_SIGMOID, 0, 0}, {FASTRNN_TANH, 0, 0}}};
+    const fastrnn_config config = {.struct_size = sizeof config, .kind = FASTRNN_LSTM, .input_size = I, .hidden_size = H,
+                                   .num_layers = 1};
+    const fastrnn_cell cell = {.struct_size = sizeof cell, .weight_ih = weight_ih, .weight_hh = weight_hh};
     const int64_t lengths[B] = {4, 2, 1}, batch_sizes[T] = {3, 2, 1, 1}; /* longest row first */
     const fastrnn_view in = {.base = x, .row_stride = T * I, .step_stride = I};
     const fastrnn_view out = {.base = y, .row_stride = T * H, .step_stride = H};

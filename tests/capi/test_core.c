@@ -118,6 +118,7 @@ static double naive_activation(fastrnn_activation f, double x)
     case FASTRNN_TANH: return tanh(x);
     case FASTRNN_RELU: return x > 0 ? x : 0;
     case FASTRNN_LINEAR: return x;
+    case FASTRNN_DEFAULT: break;
     case FASTRNN_HARD_SIGMOID: return fmin(fmax(f.alpha * x + f.beta, 0), 1);
     case FASTRNN_LEAKY_RELU: return x >= 0 ? x : f.alpha * x;
     case FASTRNN_ELU: return x >= 0 ? x : f.alpha * expm1(x);
@@ -149,7 +150,7 @@ static void naive_step(const net *n, int64_t cell_index, const double *x, double
 {
     const int64_t H = n->config.hidden_size, P = n->P, I = input_width(n, cell_index);
     double *const *w = n->exact[cell_index];
-    const fastrnn_cell *o = &n->cells[cell_index];
+    const fastrnn_cell_options *o = &n->cells[cell_index].options;
     double *in = block((size_t)(n->G * H) * sizeof(double)), *rec = block((size_t)(n->G * H) * sizeof(double));
     double *new_h = block((size_t)H * sizeof(double));
     for (int64_t g = 0; g < n->G * H; g++) {
@@ -177,7 +178,7 @@ static void naive_step(const net *n, int64_t cell_index, const double *x, double
         for (int64_t u = 0; u < H; u++) {
             const double r = GATE(0, in[u] + rec[u]), z = GATE(1, in[H + u] + rec[H + u]);
             const double before = dot(w[W_HH] + (2 * H + u) * H, reset_h, H) + at_or_zero(w[B_HH], 2 * H + u);
-            const double candidate = GATE(2, in[2 * H + u] + (o->linear_before_reset ? r * rec[2 * H + u] : before));
+            const double candidate = GATE(2, in[2 * H + u] + (o->reset_before ? before : r * rec[2 * H + u]));
             new_h[u] = (1 - z) * candidate + z * h[u];
         }
         free(reset_h);
@@ -588,7 +589,8 @@ static void check_unpacked(const fastrnn_layer *layer, const problem *p, const c
         const int64_t counts[NUM_TENSORS] = {n->G * H * input_width(n, i), n->G * H * n->P, n->G * H, n->G * H, n->P * H, 3 * H};
         for (int j = 0; j < NUM_TENSORS; j++)
             memory[i][j] = block((size_t)counts[j] * e);
-        const fastrnn_cell_arrays arrays = {memory[i][W_IH], memory[i][W_HH], memory[i][B_IH],
+        unpacked[i].struct_size = sizeof unpacked[i];
+        const fastrnn_cell_arrays arrays = {sizeof arrays, memory[i][W_IH], memory[i][W_HH], memory[i][B_IH],
                                             memory[i][B_HH], memory[i][W_HR], memory[i][PEEPHOLE]};
         expect(fastrnn_layer_unpack(layer, i, &arrays, &unpacked[i]), FASTRNN_OK, "unpack");
         for (int j = 0; j < NUM_TENSORS; j++) {
@@ -609,10 +611,11 @@ static void check_unpacked(const fastrnn_layer *layer, const problem *p, const c
         check((unpacked[i].peephole != NULL) == (n->exact[i][PEEPHOLE] != NULL) &&
                   (unpacked[i].weight_hr != NULL) == (n->exact[i][W_HR] != NULL),
               "unpacked: the arrays that there are");
-        check(!memcmp(unpacked[i].activations, n->cells[i].activations, sizeof unpacked[i].activations) &&
-                  unpacked[i].cell_clip == n->cells[i].cell_clip && unpacked[i].gate_clip == n->cells[i].gate_clip &&
-                  unpacked[i].proj_clip == n->cells[i].proj_clip && unpacked[i].coupled == n->cells[i].coupled &&
-                  unpacked[i].linear_before_reset == n->cells[i].linear_before_reset,
+        const fastrnn_cell_options *found = &unpacked[i].options, *given = &n->cells[i].options;
+        check(!memcmp(found->activations, given->activations, sizeof found->activations) &&
+                  found->cell_clip == given->cell_clip && found->gate_clip == given->gate_clip &&
+                  found->proj_clip == given->proj_clip && found->coupled == given->coupled &&
+                  found->reset_before == given->reset_before,
               "unpacked: the options");
     }
     check(same, "unpacked: the weights");
@@ -759,7 +762,7 @@ static void test_sizes(const char *isa, fastrnn_kind kind, sweep s)
             net n = net_make(config_of(kind, I, H, P, L, directions), standard_cell(kind), turn % 5 != 4, false);
             if (kind == FASTRNN_RNN && turn % 2)
                 for (int64_t cell = 0; cell < n.num_cells; cell++)
-                    n.cells[cell].activations[0].name = FASTRNN_RELU;
+                    n.cells[cell].options.activations[0].name = FASTRNN_RELU;
             problem p = problem_make(&n, B, 5 + turn % 2, turn % 4 != 1);
             const layout at = (layout)(turn % NUM_LAYOUTS);
             in_context("%s %s I %d H %d P %d L %d D %d B %d %s", isa, kind_names[kind], (int)I, (int)H, (int)P, (int)L,
@@ -848,15 +851,15 @@ static void option_cases(const char *isa, const fastrnn_blas *blas, fastrnn_dtyp
                     config.dtype = dtype;
                     fastrnn_cell cell = standard_cell((fastrnn_kind)kind);
                     if (option == 2 || all)
-                        cell.gate_clip = 0.2;
+                        cell.options.gate_clip = 0.2;
                     if (option == 3 || all)
-                        cell.cell_clip = 0.3;
+                        cell.options.cell_clip = 0.3;
                     if (option == 4 || all)
-                        cell.proj_clip = 0.05;
+                        cell.options.proj_clip = 0.05;
                     if (option == 5 || all)
-                        cell.coupled = 1;
+                        cell.options.coupled = 1;
                     if (option == 6 || all)
-                        cell.linear_before_reset = 0;
+                        cell.options.reset_before = 1;
                     in_context("%s %s options %d H %d B %d", isa, kind_names[kind], option, s.sizes[i], s.batches[j]);
                     check_options(isa, blas, config, cell, lstm && (option == 1 || all), s.batches[j], turn);
                 }
@@ -870,11 +873,140 @@ static void test_options(const char *isa, sweep s)
         for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
             for (int place = 0; place < (kind == FASTRNN_LSTM ? 5 : kind == FASTRNN_GRU ? 3 : 1); place++) {
                 fastrnn_cell cell = standard_cell((fastrnn_kind)kind);
-                cell.activations[place] = smooth[name];
+                cell.options.activations[place] = smooth[name];
                 in_context("%s %s activation %d at %d", isa, kind_names[kind], name, place);
                 check_options(isa, NULL, config_of((fastrnn_kind)kind, 4, 17, 0, 1, 1), cell, false, 5, name + place);
             }
     end_group("%s: every activation in every place", isa);
+}
+
+/* Options that are all zero are those of a standard cell. */
+static void test_zero_options(const char *isa)
+{
+    for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+        for (int option = 0; option < 2; option++) {
+            net n = net_make(config_of((fastrnn_kind)kind, 3, 17, 0, 2, 2), standard_cell((fastrnn_kind)kind), true, false);
+            problem p = problem_make(&n, 5, 6, true);
+            in_context("%s %s gate clip %d", isa, kind_names[kind], option);
+            for (int64_t i = 0; i < n.num_cells; i++)
+                n.cells[i].options.gate_clip = 0.2 * option; /* with a clip, the general kernels run */
+            fastrnn_layer *written_out = layer_make(&n, isa, NULL);
+            outcome wanted = execute(written_out, &p, 0, p.B, RUN, BATCH_MAJOR);
+            for (int64_t i = 0; i < n.num_cells; i++)
+                n.cells[i].options = (fastrnn_cell_options){.gate_clip = 0.2 * option};
+            fastrnn_layer *zero = layer_make(&n, isa, NULL);
+            outcome found = execute(zero, &p, 0, p.B, RUN, BATCH_MAJOR);
+            check(same_bits(&p, &wanted, &found, 0, p.B), "the same bits");
+            check(fastrnn_layer_fingerprint(zero) == fastrnn_layer_fingerprint(written_out), "the same fingerprint");
+            const fastrnn_cell_arrays nowhere = {.struct_size = sizeof nowhere};
+            fastrnn_cell a = {.struct_size = sizeof a}, b = a;
+            expect(fastrnn_layer_unpack(zero, 0, &nowhere, &a), FASTRNN_OK, "unpack");
+            expect(fastrnn_layer_unpack(written_out, 0, &nowhere, &b), FASTRNN_OK, "unpack");
+            for (int i = 0; i < (kind == FASTRNN_LSTM ? 5 : kind == FASTRNN_GRU ? 3 : 1); i++)
+                check(a.options.activations[i].name == b.options.activations[i].name, "unpacked: the standard functions");
+            outcome_free(&wanted);
+            outcome_free(&found);
+            fastrnn_layer_destroy(written_out);
+            fastrnn_layer_destroy(zero);
+            problem_free(&p);
+            net_free(&n);
+        }
+    end_group("%s: options that are zero", isa);
+}
+
+/* Each struct as a later version of fastrnn.h could have it. */
+typedef struct later_config { fastrnn_config now; int64_t later; } later_config;
+typedef struct later_cell { fastrnn_cell now; int64_t later; } later_cell;
+typedef struct later_blas { fastrnn_blas now; int64_t later; } later_blas;
+typedef struct later_arrays { fastrnn_cell_arrays now; int64_t later; } later_arrays;
+typedef struct later_info { fastrnn_snapshot_info now; int64_t later; } later_info;
+
+/* CALL reads STRUCT.now: the sizes that it must refuse and accept. */
+#define CHECK_STRUCT_SIZE(STRUCT, CALL)                                                                                \
+    do {                                                                                                               \
+        STRUCT.now.struct_size = 0;                                                                                    \
+        expect(CALL, FASTRNN_ERROR_ARGUMENT, #STRUCT ": struct_size is not set");                                      \
+        STRUCT.now.struct_size = sizeof STRUCT.now - 1;                                                                \
+        expect(CALL, FASTRNN_ERROR_ARGUMENT, #STRUCT ": struct_size below the first version's");                       \
+        STRUCT.now.struct_size = SIZE_MAX;                                                                             \
+        expect(CALL, FASTRNN_ERROR_ARGUMENT, #STRUCT ": struct_size beyond any struct's");                             \
+        STRUCT.now.struct_size = sizeof STRUCT;                                                                        \
+        expect(CALL, FASTRNN_OK, #STRUCT ": a later version, its members zero");                                       \
+    } while (0)
+#define CHECK_UNKNOWN_MEMBER(STRUCT, CALL)                                                                             \
+    do {                                                                                                               \
+        STRUCT.now.struct_size = sizeof STRUCT;                                                                        \
+        STRUCT.later = (int64_t)1 << 56;                                                                               \
+        expect(CALL, FASTRNN_ERROR_ARGUMENT, #STRUCT ": a member that is not known is set");                           \
+        STRUCT.later = 0;                                                                                              \
+    } while (0)
+
+static fastrnn_status created(const void *config, const void *cells, const void *blas)
+{
+    fastrnn_layer *layer = NULL;
+    const fastrnn_status status = fastrnn_layer_create(config, cells, NULL, blas, &layer);
+    fastrnn_layer_destroy(layer);
+    return status;
+}
+
+static void test_struct_sizes(const fastrnn_blas *gemm)
+{
+    net n = net_make(config_of(FASTRNN_LSTM, 3, 5, 0, 3, 1), standard_cell(FASTRNN_LSTM), true, true);
+    fastrnn_layer *layer = NULL;
+    expect(fastrnn_layer_create(&n.config, n.cells, NULL, NULL, &layer), FASTRNN_OK, "a layer");
+    later_config config = {.now = n.config};
+    later_blas blas = {.now = *gemm};
+    later_cell cells[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        cells[i].now = n.cells[i];
+        cells[i].now.struct_size = sizeof cells[i];
+    }
+    CHECK_STRUCT_SIZE(config, created(&config, n.cells, NULL));
+    CHECK_UNKNOWN_MEMBER(config, created(&config, n.cells, NULL));
+    CHECK_STRUCT_SIZE(blas, created(&config, n.cells, &blas));
+    CHECK_UNKNOWN_MEMBER(blas, created(&config, n.cells, &blas));
+    for (int i = 0; i < 3; i++) {
+        in_context("cell %d", i);
+        CHECK_STRUCT_SIZE(cells[i], created(&config, cells, NULL));
+        CHECK_UNKNOWN_MEMBER(cells[i], created(&config, cells, NULL));
+    }
+    cells[2].now.struct_size = sizeof cells[2].now;
+    expect(created(&config, cells, NULL), FASTRNN_ERROR_ARGUMENT, "cells of two sizes");
+    cells[2].now.struct_size = sizeof cells[2];
+    fastrnn_layer *later = NULL;
+    expect(fastrnn_layer_create(&config.now, &cells[0].now, NULL, NULL, &later), FASTRNN_OK, "cells of a later version");
+    check(fastrnn_layer_fingerprint(layer) == fastrnn_layer_fingerprint(later), "struct_size is the stride of the cells");
+
+    float room[4 * 5 * 5];
+    later_arrays arrays = {.now = {.weight_hh = room}};
+    later_cell cell = {.now.struct_size = sizeof cell};
+    CHECK_STRUCT_SIZE(arrays, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
+    CHECK_UNKNOWN_MEMBER(arrays, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
+    CHECK_STRUCT_SIZE(cell, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
+    cell.later = -1;
+    expect(fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now), FASTRNN_OK, "unpack: a cell that held something");
+    check(cell.later == 0 && cell.now.struct_size == sizeof cell && cell.now.weight_hh == room, "every member is written");
+    cell.later = -1;
+    cell.now.struct_size = sizeof cell.now;
+    expect(fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now), FASTRNN_OK, "unpack");
+    check(cell.later == -1, "nothing past struct_size is written");
+
+    size_t size = 0, stream_size = 0;
+    expect(fastrnn_stream_size(layer, 2, &stream_size), FASTRNN_OK, "stream size");
+    expect(fastrnn_stream_snapshot_size(layer, 2, &size), FASTRNN_OK, "snapshot size");
+    void *stream = aligned_alloc(64, stream_size), *snapshot = block(size);
+    const fastrnn_boundary zero = {0};
+    expect(fastrnn_stream_set(layer, 2, stream, &zero), FASTRNN_OK, "set");
+    expect(fastrnn_stream_snapshot(layer, 2, stream, snapshot), FASTRNN_OK, "snapshot");
+    later_info info = {.later = -1};
+    CHECK_STRUCT_SIZE(info, fastrnn_snapshot_describe(snapshot, size, &info.now));
+    check(info.later == 0 && info.now.num_rows == 2, "every member is written");
+    free(stream);
+    free(snapshot);
+    fastrnn_layer_destroy(layer);
+    fastrnn_layer_destroy(later);
+    net_free(&n);
+    end_group("sizes of structs");
 }
 
 static void test_activation_list(void)
@@ -1088,10 +1220,11 @@ static void test_wrong_layers(void)
     } while (0)
     WRONG_CELL(weight_ih, NULL);
     WRONG_CELL(weight_hh, NULL);
-    WRONG_CELL(cell_clip, -1);
-    WRONG_CELL(gate_clip, NAN);
-    WRONG_CELL(proj_clip, -1);
-    WRONG_CELL(activations[4].name, (fastrnn_activation_name)FASTRNN_NUM_ACTIVATIONS);
+    WRONG_CELL(options.cell_clip, -1);
+    WRONG_CELL(options.gate_clip, NAN);
+    WRONG_CELL(options.proj_clip, -1);
+    WRONG_CELL(options.activations[4].name, (fastrnn_activation_name)(FASTRNN_NUM_ACTIVATIONS + 1));
+    WRONG_CELL(options.activations[0].name, (fastrnn_activation_name)-1);
     fastrnn_config projected = good;
     projected.proj_size = 1;
     cell.weight_hr = NULL;
@@ -1120,6 +1253,8 @@ static void test_wrong_layers(void)
     const fastrnn_activation f = {FASTRNN_TANH, 0, 0};
     float value = 0;
     expect(fr_activate("sse9", f, 1, &value, &value), FASTRNN_ERROR_ISA, "activate: unknown instruction set");
+    expect(fr_activate(NULL, (fastrnn_activation){FASTRNN_DEFAULT, 0, 0}, 1, &value, &value), FASTRNN_ERROR_ARGUMENT,
+           "activate: a default without a cell");
     expect(fr_activate(NULL, f, -1, &value, &value), FASTRNN_ERROR_ARGUMENT, "activate: count");
     expect(fr_activate(NULL, f, 1, NULL, &value), FASTRNN_ERROR_ARGUMENT, "activate: no x");
     expect(fr_activate(NULL, f, 1, &value, NULL), FASTRNN_ERROR_ARGUMENT, "activate: no y");
@@ -1347,8 +1482,8 @@ static void test_wrong_stores(void)
     expect(fastrnn_snapshot_restore(s.layer, store, 3, NULL, snapshot, size), FASTRNN_OK, "a good snapshot");
     check(!memcmp(before, store, bytes), "the snapshot holds the store's state");
 
-    fastrnn_cell cell;
-    const fastrnn_cell_arrays none = {0};
+    fastrnn_cell cell = {.struct_size = sizeof cell};
+    const fastrnn_cell_arrays none = {.struct_size = sizeof none};
     expect(fastrnn_layer_unpack(s.layer, 0, &none, &cell), FASTRNN_OK, "unpack the options alone");
     expect(fastrnn_layer_unpack(s.layer, 1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
     expect(fastrnn_layer_unpack(s.layer, -1, &none, &cell), FASTRNN_ERROR_ARGUMENT, "unpack: index");
@@ -1510,7 +1645,8 @@ int main(int argc, char **argv)
     static const int all_sizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65}, few_sizes[] = {1, 3, 4, 5, 9, 17};
     static const int all_batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}, few_batches[] = {1, 2, 5, 7, 13};
     static const int option_sizes[] = {1, 5, 17}, option_batches[] = {1, 9, 5};
-    static const fastrnn_blas lp64 = {sgemm_lp64, dgemm_lp64}, ilp64 = {sgemm_ilp64, dgemm_ilp64};
+    static const fastrnn_blas lp64 = {sizeof lp64, sgemm_lp64, dgemm_lp64},
+                              ilp64 = {sizeof ilp64, sgemm_ilp64, dgemm_ilp64};
     const unsigned long long usual = floating_mode(); /* before the core can have changed it */
     const bool reduced = argc > 1 && !strcmp(argv[1], "reduced");
     const sweep all = {all_sizes, all_batches, LENGTH(all_sizes), LENGTH(all_batches)};
@@ -1522,6 +1658,7 @@ int main(int argc, char **argv)
         for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
             test_sizes(isa, (fastrnn_kind)kind, reduced ? few : all);
         test_options(isa, reduced ? few_options : options);
+        test_zero_options(isa);
         test_activate(isa);
         test_probe(isa);
         test_empty(isa);
@@ -1541,6 +1678,7 @@ int main(int argc, char **argv)
         }
     }
     test_activation_list();
+    test_struct_sizes(&lp64);
     test_blas_far_steps(&lp64);
     test_wrong_layers();
     test_wrong_runs();

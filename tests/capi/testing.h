@@ -87,23 +87,24 @@ static inline uint64_t random_bits(void)
 /* In [-1, 1), and a float, so that both element types hold the same value. */
 static inline double random_value(void) { return (double)((float)(random_bits() % (1 << 23)) / (1 << 22) - 1.0f); }
 
+/* With the standard options written out. */
 static inline fastrnn_cell standard_cell(fastrnn_kind kind)
 {
-    fastrnn_cell cell = {.linear_before_reset = 1};
+    fastrnn_cell cell = {.struct_size = sizeof cell};
     const fastrnn_activation_name standard[][FASTRNN_MAX_ACTIVATIONS] = {
         {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH, FASTRNN_SIGMOID, FASTRNN_TANH},
         {FASTRNN_SIGMOID, FASTRNN_SIGMOID, FASTRNN_TANH},
         {FASTRNN_TANH},
     };
     for (int i = 0; i < FASTRNN_MAX_ACTIVATIONS; i++)
-        cell.activations[i].name = standard[kind][i];
+        cell.options.activations[i].name = standard[kind][i];
     return cell;
 }
 
 /* directions: 1, 2, or -1 for the reverse one alone */
 static inline fastrnn_config config_of(fastrnn_kind kind, int64_t I, int64_t H, int64_t P, int64_t L, int directions)
 {
-    return (fastrnn_config){.kind = kind, .input_size = I, .hidden_size = H, .proj_size = P, .num_layers = L,
+    return (fastrnn_config){.struct_size = sizeof(fastrnn_config), .kind = kind, .input_size = I, .hidden_size = H, .proj_size = P, .num_layers = L,
                             .bidirectional = directions == 2, .reverse = directions == -1};
 }
 

@@ -49,21 +49,14 @@ typedef struct fr_step_args {
     fastrnn_activation_name activation; /* RNN: tanh or relu */
 } fr_step_args;
 
-/* The options of a cell, as its pointwise part needs them. */
-typedef struct fr_options {
-    fastrnn_activation activations[FASTRNN_MAX_ACTIVATIONS];
-    double cell_clip, gate_clip, proj_clip; /* 0: none */
-    const void *peephole;                   /* [3][every block*V], i f o, or NULL */
-    bool coupled, linear_before_reset;
-} fr_options;
-
 /* The gate arithmetic of any cell with any option, after the products have filled `gates`. */
 typedef struct fr_pointwise_args {
     int64_t rows, blocks;
     void *gates; /* row, block, gate at the three strides; GRU has 4: r z n_input n_hidden */
     int64_t row_stride, block_stride, gate_stride;
-    const fr_options *options;
-    int64_t first_unit, peephole_stride; /* these units' place in options->peephole */
+    const fastrnn_cell_options *options; /* without FASTRNN_DEFAULT */
+    const void *peephole;                /* LSTM: weights of i, those of f and o at peephole_stride each, or NULL */
+    int64_t peephole_stride;
     const void *h_old; /* GRU: (rows, blocks*V) */
     int64_t h_old_stride;
     void *h_out; /* (rows, blocks*V) */
@@ -77,7 +70,7 @@ typedef struct fr_pointwise_args {
 typedef struct fr_kernels {
     const char *isa;
     int vector_length; /* V */
-    size_t element_size;
+    size_t real_size; /* of inputs, states, gates, biases and outputs */
     void (*product)(const fr_product_args *);
     void (*lstm_step)(const fr_step_args *); /* sigmoid sigmoid tanh sigmoid tanh, no options */
     void (*gru_step)(const fr_step_args *);  /* sigmoid sigmoid tanh, reset after the matmul */

@@ -30,7 +30,7 @@ static void activate(fastrnn_activation f, int64_t count, const void *x, void *y
 const fr_kernels FR_TABLE(FR_ISA) = {
     .isa = FR_TEXT(FR_ISA),
     .vector_length = FR_V,
-    .element_size = sizeof(real),
+    .real_size = sizeof(real),
     .product = product,
     .lstm_step = lstm_step,
     .gru_step = gru_step,

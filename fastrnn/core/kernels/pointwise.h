@@ -10,7 +10,7 @@
  * separately for each tile. A step therefore writes one NaN only, and a row's bits do not depend on its tile. */
 FR_INLINE void store_state(real *to, vf value) { v_store(to, v_one_nan(value)); }
 
-FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation_name standard)
+FR_INLINE vf gate(vf x, const fastrnn_cell_options *options, int index, fastrnn_activation_name standard)
 {
     if (!options)
         return v_activate((fastrnn_activation){standard, 0, 0}, x);
@@ -21,7 +21,7 @@ FR_INLINE vf gate(vf x, const fr_options *options, int index, fastrnn_activation
 
 /* Hochreiter and Schmidhuber 1997, Gers et al. 2000. `peephole` points to the units' i weights,
  * those of f and o follow at peephole_stride; the o gate sees the new cell state. Returns h. */
-FR_INLINE vf lstm_cell(const vf *gates, real *c, const fr_options *options, const real *peephole, int64_t peephole_stride)
+FR_INLINE vf lstm_cell(const vf *gates, real *c, const fastrnn_cell_options *options, const real *peephole, int64_t peephole_stride)
 {
     const vf old_c = v_load(c);
     vf gi = gates[0], gf = gates[1], go = gates[3];
@@ -47,10 +47,10 @@ FR_INLINE vf lstm_cell(const vf *gates, real *c, const fr_options *options, cons
     return v_mul(o, v_activate(options->activations[4], new_c));
 }
 
-/* Cho et al. 2014; n_hidden is R h + b, or R (r*h) + b if the reset came before. */
-FR_INLINE vf gru_cell(vf r, vf z, vf n_input, vf n_hidden, vf h, const fr_options *options)
+/* Cho et al. 2014; n_hidden is R h + b, or R (r*h) + b with reset_before. */
+FR_INLINE vf gru_cell(vf r, vf z, vf n_input, vf n_hidden, vf h, const fastrnn_cell_options *options)
 {
-    vf reset = options && !options->linear_before_reset ? v_add(n_input, n_hidden) : v_fma(r, n_hidden, n_input);
+    vf reset = options && options->reset_before ? v_add(n_input, n_hidden) : v_fma(r, n_hidden, n_input);
     vf n = gate(reset, options, 2, FASTRNN_TANH);
     return v_fma(z, v_sub(h, n), n); /* (1 - z) n + z h */
 }
@@ -61,9 +61,9 @@ static void lstm_pointwise(const fr_pointwise_args *a)
         for (int64_t block = 0; block < a->blocks; block++) {
             const real *g = (const real *)a->gates + row * a->row_stride + block * a->block_stride;
             real *c = (real *)a->c + row * a->c_stride + block * FR_V;
-            const real *peephole = a->options->peephole;
+            const real *peephole = a->peephole;
             if (peephole)
-                peephole += a->first_unit + block * FR_V;
+                peephole += block * FR_V;
             vf gates[4];
             for (int j = 0; j < 4; j++)
                 gates[j] = v_load(g + j * a->gate_stride);
@@ -80,7 +80,7 @@ static void gru_reset(const fr_pointwise_args *a)
             vf r = gate(v_load(g), a->options, 0, FASTRNN_SIGMOID);
             v_store(g, r);
             v_store(g + a->gate_stride, gate(v_load(g + a->gate_stride), a->options, 1, FASTRNN_SIGMOID));
-            if (!a->options->linear_before_reset) {
+            if (a->options->reset_before) {
                 const real *h = (const real *)a->h_old + row * a->h_old_stride + block * FR_V;
                 v_store((real *)a->h_out + row * a->h_out_stride + block * FR_V, v_mul(r, v_load(h)));
             }

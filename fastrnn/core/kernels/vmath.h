@@ -131,7 +131,8 @@ FR_INLINE vf v_activate(fastrnn_activation f, vf x)
     case FASTRNN_AFFINE: return v_fma(alpha, x, beta);
     case FASTRNN_SCALED_TANH: return v_mul(alpha, v_tanh(v_mul(beta, x)));
     case FASTRNN_THRESHOLDED_RELU: return v_select_less(x, v_next_above(f.alpha), zero, x);
-    case FASTRNN_LINEAR: break;
+    case FASTRNN_LINEAR:
+    case FASTRNN_DEFAULT: break;
     }
     return x; /* there is no default case, so that -Wswitch reports an activation that has none */
 }
