@@ -1,4 +1,4 @@
-"""Every engine that is installed on the workloads that ``fastrnn bench`` has by default, with the same weights."""
+"""All installed engines on the default workloads of ``fastrnn bench``, with the same weights."""
 
 import numpy as np
 import pytest

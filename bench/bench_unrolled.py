@@ -1,4 +1,4 @@
-"""The dynamic path (rows drop out) against the unrolled one (a graph of fixed length, every row runs all steps)."""
+"""The dynamic path, where rows drop out, and the unrolled path, where every row runs a fixed number of steps."""
 
 import pytest
 

@@ -1,7 +1,8 @@
-"""One thread against several: ``python bench/compare_threads.py [GROUP ...] [--threads N]``.
+"""Compare one thread with several: ``python bench/compare_threads.py [GROUP ...] [--threads N]``.
 
-For each workload of ``fastrnn bench --list``, the time on one thread and the ratios to it of N threads: with the
-thresholds of fastrnn/core/plan.c, and with every call shared that can be. The two tell where the thresholds belong.
+For each workload of ``fastrnn bench --list`` it prints the time on one thread, and how many times as fast N threads
+are: with the thresholds of fastrnn/core/plan.c, and with every call shared that can be divided. Comparing the two shows
+where the thresholds should be.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fastrnn.benchmark.workloads import Workload, build_layer, choose, draw_inpu
 
 
 def build(workload: Workload, threads: int, threshold: float) -> Call:
-    """A call that first sees to it that the pool is the one to be measured."""
+    """A call that first selects the thread pool to be measured."""
     layer, x = build_layer(workload), draw_input(workload)
     lengths = draw_lengths(workload) if workload.is_ragged else None
     stream = layer.stream(workload.batch) if workload.is_stream else None

@@ -1,4 +1,4 @@
-"""One thread everywhere, so that figures compare kernels; FASTRNN_BENCH_THREADS says another number."""
+"""Use one thread everywhere, to compare kernels; FASTRNN_BENCH_THREADS sets another number."""
 
 import os
 

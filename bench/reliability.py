@@ -1,6 +1,6 @@
-"""What must stay small beside speed: ``python bench/reliability.py``, a minute. Prints figures, fails on none.
+"""Measure other costs that must stay small: ``python bench/reliability.py`` takes a minute and prints figures.
 
-Each figure comes from the fastest of several rounds, or, where each round is a process, from the median.
+Each figure is that of the fastest of several rounds, or the median if each round is a process.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def in_processes(code: str, *arguments: object, rounds: int = ROUNDS) -> float:
 
 
 def seconds(call: Callable[[], object], times: int) -> float:
-    """Seconds a call, the fastest of several rounds."""
+    """Seconds per call, the fastest of several rounds."""
 
     def one_round() -> float:
         start = time.perf_counter()
@@ -75,7 +75,7 @@ def build(kind: type[fastrnn.LSTM], hidden: int, gates: int, scale: float = 1) -
 
 
 def subnormal_ratio() -> float:
-    """Inputs and states below the smallest normal number, against ones of about 1."""
+    """The time with subnormal inputs and states, divided by that with numbers of about 1."""
     layer = build(fastrnn.LSTM, 128, 4)
     x = np.random.default_rng(3).standard_normal((8, 50, 128)).astype("f4")
     state = (np.ones((1, 8, 128), "f4"), np.ones((1, 8, 128), "f4"))
@@ -85,7 +85,7 @@ def subnormal_ratio() -> float:
 
 
 def step_overhead() -> tuple[float, float]:
-    """Seconds a step of one unit, which has next to no work, from Python one by one and in one run."""
+    """Seconds per step of one unit, which does hardly any work: in single steps from Python, and in one run."""
     stream, x = build(fastrnn.LSTM, 1, 4).stream(), np.ones((1, 1000, 1), "f4")
     one = np.ones((1, 1), "f4")
     return seconds(lambda: stream.step(one), 20000), seconds(lambda: stream.run(x), 50) / 1000

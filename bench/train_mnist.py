@@ -1,7 +1,7 @@
 """Train the classifier of ``fastrnn mnist`` with PyTorch: ``python bench/train_mnist.py``, half a minute.
 
-It writes the weights that the package ships, and the file with a few images and PyTorch's answers to them that the
-tests read. One thread and fixed seeds: the same PyTorch on the same machine writes the same bytes.
+It writes the weights in the package, and a file for the tests with a few images and PyTorch's answers. It uses one
+thread and fixed seeds, so that the same PyTorch on the same machine writes the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SAMPLE = ROOT / "tests" / "data" / "mnist.npz"
 
 HIDDEN, DIGITS = 32, 10
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 100, 0.01, 1e-3
-SHIFT = 2  # pixels; 4000 images are few, so each epoch sees them moved
+SHIFT = 2  # pixels; the 4000 images are few, so they are moved in each epoch
 SAMPLE_SIZE = 20
 
 
@@ -40,7 +40,7 @@ class Classifier(torch.nn.Module):
 
 
 def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move each image by up to SHIFT pixels in both directions, zeros coming in."""
+    """Move each image by up to SHIFT pixels in both directions, filled with zeros."""
     padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (ROWS, COLUMNS), axis=(1, 2))
     down, right = rng.integers(0, 2 * SHIFT + 1, (2, len(images)))
@@ -48,7 +48,7 @@ def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def train(images: np.ndarray, labels: np.ndarray, epochs: int, seed: int) -> Classifier:
-    """Train on both kinds of answer, so that the weights serve images with and without the blank rows below."""
+    """Train on both kinds of answer, so that the weights work for images with and without the blank rows below."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = Classifier()
@@ -75,7 +75,7 @@ def train(images: np.ndarray, labels: np.ndarray, epochs: int, seed: int) -> Cla
 
 @torch.inference_mode()
 def logits(model: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the model's logits on images whole and ragged, (B, 10) each."""
+    """Return the model's logits for whole and for ragged images, (B, 10) each."""
     full, ragged = model(torch.from_numpy(as_input(images)), torch.from_numpy(count_rows(images)))
     return full.numpy(), ragged.numpy()
 

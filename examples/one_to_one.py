@@ -1,10 +1,10 @@
-"""One to one: a cell as a layer without time, one input to one output. The weights are set by hand to compute XOR."""
+"""One to one: a cell as a layer without time, one output for one input. The weights are set by hand to compute XOR."""
 
 import numpy as np
 
 from fastrnn import nn
 
-# Two relu units on two inputs: h0 = a + b, h1 = relu(a + b - 1). The rows below the inputs' are the recurrent ones.
+# Two relu units on two inputs: h0 = a + b, h1 = relu(a + b - 1). The last two rows are recurrent weights.
 weights = {
     "kernel": np.array([[1, 1], [1, 1], [0, 0], [0, 0]], "f4"),
     "bias": np.array([0, -1], "f4"),

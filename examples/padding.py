@@ -1,10 +1,10 @@
-"""Padding, four ways: what a GRU puts out for a padded batch, and why frameworks differ.
+"""Four treatments of padding: the outputs of a GRU for a padded batch, and why frameworks differ.
 
     python examples/padding.py
 
-Two sentences of word numbers, 1 2 1 padded behind and 1 2 1 padded at both ends. Word 0 is padding; every word is a
-vector of two equal numbers, for padding 0.37. The GRU has one unit, linear activations, a kernel and a bias of ones and
-a recurrent kernel of zeros, so each step can be followed by hand, with s the sum of the vector:
+Two sentences of word numbers: 1 2 1 padded at the end, and 1 2 1 padded at both ends. Word 0 is padding. Every word is
+a vector of two equal numbers, for padding 0.37. The GRU has one unit, linear activations, a kernel and a bias of ones,
+and a recurrent kernel of zeros, so each step can be computed by hand, where s is the sum of the vector:
 
     z = s + 1                       n = s + 1
     h = z h_before + (1 - z) n      word 1: 3 h - 6, word 2: 5 h - 20, padding: 1.74 h - 1.2876
@@ -23,7 +23,7 @@ WEIGHTS = [np.ones((2, 3), np.float32), np.zeros((1, 3), np.float32), np.ones(3,
 
 
 class LinearGRUCell(nn.rnn_cell.RNNCell):
-    """The same GRU as a cell of one's own: the gates of TensorFlow 1's GRUCell are sigmoids."""
+    """The same GRU as a custom cell, because the gates of TensorFlow 1's GRUCell are always sigmoids."""
 
     state_size = output_size = 1
 
@@ -38,7 +38,7 @@ class LinearGRUCell(nn.rnn_cell.RNNCell):
 
 
 def gru(**options):
-    """The layer in Keras's terms: with reset_after, its default today, it would have a second bias."""
+    """The layer with Keras's arguments; with reset_after, the default of Keras 3, it would have a second bias."""
     return fastrnn.keras.GRU(
         1,
         activation=None,
@@ -51,7 +51,7 @@ def gru(**options):
 
 
 def results():
-    """(what, why, y (2, 5)) of the four ways."""
+    """(title, explanation, y (2, 5)) of the four treatments."""
     x = EMBEDDING[IDS]
     masking = fastrnn.keras.Masking(mask_value=0.37)
     mask = masking.compute_mask(x)
@@ -63,12 +63,12 @@ def results():
         ),
         (
             "with the mask, carried (Keras)",
-            "a masked step leaves the state alone and repeats the output before it, zero where there is none",
+            "a masked step leaves the state unchanged and repeats the output before it, or zero if there is none",
             gru()(x, mask=mask),
         ),
         (
             "with the mask, zero_output_for_mask=True (Keras)",
-            "the same state, but a masked step puts out zero",
+            "the same state, but the output of a masked step is zero",
             gru(zero_output_for_mask=True)(x, mask=mask),
         ),
         (

@@ -1,7 +1,7 @@
-"""Recurrent networks that train in a second: random cells that stay as they are, and a readout by least squares.
+"""Recurrent networks that train in a second: random cells that are not trained, and a readout by least squares.
 
-Echo state networks (Jaeger 2001): the cell turns a sequence into many numbers that remember it, and only the linear
-map from these to the answer is learnt, in closed form.
+Echo state networks (Jaeger 2001): the cell's state depends on the whole sequence, and only the linear map from the
+state to the answer is learnt, in closed form.
 """
 
 import numpy as np

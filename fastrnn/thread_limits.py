@@ -7,7 +7,7 @@ from .runtime import get_num_threads, set_num_threads
 
 
 def register() -> None:
-    """Make fastrnn's threads known to threadpoolctl, as the user API ``"fastrnn"``."""
+    """Register fastrnn's thread pool with threadpoolctl, as the user API ``"fastrnn"``."""
     try:
         import threadpoolctl
     except ImportError:

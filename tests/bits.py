@@ -1,4 +1,4 @@
-"""Comparison of results bit for bit: a NaN equals itself, and -0 is not 0."""
+"""Comparison of results bit for bit: equal NaNs are equal, and -0 differs from 0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def arrays_of(result: Any) -> list[np.ndarray]:
-    """The arrays in a nest of tuples and lists, in order."""
+    """The arrays in nested tuples and lists, in order."""
     if isinstance(result, fastrnn.Packed):
         return [result.data]
     if isinstance(result, (tuple, list)):
@@ -29,7 +29,7 @@ def arrays_of(result: Any) -> list[np.ndarray]:
 
 
 def assert_same_bits(found: Any, wanted: Any, message: str = "") -> None:
-    """Compare nests of arrays by shape, type and bits."""
+    """Compare nested arrays by shape, type and bits."""
     a, b = arrays_of(found), arrays_of(wanted)
     assert len(a) == len(b), message
     for left, right in zip(a, b, strict=True):
@@ -47,7 +47,7 @@ def rows_of_state(state: Any, rows: Any) -> Any:
 
 
 def poison(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """An array of a NaN that no computation makes."""
+    """An array filled with a NaN whose bits no computation produces."""
     array = np.empty(shape, dtype)
     array.view(np.uint8)[...] = 0x7F
     array.view(f"u{array.itemsize}")[...] |= 0xA5

@@ -1,4 +1,4 @@
-"""Random models and awkward batches, and one way to run and compare them."""
+"""Random layers and batches of edge cases, and functions that run and compare them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fastrnn import reference
 from fastrnn.layers import LAYERS
 from fastrnn.spec import ACTIVATIONS, DEFAULT_ACTIVATIONS, NUM_GATES, Activation, CellSpec, LayerSpec
 
-#: Ties, ones, zeros, full length, in no order.
+#: Unsorted, with ties, ones, zeros and the full length.
 LENGTHS = (3, 0, 7, 1, 3, 7, 0, 1, 5)
 
-#: A first pair of parameters for each activation: its defaults, or ones.
+#: Parameters for each activation: its defaults, or ones.
 PARAMETERS = {name: tuple(1.0 if part is None else part for part in parts) for name, parts in ACTIVATIONS.items()}
 
 
@@ -33,7 +33,7 @@ def random_spec(
     scale: float = 1.0,
     **options: Any,
 ) -> LayerSpec:
-    """A model with weights as PyTorch draws them, times `scale`; `options` go to every cell."""
+    """A spec with weights distributed as in PyTorch, times `scale`; `options` go to every cell."""
     P, D, rows = proj_size or hidden_size, 1 + bidirectional, NUM_GATES[kind] * hidden_size
 
     def draw(*shape: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def random_options(rng: np.random.Generator, spec: LayerSpec) -> LayerSpec:
 
 @dataclass(frozen=True)
 class Batch:
-    """x (B, T, I) with NaN past each row's length, and an initial state unlike zero."""
+    """x (B, T, I) with NaN past each row's length, and a non-zero initial state."""
 
     x: np.ndarray
     lengths: tuple[int, ...]
@@ -107,7 +107,7 @@ def random_batch(
 def run_engine(
     spec: LayerSpec, x: Any, state: Any = None, lengths: Any = None, past_end: Any = "zero", **options: Any
 ) -> tuple[Any, Any, Any]:
-    """The engine behind the reference's signature; `options` go to the layer."""
+    """Run the engine with the signature of the reference; `options` go to the layer."""
     y, last = LAYERS[spec.kind](spec, **options)(x, state, lengths=lengths, past_end=past_end)
     return (y, *last) if spec.kind == "lstm" else (y, last, None)
 

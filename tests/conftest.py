@@ -10,7 +10,7 @@ from fastrnn import _core
 
 @pytest.fixture
 def rng(request):
-    """A generator of its own for each test, the same in every run."""
+    """A random generator for each test, seeded by the test's name."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
 
 

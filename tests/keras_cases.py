@@ -1,4 +1,4 @@
-"""Keras layers to compare with: their options, their inputs and one way to run ours."""
+"""Cases for comparison with Keras: options, inputs, and a function that runs fastrnn's layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 import fastrnn
 
-#: name -> class, options beside those of the run
+#: name -> class, options other than those of the run
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("SimpleRNN", {}),
     "rnn-relu-no-bias": ("SimpleRNN", {"activation": "relu", "use_bias": False}),
@@ -45,12 +45,12 @@ MASKS = {
 
 
 def draw(rng: np.random.Generator, *shape: int, most: float = 0.75) -> np.ndarray:
-    """Multiples of 1/64 from -most to most, which pack small."""
+    """Multiples of 1/64 from -most to most, which compress well."""
     return (rng.integers(-int(64 * most), int(64 * most) + 1, shape) / 64).astype(np.float32)
 
 
 def random_inputs(rng: np.random.Generator, num_states: int, units: int = UNITS) -> tuple[np.ndarray, list[np.ndarray]]:
-    """x (6, 7, 3) and states (6, units) unlike zero."""
+    """x (6, 7, 3) and non-zero states (6, units)."""
     return draw(rng, 6, STEPS, INPUTS, most=2), [draw(rng, 6, units) for _ in range(num_states)]
 
 
@@ -59,7 +59,7 @@ def num_states(name: str) -> int:
 
 
 def random_weights(rng: np.random.Generator, name: str, units: int = UNITS, inputs: int = INPUTS) -> list[np.ndarray]:
-    """Weights in Keras's shapes, no two alike."""
+    """Weights in Keras's shapes, all different."""
     kind, options = VARIANTS[name]
     columns = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}[kind] * units
     bias = (2, columns) if kind == "GRU" and options.get("reset_after", True) else (columns,)

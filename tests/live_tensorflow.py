@@ -1,6 +1,6 @@
-"""TensorFlow's own cells and drivers, live, behind what tensorflow_cases.py runs.
+"""TensorFlow's own cells and drivers, called by the cases of tensorflow_cases.py.
 
-The drivers are in ``tf.compat.v1.nn``; the cells have been taken out of there and remain under an internal path.
+The drivers are in ``tf.compat.v1.nn``; the cells are no longer there, but under an internal path.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _build(cell: Cell, weights: Iterator[dict[str, np.ndarray]], widths: Iterato
 def stack_bidirectional_dynamic_rnn(
     cells_fw: Any, cells_bw: Any, inputs: Any, states_fw: Any = None, states_bw: Any = None, **options: Any
 ) -> Any:
-    """What ``tf.contrib.rnn`` had, of the driver that is left."""
+    """``tf.contrib.rnn``'s driver, made of the driver that remains."""
     found: list[tuple[Any, Any]] = []
     for layer, cells in enumerate(zip(cells_fw, cells_bw, strict=True)):
         outputs, states = v1.bidirectional_dynamic_rnn(

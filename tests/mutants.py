@@ -1,7 +1,7 @@
-"""Bugs that recurrent engines have had, planted on purpose: each turns a right `run` into a wrong one.
+"""Known bugs of recurrent engines, introduced on purpose: each turns a correct `run` into a wrong one.
 
 A mutant takes a function with the signature of ``fastrnn.reference.run`` and returns one with the bug. Most
-change the model on its way in; the others change the call.
+change the spec before the call; the others change the call.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def swap_directions(spec: LayerSpec) -> LayerSpec:
 
 
 def swap_layers(spec: LayerSpec) -> LayerSpec:
-    """Only where both layers have the same shapes."""
+    """Applies only if both layers have the same shapes."""
     if spec.num_layers == 1:
         return spec
     D = spec.num_directions
@@ -102,7 +102,7 @@ def candidate_bias_outside_reset(cell: CellSpec) -> CellSpec:
 
 
 def peephole_o_sees_old_c(run: Run) -> Run:
-    """A step of a row at a time, with p_o * c_{t-1} moved into o's bias."""
+    """Run step by step, with p_o * c_{t-1} moved into o's bias."""
 
     def wrong(spec, x, state, lengths, past_end):
         (cell, *others) = spec.cells
@@ -150,7 +150,7 @@ def swap_initial_h_and_c(run: Run) -> Run:
 
 
 def shift_initial_rows(run: Run) -> Run:
-    """The state of another row: what an unsorted state does in a sorted batch."""
+    """Use the state of another row, as if the state were not sorted with the batch."""
 
     def wrong(spec, x, state, lengths, past_end):
         state = tuple(np.roll(s, 1, 1) for s in state) if spec.kind == "lstm" else np.roll(state, 1, 1)
@@ -167,7 +167,7 @@ def ignore_lengths(run: Run) -> Run:
 
 
 def state_lost_past_end(spec, lengths, y, h, c):
-    """As if the state were read at T - 1 from where nothing was carried to."""
+    """Return the state at step T - 1, to which no state was carried."""
     h[:, np.asarray(lengths) < y.shape[1]] = 0
     return y, h, c
 
@@ -190,7 +190,7 @@ def reverse_left_reversed(spec, lengths, y, h, c):
 
 
 def reverse_starts_at_the_batches_end(run: Run) -> Run:
-    """The reverse half runs over the padding first."""
+    """The reverse direction runs over the padding first."""
 
     def wrong(spec, x, state, lengths, past_end):
         y, h, c = (a if a is None else a.copy() for a in run(spec, x, state, lengths, past_end))
@@ -247,7 +247,7 @@ MUTANTS: dict[str, dict[str, Callable[[Run], Run]]] = {
         "lengths ignored": ignore_lengths,
         "state not carried past the end": after(state_lost_past_end),
         "state of zero-length rows lost": after(zero_length_state_lost),
-        "reverse outputs not turned back": after(reverse_left_reversed),
+        "reverse outputs in reverse order": after(reverse_left_reversed),
         "reverse starts at T - 1": reverse_starts_at_the_batches_end,
         "final reverse state from the last step": after(final_reverse_state_from_the_last_step),
         "directions swapped": in_spec(swap_directions),

@@ -1,7 +1,7 @@
 """Cells, batches and drivers on which TensorFlow and fastrnn.nn are compared; live_tensorflow.py has TensorFlow itself.
 
-Weights and inputs come from ``RandomState``, whose numbers NumPy keeps the same for good, so that golden files need to
-hold TensorFlow's answers alone.
+Weights and inputs come from ``RandomState``, whose numbers are the same in every version of NumPy, so that golden files
+contain only TensorFlow's answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from fastrnn import nn
 from fastrnn.nn.structure import map_structure, walk
 
-#: Ties, ones, a zero, full length, in no order.
+#: Unsorted, with ties, ones, a zero and the full length.
 LENGTHS = (3, 0, 6, 1, 3, 6, 1)
 STEPS = 6
 
@@ -83,12 +83,12 @@ PAIRS = {
     "nested_and_own": (CELLS["nested"], CELLS["own"]),
 }
 
-#: Two layers, the forward cells first; the second is fed 3 + 2.
+#: Two layers, the forward cells first; the second has 3 + 2 inputs.
 STACK = (cell("LSTMCell", 3), cell("GRUCell", 4), cell("GRUCell", 2), cell("LSTMCell", 5))
 
 
 class OwnCell:
-    """A cell that knows nothing of fastrnn: a leaky sum and a step counter, in a nested state."""
+    """A cell that does not use fastrnn: a leaky sum and a step counter in a nested state."""
 
     def __init__(self, num_units: int, weights: dict[str, np.ndarray]) -> None:
         self.num_units, self.weights = num_units, weights
@@ -109,7 +109,7 @@ class OwnCell:
 
 
 def shapes(cell: Cell, input_size: int) -> dict[str, tuple[int, ...]]:
-    """TensorFlow's variables of a cell that has no others in it."""
+    """TensorFlow's variables of a cell without inner cells."""
     H, P = cell.num_units, cell.output_size
     match cell.name:
         case "OwnCell":
@@ -129,7 +129,7 @@ def shapes(cell: Cell, input_size: int) -> dict[str, tuple[int, ...]]:
 
 
 def leaves(cell: Cell, input_size: int) -> Iterator[tuple[Cell, int]]:
-    """The cells that have weights, with the width of what each is fed."""
+    """The cells that have weights, with the width of the inputs of each."""
     if not cell.cells:
         yield cell, input_size
     for inner in cell.cells:
@@ -170,7 +170,7 @@ def make(cell: Cell, input_size: int = INPUT_SIZE) -> Any:
 
 
 class Case(NamedTuple):
-    """One comparison: cells, the widths of what they are fed, lengths, and whether there are initial states."""
+    """One comparison: cells, the widths of their inputs, lengths, and whether there are initial states."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -191,7 +191,7 @@ class Case(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Of each cell the weights of its leaves and the initial state or None; x (B, T, I)."""
+    """For each cell the weights of its leaves and the initial state or None; x (B, T, I)."""
 
     weights: list[list[dict[str, np.ndarray]]]
     x: np.ndarray
@@ -203,7 +203,7 @@ def _uniform(random: np.random.RandomState, *shape: int) -> np.ndarray:
 
 
 def random_cell(rng: np.random.Generator, input_size: int, depth: int = 2) -> Cell:
-    """Any cell, of awkward sizes, in up to `depth` others."""
+    """Any cell, of unusual sizes, in up to `depth` others."""
     units = int(rng.choice([1, 2, 7, 8, 9, 15, 16, 17, 33]))
     name = str(
         rng.choice(["BasicRNNCell", "GRUCell", "BasicLSTMCell", "LSTMCell", "OwnCell", "MultiRNNCell", "wrapper"])
@@ -245,7 +245,7 @@ STACKED = _cases({"stacked": (STACK, (INPUT_SIZE, INPUT_SIZE, 5, 5))})
 
 
 class Framework(NamedTuple):
-    """What a case needs of a framework: its drivers, a cell from its description, its array from NumPy's."""
+    """The parts of a framework that cases need: drivers, cells from descriptions, arrays from NumPy's."""
 
     nn: Any
     build: Callable[[Cell, list[dict[str, np.ndarray]], int], Any]
@@ -323,7 +323,7 @@ def _both_majors(driver: str) -> tuple[str, str]:
     return driver, f"{driver} time_major"
 
 
-#: How to run cases, the cases, and the drivers that all find the same.
+#: How to run cases, the cases, and the drivers that must all give the same results.
 GROUPS: list[tuple[Callable[..., Found], list[Case], tuple[str, ...]]] = [
     (run_one_way, ONE_WAY, (*_both_majors("dynamic_rnn"), "static_rnn")),
     (run_both_ways, BOTH_WAYS, (*_both_majors("bidirectional_dynamic_rnn"), "static_bidirectional_rnn")),
@@ -332,7 +332,7 @@ GROUPS: list[tuple[Callable[..., Found], list[Case], tuple[str, ...]]] = [
 
 
 def assert_same(found: Found, wanted: Found, tolerance: float = 3e-6) -> None:
-    """Equal to rounding; numbers that grow beyond 1 are rounded more coarsely."""
+    """Check for equality up to rounding, relative to numbers greater than 1."""
     assert found.keys() == wanted.keys()
     for path, array in wanted.items():
         assert found[path].dtype == array.dtype

@@ -21,7 +21,7 @@ def floats(start: int, stop: int, step: int) -> np.ndarray:
 
 
 def sweep() -> np.ndarray:
-    """Every exponent with some 2,000 mantissas each; the exponents where the functions bend, more finely."""
+    """About 2,000 mantissas for every exponent, and more where the functions bend."""
     bends = [int(np.float32(edge).view(np.uint32)) for edge in (2.0**-14, 2.0**7)]
     return np.concatenate([floats(0, 0x7F800000, 4093), floats(*bends, 509)])
 
@@ -69,7 +69,7 @@ def test_nan_stays_nan(isa, name):
 @pytest.mark.parametrize("parameters", [(), (0.3, 0.7)])
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in ULP])
 def test_other_activations(isa, name, parameters):
-    """Within a part in 10^6 of the result, or of what the result is the difference of."""
+    """Errors are below 10^-6 of the result, or of the terms of which the result is the difference."""
     x = np.concatenate([floats(0x00800000, 0x5F000000, 65521), [0]]).astype(np.float32)
     alpha, beta = parameters or cases.PARAMETERS[name]
     alpha, beta = float(np.float32(alpha)), float(np.float32(beta))

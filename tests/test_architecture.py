@@ -1,4 +1,4 @@
-"""The dependencies between files: what may include, import and export what."""
+"""The dependencies between files: includes, imports and exported symbols."""
 
 import ast
 import re
@@ -31,8 +31,8 @@ C_FILES = sorted(path for path in CORE.rglob("*") if path.suffix in (".c", ".h")
 KERNEL_FILES = [path for path in C_FILES if path.parent.name == "kernels"]
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 
-#: What a core file may include beside the standard library; a .c file also its own header.
-ARROWS = {
+#: What a core file may include besides the standard library; a .c file also includes its own header.
+DEPENDENCIES = {
     "common": {"fastrnn"},
     "cpu": {"common"},
     "structs": {"common"},
@@ -117,7 +117,7 @@ def test_core_includes_downwards_only(path):
     outside = STANDARD_C | (INTRINSICS if own == "cpu" else set()) | (SYSTEM if own.startswith("os/") else set())
     inside = [path.parent / name for name in includes(path) - outside]
     found = {name_in_core(other) if other.exists() else other.stem for other in inside}
-    assert found <= ARROWS[own] | ({own} if path.suffix == ".c" else set())
+    assert found <= DEPENDENCIES[own] | ({own} if path.suffix == ".c" else set())
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))
@@ -132,7 +132,7 @@ def test_public_header_stands_alone():
 
 @pytest.mark.parametrize("name", ["arguments", "spec", "functions", "schedule", "masks", "reference"])
 def test_plain_modules(name):
-    """Each imports NumPy and, of the package, what `own` says."""
+    """Each imports only NumPy and the modules of the package that `own` lists."""
     third_party = {module for module in imports(PACKAGE / f"{name}.py") if module.split(".")[0] in ("numpy", "fastrnn")}
     others = imports(PACKAGE / f"{name}.py") - third_party
     assert others <= {"__future__", "collections.abc", "dataclasses", "operator", "typing"}
@@ -154,7 +154,7 @@ def test_importers_know_the_spec_and_functions_alone():
         assert not {name.split(".")[0] for name in imports(path)} & {"keras", "torch", "tensorflow", "onnx"}, path.name
 
 
-def test_tensorflows_face_stands_on_the_layers():
+def test_tensorflows_interface_uses_the_layers():
     for path in set(PYTHON_FILES) - {PACKAGE / "__init__.py"}:
         used = {name for name in own_imports(path) if path.parent.name == "nn" or name.startswith("fastrnn.nn")}
         if path.parent.name == "nn":
@@ -177,7 +177,7 @@ def test_core_is_called_by_the_engine_modules_only():
 
 
 #: What a file of layers/ may import of its own package.
-LAYERS_ARROWS = {
+LAYERS_DEPENDENCIES = {
     "engine": set(),
     "calls": {"layer"},  # for annotations
     "unrolled": {"calls", "layer"},  # of layer, for annotations
@@ -190,12 +190,12 @@ LAYERS_ARROWS = {
 @pytest.mark.parametrize("path", sorted((PACKAGE / "layers").glob("*.py")), ids=lambda path: path.name)
 def test_files_of_the_layers_import_downwards_only(path):
     found = {name.rsplit(".", 1)[1] for name in own_imports(path) if name.startswith("fastrnn.layers.")}
-    assert found <= LAYERS_ARROWS[path.stem]
+    assert found <= LAYERS_DEPENDENCIES[path.stem]
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))
 def test_external_functions_have_the_prefix(path):
-    """Definitions at the left margin without `static` are fr_ or fastrnn_."""
+    """Names of functions defined without `static` begin with fr_ or fastrnn_."""
     text = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
     for line in re.findall(r"^(?!static|typedef|FR_INLINE)[A-Za-z][\w \*]*?\b\w+\(", text, re.MULTILINE):
         name = re.search(r"(\w+)\($", line)[1]
@@ -203,7 +203,7 @@ def test_external_functions_have_the_prefix(path):
 
 
 def symbols(path):
-    """Names that a compiled file defines for others."""
+    """External symbols that a compiled file defines."""
     if not shutil.which("nm"):
         pytest.skip("nm is not installed")
     flags = ["-D"] if path.suffix == ".so" else []

@@ -1,4 +1,4 @@
-"""`fastrnn bench`: its shapes, arithmetic, output and refusals. Nothing here judges a time."""
+"""`fastrnn bench`: its shapes, arithmetic, output and refusals. No test depends on a measured time."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ NO_LIMITS = Limits(math.inf, (Level("memory", math.inf, math.inf),))
 
 @pytest.fixture
 def tiny_groups(monkeypatch):
-    """Workloads of no size in place of the shapes files."""
+    """Tiny workloads instead of those of the shapes files."""
     monkeypatch.setattr(workloads, "read_groups", lambda: {"tiny": TINY[:2], "other": TINY[2:]})
     monkeypatch.setattr(workloads, "DEFAULT_GROUPS", ("tiny", "other"))
     monkeypatch.setattr(run, "SINGLE_STEPS", (8, 8))
@@ -292,7 +292,7 @@ def test_bench_writes_what_it_measured_and_reads_it_again(tiny_groups, tmp_path,
     out = capsys.readouterr().out
     assert "other       geometric mean: faster" in out and "tiny lstm" not in out
     assert cli.main([*command, "--compare", str(path)]) == 0
-    assert "tiny lstm" not in capsys.readouterr().out  # the older run has the other group alone
+    assert "tiny lstm" not in capsys.readouterr().out  # the older run has only the other group
 
 
 def test_listing(tiny_groups, capsys):

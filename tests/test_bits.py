@@ -1,4 +1,4 @@
-"""A row has the same bits alone, in any batch, in any order, in chunks, beside garbage and on any path."""
+"""A row has the same bits alone, in any batch, in any order, in chunks, next to NaN and on any path."""
 
 import itertools
 from dataclasses import replace
@@ -38,7 +38,7 @@ def make(rng, name, hidden_size, bidirectional, backend="fused", isa=None, **siz
 
 
 def assert_rows_stand_alone(layer, rng, spec, lengths=LENGTHS):
-    """Compare a ragged batch with its rows alone, in another order, and at full length beside others."""
+    """Compare a ragged batch with its rows alone, in another order, and at full length with others."""
     batch = random_batch(rng, spec, lengths, layer.dtype)
     x, state, lengths = batch.x, batch.state, np.array(lengths)
     y, last = layer(x, state, lengths=lengths)
@@ -103,7 +103,7 @@ def test_a_row_alone_equals_it_in_stacked_layers(rng, name, bidirectional, backe
 @every_backend
 @every_model
 def test_every_batch_size(rng, name, backend):
-    """Rows at every place in a register block, and long enough for inputs to be projected ahead."""
+    """Rows at every position in a register block, and long enough for inputs to be projected ahead."""
     layer, spec = make(rng, name, 19, False, backend)
     batch = random_batch(rng, spec, (12,) * 33, layer.dtype)
     y, last = layer(batch.x, batch.state)
@@ -145,7 +145,7 @@ def test_whole_equals_chunks_on_every_isa(rng, isa, name):
 
 
 def assert_chunks_equal_whole(layer, rng, spec):
-    """Cut a sequence every way: by steps, by runs, by calls of the layer."""
+    """Cut a sequence in several ways: into steps, runs, and calls of the layer."""
     batch = random_batch(rng, spec, (6, 6, 6), layer.dtype)
     y, last = layer(batch.x, batch.state)
     stream = layer.stream(3)
@@ -182,7 +182,7 @@ def test_any_number_of_threads(rng, name, bidirectional, backend):
 
 @every_model
 def test_slices_that_a_team_runs_one_after_the_other(rng, name):
-    """Many rows, but few alive at a step: all threads run one slice, then the next, which has a row less."""
+    """Many rows, but few still running: all threads run one slice, then the next, which has one row less."""
     layer, spec = make(rng, name, 24, False, "fused", num_layers=2)
     batch = random_batch(rng, spec, np.append(np.arange(301) % 2, 9), layer.dtype)
     before, results = fastrnn.get_num_threads(), []
@@ -320,7 +320,7 @@ def with_nans_in_vectors(rng, spec):
 @pytest.mark.parametrize("size", [1, 5, 16, 19])
 @every_model
 def test_nans_have_the_same_bits_whoever_shares_the_batch(rng, isa, name, size):
-    """Which of two NaNs an operation passes on is the compiler's choice: tiles must not show it."""
+    """The compiler chooses which of two NaNs an operation returns; results must not depend on it."""
     layer, spec = make(rng, name, size, False, isa=isa, input_size=7)
     assert_nans_have_the_same_bits(layer, rng, spec)
     spec = with_nans_in_vectors(rng, spec)

@@ -1,4 +1,4 @@
-"""The C core from C, without Python: tests/capi/run.sh compiles it, test_core.c and embed.c, and runs both."""
+"""Tests of the C core in C: tests/capi/run.sh compiles and runs them."""
 
 import os
 import re

@@ -22,7 +22,7 @@ def kind(request):
 
 
 def build(rng, kind, dtype="f4"):
-    """A layer, and x and a state of small whole numbers, which every type has."""
+    """A layer, and x and a state of small whole numbers, which every type can represent."""
     spec = random_spec(rng, kind, 3, 5, 2, dtype=dtype)
     x = rng.integers(0, 2, (len(LENGTHS), 4, 3)).astype(dtype)
     parts = [rng.integers(0, 2, (2, len(LENGTHS), 5)).astype(dtype) for _ in range(2)]
@@ -34,7 +34,7 @@ def of_type(state, dtype):
 
 
 def calls(layer, x, state, **options):
-    """Every way in, as functions of nothing, each giving one result."""
+    """Every way to pass inputs, as functions without arguments that return a result."""
     rows = [row[:length] for row, length in zip(x, LENGTHS, strict=True)]
 
     def of_stream(name, chunk):
@@ -86,7 +86,7 @@ def test_what_is_no_real_number_is_never_converted(rng, kind, found, casting):
 
 @pytest.mark.parametrize("casting", WORDS)
 def test_as_numpy_says(rng, kind, casting):
-    """Each word allows what np.can_cast allows, of real numbers into float32."""
+    """Each casting rule allows what np.can_cast allows for real numbers to float32."""
     layer, x, _ = build(rng, kind)
     for found in [*SAFE["f4"], *ON_REQUEST["f4"]]:
         for name, call in calls(layer, x.astype(found), None, casting=casting).items():
@@ -112,7 +112,7 @@ def test_states_are_converted_too(rng, kind):
 
 
 def test_conversion_rounds_as_numpy(rng, kind):
-    """Ordinary numbers, padding and all: the bits of x.astype."""
+    """The results have the bits of x.astype, including padding."""
     spec = random_spec(rng, kind, 3, 5, 2)
     layer, batch = LAYERS[kind](spec), random_batch(rng, spec, (3, 0, 7, 1, 3))
     wide = np.float64(1.1) * batch.x
@@ -124,7 +124,7 @@ def test_conversion_rounds_as_numpy(rng, kind):
 
 @pytest.mark.parametrize("bad", ["sure", "SAFE", None, 1, np.zeros(2), ["safe"]], ids=repr)
 def test_words_that_are_none(rng, kind, bad):
-    """Refused even where there is nothing to convert."""
+    """Unknown rules are refused even if nothing has to be converted."""
     layer, x, state = build(rng, kind)
     for call in calls(layer, x, state, casting=bad).values():
         with pytest.raises(ValueError, match=r"casting is .*, wanted 'no', 'equiv', 'safe', 'same_kind' or 'unsafe'"):
@@ -144,7 +144,7 @@ def test_a_stream_is_unchanged_by_a_refusal(rng, kind):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_nests_of_numbers(rng, kind, dtype):
-    """Python's numbers have no type: they take the layer's, and the array or the rows that they spell out."""
+    """Python's numbers have no type: they take the layer's, in the form of an array or of rows."""
     layer, x, state = build(rng, kind, dtype)
     nest = x.tolist()
     nested_state = tuple(part.tolist() for part in state) if kind == "lstm" else state.tolist()
@@ -175,7 +175,7 @@ def test_ragged_nests_of_numbers(rng, kind, container):
 
 
 def test_integers_beyond_64_bits(rng):
-    """They are numbers like any other, as long as float32 holds them."""
+    """Integers beyond 64 bits are numbers like others, as long as float32 holds them."""
     layer = fastrnn.GRU(random_spec(rng, "gru", 3, 4))
     wanted = layer(np.array([[[1.0, 2.0, 1e30]]], np.float32))
     assert_same_bits(layer([[[1.0, 2.0, 10**30]]]), wanted)
@@ -213,7 +213,7 @@ def test_infinity_is_no_overflow(rng, kind):
 
 
 def test_torchs_tensors(rng, kind):
-    """Tensors go by their types as arrays do."""
+    """Tensors are accepted by their types, as arrays are."""
     torch = pytest.importorskip("torch")
     layer, x, state = build(rng, kind)
     assert_same_bits(layer(torch.from_numpy(x).half(), state), layer(x, state))

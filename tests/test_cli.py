@@ -87,7 +87,7 @@ PRINTING = [["info"], ["info", "--json"], ["bench", "--list"], ["--help"], ["--v
 
 @pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
 def run_command(request, monkeypatch):
-    """Run a command whose writes fail at its end, or at once."""
+    """Run a command whose writes fail, at its end or immediately."""
     monkeypatch.setenv("PYTHONUNBUFFERED", request.param)
 
     def run(arguments, **options):
@@ -159,12 +159,12 @@ def test_a_message_is_a_line_of_sensible_length(arguments, beginning, end, capsy
     assert len(line) <= 450 and " [...] " in line
 
 
-# ---- Places to write to are looked at before the work ----------------------------------------------------------------
+# ---- Output paths are checked before the work ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """A folder, a file and a place without a folder; whoever starts to work fails."""
+    """A folder and a file; a command that starts its work fails."""
     from fastrnn.benchmark import command
     from fastrnn.mnist import experiment
 

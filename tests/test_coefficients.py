@@ -1,4 +1,4 @@
-"""The polynomials of vmath.h, fitted again."""
+"""The polynomials of vmath.h, computed again."""
 
 import re
 from math import factorial, log
@@ -50,7 +50,7 @@ def test_header_has_the_fitted_coefficients(name):
 
 @pytest.mark.parametrize("name", FITS)
 def test_rounded_coefficients_are_near_enough(name):
-    """The term that q adds to exp or log1p is below half a unit in the last place of float32."""
+    """The error of the term that q adds to exp or log1p is below half a unit in the last place of float32."""
     function, (low, high), _ = FITS[name]
     x = np.linspace(low, high, 10_001)
     error = np.abs(Polynomial(constants(name).astype(np.float64))(x) - function(x))
@@ -59,7 +59,7 @@ def test_rounded_coefficients_are_near_enough(name):
 
 
 def test_ln2_is_split_exactly():
-    """n times the first part is exact in float32 for every n that exp and expm1 meet."""
+    """n times the first part is exact in float32 for every n in exp and expm1."""
     high, low = map(float, re.findall(r"v_set1\(-(0\.6931\S+?|1\.428\S+?)\)", HEADER.read_text()))
     steps = np.arange(-128, 129)
     assert (steps * high == (steps * np.float32(high)).astype(np.float64)).all()

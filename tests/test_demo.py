@@ -1,4 +1,4 @@
-"""The demonstration gives the model's own answers, whatever shares the batch."""
+"""The demonstration gives the answers of the model's own code, in every batch."""
 
 import importlib.util
 import sys

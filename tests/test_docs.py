@@ -1,4 +1,4 @@
-"""What the documents show, runs: docstring examples, and the README's Python blocks in their order."""
+"""The examples in documents and docstrings run, and documents agree with the code."""
 
 import doctest
 import importlib
@@ -35,7 +35,7 @@ def test_readme_examples():
 
 
 def test_the_keras_example_stands_alone():
-    """It builds its own inputs and imports what it uses, whatever was run before."""
+    """It builds its own inputs and imports what it uses."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (block,) = [block for block in blocks if "fastrnn.keras" in block]
     names = {}
@@ -44,7 +44,7 @@ def test_the_keras_example_stands_alone():
 
 
 def test_every_picture_has_a_caption():
-    """The line below a picture says what its axes and marks mean."""
+    """The caption below a picture explains its axes."""
     pictures = re.findall(
         r"^!\[[^]]+\]\((docs/pictures/\w+\.png)\)\n\n\*(.+?)\*\n\n", (ROOT / "README.md").read_text(), re.M | re.S
     )

@@ -1,4 +1,4 @@
-"""The examples run from a clone and print what they are about."""
+"""The examples run from a clone and print the expected results."""
 
 import importlib.util
 import os
@@ -65,7 +65,7 @@ def test_mnist_classifier():
 
 
 def test_mnist_classifier_gives_pytorchs_logits():
-    """Those of the images beside the tests, stored when the weights were trained."""
+    """The predictions for the images in tests/data, stored when the weights were trained."""
     example = runpy.run_path(str(ROOT / "examples" / "mnist_classifier.py"))
     with np.load(ROOT / "tests" / "data" / "mnist.npz") as sample:
         x, rows = example["as_input"](sample["images"]), example["count_rows"](sample["images"])

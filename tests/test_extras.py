@@ -1,4 +1,4 @@
-"""Packages that single commands need: what is said where they are missing is what pyproject.toml has."""
+"""Messages about missing packages agree with the extras of pyproject.toml."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 
 def packages(extra):
-    """Names of the packages that an extra brings, those of the extras that it names among them."""
+    """Names of the packages that an extra installs, including those of the extras in it."""
     found = set()
     for need in EXTRAS[extra]:
         inner = re.fullmatch(r"fastrnn\[(.*)\]", need)
@@ -38,7 +38,7 @@ def test_an_extra_brings_what_is_missing(modules, extra):
 
 
 def test_no_message_sends_to_a_package_index():
-    """fastrnn is in none; an extra is installed from a clone."""
+    """fastrnn is in no package index; extras are installed from a clone."""
     texts = [
         path for folder in ("fastrnn", "examples", "bench", "docs") for path in (ROOT / folder).rglob("*.[pm][yd]")
     ]

@@ -1,4 +1,4 @@
-"""Keras's face where Keras is not installed: stored answers of Keras, and what the face takes, refuses and means."""
+"""fastrnn.keras without Keras: stored answers of Keras, and arguments that are accepted or refused."""
 
 import copy
 import pickle
@@ -85,7 +85,7 @@ def test_import_is_lazy():
 
 @every_kind
 def test_same_bits_as_the_engine(rng, name):
-    """Nothing but the names is Keras's: outputs, states and carried steps are the engine's own."""
+    """Outputs, states and carried steps are those of the engine's own layer."""
     weights = keras_cases.random_weights(rng, name)
     layer = make(rng, name, return_sequences=True, return_state=True)
     layer.set_weights(weights)
@@ -168,7 +168,7 @@ def test_no_steps_and_no_rows(rng, name):
 
 @every_kind
 def test_stateful_calls_continue(rng, name):
-    """Pieces with a mask equal the whole; reset_state starts again; the caller cannot reach the state."""
+    """Chunks with a mask equal the whole; reset_state starts again; the caller gets copies of the state."""
     weights = keras_cases.random_weights(rng, name)
     stateful = ours(name, weights=weights, stateful=True, return_state=True)
     whole = ours(name, weights=weights, return_state=True)
@@ -192,7 +192,7 @@ def test_stateful_calls_continue(rng, name):
 @pytest.mark.parametrize("merge_mode", keras_cases.MERGE_MODES)
 @pytest.mark.parametrize("sequences", [True, False])
 def test_bidirectional_merges_two_layers(rng, name, merge_mode, sequences):
-    """Sequences of both directions stand in the order of x, with zeros in masked steps."""
+    """Sequences of both directions are in the order of x, with zeros in masked steps."""
     weights = [keras_cases.random_weights(rng, name) for _ in range(2)]
     both = Bidirectional(
         ours(name, return_sequences=sequences, return_state=True), merge_mode, weights=weights[0] + weights[1]
@@ -237,7 +237,7 @@ def test_bidirectional_layers_may_differ(rng, name, sequences):
 
 
 def test_bidirectional_follows_its_layers(rng):
-    """New weights or a state of one of the two count from the next call on."""
+    """New weights or a new state of one of the two are used from the next call on."""
     weights = [keras_cases.random_weights(rng, "gru") for _ in range(3)]
     x, _ = inputs(rng, "gru")
     both = Bidirectional(ours("gru", stateful=True), weights=weights[0] + weights[1])
@@ -265,7 +265,7 @@ def test_bidirectional_copies_its_layers(rng):
 @every_kind
 @pytest.mark.parametrize("units", [UNITS, 4])
 def test_stateful_bidirectional(rng, name, units):
-    """Each direction goes on from its own state; a call that fails leaves both as they were."""
+    """Each direction continues from its own state; a call that fails changes neither."""
     parts = [
         make(rng, name, stateful=True),
         ours(name, units, weights=keras_cases.random_weights(rng, name, units), stateful=True, go_backwards=True),
@@ -326,7 +326,7 @@ def test_rule_32_integers_never_equal_a_fraction():
 
 @every_kind
 def test_rule_24_inputs_are_cast_to_the_layers_dtype(rng, name):
-    """As Keras casts; the engine's own layers refuse instead."""
+    """Inputs are cast as in Keras; the engine's own layers refuse them."""
     x, states = inputs(rng, name)
     for dtype in ("float32", "float64"):
         layer = make(rng, name, dtype=dtype)
@@ -539,8 +539,8 @@ def test_rule_18_order_of_the_gates(rng):
 
 @bounded
 @given(wild, wild, wild, st.sampled_from(["rnn", "lstm", "gru"]), st.booleans(), st.booleans())
-def test_the_face_survives_anything(x, mask, state, name, stateful, both):
-    """An answer, or a refusal that names the argument and leaves the layer as it was."""
+def test_any_arguments_give_an_answer_or_an_error(x, mask, state, name, stateful, both):
+    """Either an answer, or an error that names the argument and leaves the layer unchanged."""
     rng = np.random.default_rng(0)
     weights = keras_cases.random_weights(rng, name)
     layer = ours(name, stateful=stateful, weights=weights)
@@ -709,7 +709,7 @@ def hard_sigmoid_of_keras_3(x):
     ],
 )
 def test_activations_as_functions(rng, function, wanted):
-    """A function is known by what it computes; its name may be any."""
+    """A function is recognized by its values, whatever its name."""
     weights, (x, states) = keras_cases.random_weights(rng, "gru"), inputs(rng, "gru")
     for argument in ("activation", "recurrent_activation"):
         found, named = (GRU(UNITS, weights=weights, **{argument: value})(x, states) for value in (function, wanted))

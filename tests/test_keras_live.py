@@ -1,4 +1,4 @@
-"""Keras's face against Keras 3 itself, live, in float32: every option, masks with holes, states, stacks."""
+"""fastrnn.keras compared with Keras 3 itself, in float32: every option, masks with holes, states, stacks."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ keras = pytest.importorskip("keras", minversion="3.0")
 
 TOLERANCE = 1e-6
 SIZES = (1, 7, 8, 9, 15, 16, 17, 33)
-FACE = {"SimpleRNN": SimpleRNN, "LSTM": LSTM, "GRU": GRU}
+COUNTERPART = {"SimpleRNN": SimpleRNN, "LSTM": LSTM, "GRU": GRU}
 
 
 def theirs(rng, name, units=keras_cases.UNITS, inputs=keras_cases.INPUTS, **options):
@@ -32,7 +32,7 @@ def theirs(rng, name, units=keras_cases.UNITS, inputs=keras_cases.INPUTS, **opti
 
 
 def ours(layer):
-    return FACE[type(layer).__name__].from_keras(layer)
+    return COUNTERPART[type(layer).__name__].from_keras(layer)
 
 
 def as_list(results):
@@ -80,7 +80,7 @@ def test_every_activation(rng, name, activation, argument):
     if name == "rnn" and argument == "recurrent_activation":
         argument = "activation"
     layer = theirs(rng, name, return_sequences=True, **{argument: activation})
-    x, mask = keras_cases.random_inputs(rng, 0)[0][:, :3], MASKS["holes"][:, :3]  # gates without a bound let h explode
+    x, mask = keras_cases.random_inputs(rng, 0)[0][:, :3], MASKS["holes"][:, :3]  # unbounded gates: h would overflow
     assert_same(ours(layer)(x, mask=mask), layer(x, mask=mask), 5e-6)
 
 
@@ -138,7 +138,7 @@ def test_bidirectional(rng, name, merge_mode, sequences):
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("merge_mode", ["concat", None])
 def test_bidirectional_of_two_kinds(rng, merge_mode, sequences):
-    """Keras takes one kind of sizes for both states, so no initial state."""
+    """Keras expects equal sizes of both states, so there is no initial state."""
     options = {"return_sequences": sequences, "return_state": True}
     backward = theirs(rng, "gru", 9, go_backwards=True, **options)
     layer = keras.layers.Bidirectional(theirs(rng, "lstm", **options), merge_mode, backward_layer=backward)
@@ -163,7 +163,7 @@ def test_stateful_bidirectional(rng, name):
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
 def test_every_layer_of_a_stack_sees_the_mask(rng, kind):
-    """Keras hands the mask of Masking down the stack; here it is handed over by name."""
+    """Keras passes the mask of Masking down the stack; here it is passed as an argument."""
     make = getattr(keras.layers, kind)
     model = keras.Sequential(
         [
@@ -180,7 +180,7 @@ def test_every_layer_of_a_stack_sees_the_mask(rng, kind):
     mask, y = masking.compute_mask(x), masking(x)
     np.testing.assert_array_equal(mask, MASKS["holes"])
     for layer in model.layers[1:]:
-        y = (Bidirectional if hasattr(layer, "merge_mode") else FACE[kind]).from_keras(layer)(y, mask=mask)
+        y = (Bidirectional if hasattr(layer, "merge_mode") else COUNTERPART[kind]).from_keras(layer)(y, mask=mask)
     assert_same(y, wanted)
 
 
@@ -220,10 +220,10 @@ def test_keras_2_hard_sigmoid(rng):
 @pytest.mark.parametrize("dtype", ["float32", "float64", keras.DTypePolicy("float64")], ids=str)
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "gru-reset-before", "lstm-activations"])
 def test_a_configuration_builds_the_counterpart(rng, name, dtype):
-    """`layer.get_config()` holds every argument, those of training and the serialised dtype policy among them."""
+    """`layer.get_config()` holds every argument, including those of training and the serialised dtype policy."""
     training = {"dropout": 0.5, "seed": 3, "kernel_regularizer": "l2", "bias_constraint": "non_neg"}
     layer = theirs(rng, name, dtype=dtype, return_sequences=True, return_state=True, **training)
-    mine = FACE[type(layer).__name__](**layer.get_config(), weights=layer.get_weights())
+    mine = COUNTERPART[type(layer).__name__](**layer.get_config(), weights=layer.get_weights())
     x, states = keras_cases.random_inputs(rng, keras_cases.num_states(name))
     assert_same(mine(x, states), layer(x, initial_state=states))
 

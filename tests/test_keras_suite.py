@@ -1,4 +1,4 @@
-"""Keras 3's own tests of its recurrent layers, which its wheel brings along, answered by fastrnn."""
+"""Keras 3's own tests of its recurrent layers, from its wheel, run on fastrnn."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ NUMERIC = {
 
 
 def test_keras_own_tests_pass(tmp_path):
-    """All of them; and those with numbers reach this package, which the plugin counts."""
+    """All pass, and those with numbers call fastrnn, which the plugin counts."""
     for package in ("keras", "tensorflow"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
@@ -32,7 +32,7 @@ def test_keras_own_tests_pass(tmp_path):
     own = [str(HERE / "oracle"), str(Path(fastrnn.__file__).parents[1])]
     environment = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
     environment["PYTHONPATH"] = os.pathsep.join([*own, os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "keras_seam", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "keras_plugin", "-p", "no:cacheprovider"]
     files = [str(folder / f"{name}_test.py") for name in NUMERIC]
     run = subprocess.run(
         [*command, f"--junitxml={report}", *files], capture_output=True, text=True, env=environment, cwd=tmp_path

@@ -1,5 +1,5 @@
-"""ndarray subclasses whose Python side says anything, and other arguments that are not what they seem: right numbers
-or an exception, never memory that is not theirs."""
+"""ndarray subclasses that report false shapes, types or memory, and similar arguments: calls give correct results or
+raise an exception, and never access other memory."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LENGTHS = (3, 0, 5, 1, 3, 5)
 
 
 class Lying(np.ndarray):
-    """Answers for an array of another size, and with other memory."""
+    """Reports another shape, other strides and other memory than its own."""
 
     claimed = (1 << 20, 1 << 20, 1 << 20)
 
@@ -49,7 +49,7 @@ class Lying(np.ndarray):
 
 
 class Widened(Lying):
-    """Says that it holds float64 or int64."""
+    """Reports the type float64 or int64."""
 
     @property
     def dtype(self):
@@ -57,7 +57,7 @@ class Widened(Lying):
 
 
 class Fitting(Lying):
-    """Has one element and says that it has the shape that is wanted."""
+    """Has one element, but reports the wanted shape."""
 
     def __len__(self):
         return self.claimed[0]
@@ -75,7 +75,7 @@ def tiny(kind, claimed, dtype=np.float32):
 
 
 def attempt(call):
-    """What a call returns, or the exception that refused it."""
+    """The result of a call, or the exception that it raised."""
     try:
         return call()
     except (TypeError, ValueError) as error:
@@ -131,7 +131,7 @@ def test_out_that_only_says_it_is_large_enough(layer, batch):
 
 
 def test_small_arrays_that_say_they_are_large(layer, spec, batch):
-    """Each is read as what it is, which does not fit."""
+    """Each is read by its real shape, which does not fit."""
     wanted = layer(batch.x, lengths=batch.lengths)
     x = tiny(Fitting, (6, 5, 3))
     assert isinstance(attempt(lambda: layer(x)), ValueError)
@@ -174,12 +174,12 @@ def test_weights_that_say_they_fit(rng):
     assert small.shape == (20, 3)
 
 
-# ---- The compiled module by itself -----------------------------------------------------------------------------------
+# ---- The compiled module alone ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def call(layer, batch):
-    """Model.run with good arguments, some replaced."""
+    """Call the compiled layer's run with valid arguments, some of them replaced."""
     order = fastrnn.schedule.schedule(np.array(LENGTHS))
     good = {
         "x": batch.x,

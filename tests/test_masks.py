@@ -1,4 +1,4 @@
-"""Masks on the layers themselves: a masked row is the same as the row with its masked steps taken out."""
+"""Masks on layers: a masked row gives the same results as the row without its masked steps."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastrnn
 from fastrnn import reference
 
-#: A row of each pattern: all, right padding, left padding, both, holes, one step, none; in no order of counts.
+#: Rows of each pattern: all, right padding, left padding, both, holes, one step, none; not sorted by count.
 PATTERNS = {
     "holes": "1011010",
     "none": "0000000",
@@ -47,7 +47,7 @@ def layer(spec):
 
 
 def masked_batch(rng, spec, mask=MASK):
-    """x with NaN wherever the mask is False, and an initial state unlike zero."""
+    """x with NaN wherever the mask is False, and a non-zero initial state."""
     x = rng.standard_normal((*mask.shape, spec.input_size)).astype(np.float32)
     x[~mask] = np.nan
     return x, random_batch(rng, spec, (0,) * len(mask)).state
@@ -79,7 +79,7 @@ def test_rule_12_same_bits_as_the_row_without_its_masked_steps(rng, spec, backen
 
 
 def test_rule_12_an_all_masked_row_keeps_its_state(rng, layer, spec):
-    """Its outputs are zeros even where they are carried: there is nothing before them."""
+    """Its outputs are zeros even with "carry", because no output comes before them."""
     x, state = masked_batch(rng, spec)
     empty = np.flatnonzero(~MASK.any(axis=1))
     for past_end in PAST_END:
@@ -135,7 +135,7 @@ def test_rule_07_masked_steps_are_never_read(rng, layer, spec, garbage, past_end
 
 
 def test_every_layer_sees_the_mask(rng):
-    """Two layers as one model, and one after the other with the same mask, carried outputs between them."""
+    """Two stacked layers equal one after the other with the same mask and carried outputs between them."""
     spec = random_spec(rng, "lstm", 3, 8, 2)
     lower = replace(spec, cells=spec.cells[:1], num_layers=1)
     upper = replace(spec, cells=spec.cells[1:], num_layers=1, input_size=8)
@@ -221,7 +221,7 @@ def test_a_mask_is_for_arrays(rng):
 @settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_mask_equals_compaction_by_hand(data):
-    """Bit for bit, whatever the model, the sizes, the pattern, the state and what masked steps hold."""
+    """Equal bit for bit for any layer, sizes, pattern, state and contents of masked steps."""
     kind, options = MODELS[data.draw(st.sampled_from(sorted(MODELS)))]
     B, steps = data.draw(st.integers(0, 9)), data.draw(st.integers(0, 12))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

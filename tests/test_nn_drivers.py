@@ -1,4 +1,4 @@
-"""fastrnn.nn's drivers: which path runs, static plans, buckets, cells of one's own, nested states, what is refused."""
+"""fastrnn.nn's drivers: which path runs, static plans, buckets, custom cells, nested states, refused arguments."""
 
 from collections import OrderedDict, namedtuple
 from dataclasses import replace
@@ -113,7 +113,7 @@ def test_any_strides_and_byte_orders(x):
 
 
 def test_the_reverse_direction_starts_at_each_rows_own_end(x):
-    """With one cell both ways: backward at t = 0 is forward on the row turned round."""
+    """With one cell in both directions: backward at t = 0 equals forward on the reversed row."""
     (forward, backward), (_, state) = nn.bidirectional_dynamic_rnn(make(GRU), make(GRU), x, LENGTHS)
     for row, length in enumerate(LENGTHS):
         turned, last = nn.dynamic_rnn(make(GRU), x[row : row + 1, :length][:, ::-1])
@@ -133,13 +133,13 @@ def test_directions_agree_with_a_bidirectional_layer(x):
     assert_equal([fw.h, bw.h, fw.c, bw.c], [*h, *c])
 
 
-# Cells of one's own
+# Custom cells
 
 Pair = namedtuple("Pair", "left right")
 
 
 class Counter:
-    """Takes a pair of inputs, has a matrix, a dict and a list in its state, and notes how many rows each step has."""
+    """Takes a pair of inputs, has a matrix, a dict and a list in its state, and records each step's number of rows."""
 
     def __init__(self):
         self.state_size = Pair(nn.TensorShape([2, 3]), {"b": 1, "a": [1, 1]})
@@ -213,7 +213,7 @@ def test_a_residual_over_other_widths_is_refused_when_they_show(x):
 
 
 class Returns:
-    """A cell that returns what it is told to."""
+    """A cell that returns given values."""
 
     state_size = output_size = 2
 
@@ -250,13 +250,13 @@ def test_a_cell_that_returns_something_else(x, returned, kind, message):
 
 
 def test_outputs_of_a_cell_keep_their_type(x):
-    class Doubting(Returns):
+    class ChangesType(Returns):
         def __call__(self, inputs, state):
             self.returned = self.returned[0].astype("f8"), self.returned[1]
             return self.returned if inputs[0, 0] == x[0, 1, 0] else (GOOD, GOOD)
 
     with pytest.raises(TypeError, match="cell returned an output that is float64, wanted float32 as before"):
-        nn.dynamic_rnn(Doubting((GOOD, GOOD)), x)
+        nn.dynamic_rnn(ChangesType((GOOD, GOOD)), x)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_residual_function_that_returns_something_else(x):
             nn.dynamic_rnn(wrapper, x)
 
 
-# What is refused
+# Refused arguments
 
 
 @pytest.mark.parametrize(

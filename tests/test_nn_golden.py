@@ -1,4 +1,4 @@
-"""fastrnn.nn gives TensorFlow's numbers: every cell, wrapper and driver against answers stored from TensorFlow 2.21."""
+"""Every cell, wrapper and driver of fastrnn.nn gives the stored answers of TensorFlow 2.21."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_the_file_holds_every_case(golden):
 
 @pytest.mark.parametrize(("run", "case", "driver"), RUNS)
 def test_tensorflows_numbers(golden, run, case, driver):
-    """To rounding, with NaN in the padding."""
+    """Equal up to rounding, with NaN in the padding."""
     found = run(case, driver, poison=True)
     prefix = f"{case.name} "
     wanted = {path.removeprefix(prefix): array for path, array in golden.items() if path.startswith(prefix)}
@@ -48,7 +48,7 @@ def test_drivers_agree_to_the_bit(case):
 
 @pytest.mark.parametrize("name", [name for name in CELLS if not name.startswith("own")])
 def test_a_row_has_the_bits_that_it_has_alone(name):
-    """Whoever shares the batch, and whatever comes past its end."""
+    """A row has the same bits in every batch and with anything past its end."""
     case = next(case for case in ONE_WAY if case.name == f"{name}-ragged")
     outputs, states = run_dynamic(case, slice(None), STEPS)
     for row, length in enumerate(LENGTHS):
@@ -59,7 +59,7 @@ def test_a_row_has_the_bits_that_it_has_alone(name):
 
 
 def run_dynamic(case, rows, steps):
-    """dynamic_rnn on some rows of a case, cut to so many steps."""
+    """dynamic_rnn on some rows of a case, cut to a number of steps."""
     (cell,), x, (start,) = FASTRNN.prepare(case, poison=True)
     start = map_structure(lambda leaf: leaf[rows], start)
     outputs, state = nn.dynamic_rnn(cell, x[rows, :steps], np.minimum(LENGTHS[rows], steps), start)

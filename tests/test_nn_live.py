@@ -1,4 +1,4 @@
-"""fastrnn.nn against TensorFlow itself, on cells and batches drawn at random: the extra `oracle`."""
+"""fastrnn.nn compared with TensorFlow itself on random cells and batches; needs the extra `oracle`."""
 
 import numpy as np
 import pytest

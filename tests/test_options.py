@@ -1,4 +1,4 @@
-"""Options that PyTorch lacks: the engine against the float64 reference, on every backend and instruction set."""
+"""Options that PyTorch does not have: every backend and instruction set compared with the float64 reference."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ OPTIONS = {
 
 
 def check(spec, batch, engine, past_end="zero", tolerance=3e-6):
-    """Compare on one engine; float64 to its own precision."""
+    """Compare on one backend; float64 with the tolerance of float64."""
     if engine.get("dtype") is np.float64:
         state = batch.state
         state = tuple(s.astype(float) for s in state) if isinstance(state, tuple) else state.astype(float)
@@ -97,14 +97,14 @@ def test_options_of_their_own_for_each_direction_and_layer(rng, kind, seed, engi
     spec = cases.random_spec(rng, kind, int(rng.integers(1, 40)), hidden_size, 2, True, proj_size, scale=0.5)
     spec = cases.random_options(rng, spec)
     lengths = tuple(rng.integers(0, 6, int(rng.integers(1, 20))).tolist())
-    # unbounded gates let h grow, and its rounding errors with it
+    # with unbounded gates h grows, and so do its rounding errors
     check(spec, cases.random_batch(rng, spec, lengths), engine, "carry" if seed % 3 else "zero", tolerance=3e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", cases.LAYERS)
 def test_reverse_sees_each_rows_own_last_step(rng, kind, engine):
-    """With equal weights both ways, a row's reverse half is its forward half on the row turned round."""
+    """With equal weights both ways, the reverse direction on a row equals the forward direction on the reversed row."""
     spec = cases.random_spec(rng, kind, 4, 6, bidirectional=True, scale=2)
     spec = replace(spec, cells=[spec.cells[0]] * 2)
     batch = cases.random_batch(rng, spec)
@@ -120,7 +120,7 @@ def test_reverse_sees_each_rows_own_last_step(rng, kind, engine):
 
 
 def test_reference_differs_by_option(rng):
-    """Each option in the table moves the numbers, so a test that passes has seen it."""
+    """Each option in the table changes the results, so the tests above depend on it."""
     for name, (kind, options) in OPTIONS.items():
         if options:
             spec = cases.random_spec(rng, kind, 5, 19, 2, True, **options, scale=2)

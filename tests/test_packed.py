@@ -1,4 +1,4 @@
-"""Packing and unpacking, and what a Packed must be."""
+"""Packing and unpacking, and the checks of Packed."""
 
 import copy
 import pickle
@@ -53,7 +53,7 @@ def test_padding_is_not_packed():
 
 
 def test_rows_in_order_need_no_indices():
-    """As PyTorch's: None where the rows were in order, and the inverse can be left out."""
+    """As in PyTorch: indices are None if the rows were in order, and the inverse can be left out."""
     found = Packed(np.zeros((4, 2)), [3, 1])
     assert found.sorted_indices.tolist() == found.unsorted_indices.tolist() == [0, 1, 2]
     assert found.lengths.tolist() == [2, 1, 1]
@@ -121,7 +121,7 @@ def ragged_sequences(rng, lengths, trailing=(3,), dtype="f4"):
 
 @pytest.mark.parametrize("lengths", RAGGED, ids=str)
 def test_sequences_round_trip(rng, lengths):
-    """Ties, ones and zeros in any order."""
+    """Lengths with ties, ones and zeros in any order."""
     sequences = ragged_sequences(rng, lengths)
     packed = pack_sequence(sequences, enforce_sorted=False)
     padded = pad_sequence(sequences, batch_first=True)
@@ -270,7 +270,7 @@ def test_packed_and_lists_bring_their_own(name, value):
 
 
 def test_the_order_cannot_be_changed_afterwards():
-    """The engine walks memory by these arrays: they are copies, and read-only for good."""
+    """The engine computes addresses from these arrays, so they are read-only copies."""
     indices = np.array([0, 1])
     packed = fastrnn.Packed(np.zeros((4, 3), np.float32), np.array([2, 2]), indices, indices)
     indices[0] = 1 << 40

@@ -1,4 +1,4 @@
-"""Packed sequences beside PyTorch's: the functions of torch.nn.utils.rnn, and PackedSequence through a layer.
+"""Packed sequences compared with PyTorch's: the functions of torch.nn.utils.rnn, and PackedSequence through a layer.
 
 The cases follow the subjects of PyTorch's own test/nn/test_packed_sequence.py: types, orders, trailing dimensions,
 total_length, paddings and refusals.
@@ -42,7 +42,7 @@ def tensors(arrays):
 
 
 def assert_equals_packed(ours, theirs):
-    """PyTorch leaves the indices out where it did not sort."""
+    """PyTorch has no indices where it did not sort."""
     order = np.arange(len(ours.sorted_indices))
     for name in ("data", "batch_sizes", "sorted_indices", "unsorted_indices"):
         wanted = getattr(theirs, name)
@@ -106,7 +106,7 @@ def test_names_and_defaults_are_torchs():
 
 @pytest.mark.parametrize("lengths", ORDERED.values(), ids=ORDERED)
 def test_sorted_input(rng, lengths):
-    """PyTorch's default, enforce_sorted=True, keeps no indices; what it makes can be taken over."""
+    """PyTorch's default, enforce_sorted=True, keeps no indices; Packed accepts its result."""
     arrays = draw(rng, lengths)
     theirs = torch_rnn.pack_sequence(tensors(arrays))
     assert theirs.sorted_indices is None
@@ -176,7 +176,7 @@ def spec(request, rng):
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("enforce_sorted", [True, False])
 def test_layer_takes_torchs(rng, spec, lengths, enforce_sorted):
-    """A PackedSequence comes out as one, in the same order; the state as the layer's arrays."""
+    """The result is a PackedSequence in the same order; the state is NumPy arrays."""
     layer = LAYERS[spec.kind](spec)
     lengths = sorted(lengths, reverse=True) if enforce_sorted else lengths
     batch = random_batch(rng, spec, tuple(lengths))
@@ -191,14 +191,14 @@ def test_layer_takes_torchs(rng, spec, lengths, enforce_sorted):
             assert getattr(y, name) is getattr(x, name)
         assert_same_bits(torch_rnn.pad_packed_sequence(y, True)[0].numpy(), wanted)
         assert_same_bits(last, wanted_last)
-    y.data.zero_()  # memory of its own, and writeable
+    y.data.zero_()  # new memory, and writeable
     assert_same_bits(torch_rnn.pad_packed_sequence(layer(x, state)[0], True)[0].numpy(), wanted)
 
 
 @pytest.mark.parametrize("enforce_sorted", [True, False])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_layer_agrees_with_torchs(rng, kind, enforce_sorted):
-    """The same PackedSequence through PyTorch's module, bidirectional and stacked, from a state unlike zero."""
+    """The same PackedSequence through PyTorch's module, bidirectional and stacked, from a non-zero state."""
     theirs = live_torch.module(kind, 3, 5, 2, bidirectional=True)
     layer = LAYERS[kind].from_torch(theirs)
     lengths = (ORDERED if enforce_sorted else LENGTHS)["ties-and-ones"]
@@ -214,7 +214,7 @@ def test_layer_agrees_with_torchs(rng, kind, enforce_sorted):
 
 
 def test_rows_that_torch_has_none_of(rng):
-    """PyTorch refuses sequences of no steps; here they are rows like others."""
+    """PyTorch refuses sequences without steps; fastrnn accepts them."""
     arrays = draw(rng, [2, 0, 3, 0])
     with pytest.raises(RuntimeError, match="greater than 0"):
         torch_rnn.pack_sequence(tensors(arrays), enforce_sorted=False)
@@ -239,7 +239,7 @@ def test_layer_refuses_torchs_by_name():
         layer(torch_rnn.pack_sequence([TA.clone().requires_grad_(), TB]))
     with pytest.raises(ValueError, match="batch_sizes adds up to 7"):
         layer(torch_rnn.PackedSequence(x.data, torch.tensor([2, 2, 2, 1])))
-    with pytest.raises(ValueError, match="no permutation"):
+    with pytest.raises(ValueError, match="not a permutation"):
         layer(torch_rnn.PackedSequence(x.data, x.batch_sizes, torch.tensor([0, 0]), torch.tensor([0, 1])))
     for call in (layer.unroll(5), layer.stream(2).run, layer.stream(2).step):
         with pytest.raises(TypeError, match="x is PackedSequence, wanted"):
@@ -247,7 +247,7 @@ def test_layer_refuses_torchs_by_name():
 
 
 def test_torch_is_not_imported():
-    """Only who has imported PyTorch can hold a PackedSequence."""
+    """PyTorch is not imported to find out whether x is a PackedSequence."""
     code = (
         "import sys, numpy as np, fastrnn\n"
         "w = {'weight_ih_l0': np.eye(2, dtype='f4'), 'weight_hh_l0': np.eye(2, dtype='f4')}\n"

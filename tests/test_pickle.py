@@ -1,4 +1,4 @@
-"""Pickles and copies of layers, streams and what holds them: the same weights and state, bit for bit."""
+"""Pickles and copies of layers, streams and objects that hold them: the same weights and state, bit for bit."""
 
 import copy
 import multiprocessing
@@ -91,7 +91,7 @@ def test_signs_of_zero_and_nan_keep_the_fingerprint(rng):
 
 
 def test_the_fingerprint_is_the_models_alone(rng):
-    """Equal on every instruction set and backend; another for any other weight or option."""
+    """Fingerprints are equal on every instruction set and backend, and differ for any other weight or option."""
     kind, options = SPECS["lstm-everything"]
     spec = random_spec(rng, kind, 3, 5, 2, **options)
     layer = LAYERS[kind](spec)
@@ -102,7 +102,7 @@ def test_the_fingerprint_is_the_models_alone(rng):
     seen = {wanted}
     for i, part in enumerate(("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")):
         array = getattr(spec.cells[1], part).copy()
-        array.flat[-1] += i + 1  # the two biases by different amounts, as they are added up
+        array.flat[-1] += i + 1  # by different amounts, because the two biases are added
         other = replace(spec, cells=[spec.cells[0], replace(spec.cells[1], **{part: array})])
         seen.add(LAYERS[kind](other)._engine.fingerprint)
     assert len(seen) == 7
@@ -118,7 +118,7 @@ def test_copies_of_a_layer_are_the_layer(rng):
 
 
 def test_a_named_instruction_set_stays_and_any_other_falls_back(rng, monkeypatch):
-    """A machine without the instruction set: the best there, unless the caller named one."""
+    """On a machine without the instruction set a layer uses the best one, unless the caller named one."""
     isas = _core.available_isas()
     if len(isas) < 2:
         pytest.skip("only one instruction set runs here")

@@ -1,4 +1,4 @@
-"""Arguments of every kind: either the reference's result, or an exception that names the argument."""
+"""Random arguments of every kind give the reference's result or an exception that names the argument."""
 
 import re
 from dataclasses import dataclass, replace
@@ -54,7 +54,7 @@ LAYOUTS = {
     "list": lambda a: a.tolist(),
 }
 layouts = st.sampled_from(sorted(LAYOUTS))
-wrong_dtypes = st.sampled_from(["g", "i8", "u8", "c16", "O", "U3", "M8[s]", "V4"])  # what float64 cannot hold, too
+wrong_dtypes = st.sampled_from(["g", "i8", "u8", "c16", "O", "U3", "M8[s]", "V4"])  # also numbers beyond float64
 wild = st.one_of(
     st.none(),
     st.text(max_size=3),
@@ -84,7 +84,7 @@ class Call:
 
 
 def misfit(draw, array):
-    """An array that cannot be taken for one of this shape and dtype."""
+    """An array with another shape or dtype than these."""
     if draw(st.booleans()):
         return np.zeros(array.shape, draw(wrong_dtypes))
     change = draw(st.sampled_from(["wider", "deeper", "flat"]))
@@ -313,7 +313,7 @@ indices = st.lists(st.integers(-2, 5), max_size=4).map(lambda values: np.array(v
 @bounded
 @given(st.integers(0, 6), indices, indices, indices)
 def test_packed_parts_are_consistent_or_refused(steps, batch_sizes, sorted_indices, unsorted_indices):
-    """What Packed lets through, a layer runs and unpack takes apart."""
+    """Whatever Packed accepts, a layer can run and unpack can convert."""
     try:
         packed = fastrnn.Packed(np.ones((steps, 3), np.float32), batch_sizes, sorted_indices, unsorted_indices)
     except REFUSALS as error:

@@ -1,4 +1,4 @@
-"""The engine against PyTorch, live, in float32; and what the importer takes and refuses."""
+"""The engine compared with PyTorch in float32, and what the importer accepts and refuses."""
 
 import cases
 import numpy as np
@@ -350,7 +350,7 @@ def test_modules_of_another_kind_are_refused():
 
 
 def test_a_state_dict_of_an_rnn_needs_the_nonlinearity(rng):
-    """The weights of a ReLU network and of a tanh network look alike: none is the default."""
+    """The weights do not tell a ReLU network from a tanh network, so there is no default."""
     for module in (torch.nn.RNN(3, 4, nonlinearity="relu"), torch.nn.RNNCell(3, 4, nonlinearity="relu")):
         with pytest.raises(TypeError, match=r"nonlinearity is missing, wanted 'tanh' or 'relu'.*state dict"):
             fastrnn.RNN.from_state_dict(module.state_dict())

@@ -1,4 +1,4 @@
-"""The float64 oracle against PyTorch in float64, and by hand where PyTorch has no such option."""
+"""The float64 reference compared with PyTorch in float64, and with results by hand for options that PyTorch lacks."""
 
 from dataclasses import replace
 from math import exp, log, tanh
@@ -101,7 +101,7 @@ def test_carry_repeats_each_directions_final_h(rng):
 
 
 def one_unit(kind, weights_ih, weights_hh, **options):
-    """A model of one input and one hidden unit."""
+    """A layer of one input and one hidden unit."""
 
     def column(values):
         return np.array(values, float)[:, None]
@@ -119,7 +119,7 @@ def test_lstm_options_by_hand():
     f = sigmoid(-0.75)  # -0.7 * 1.5 + 0.4 * -0.4 - 0.5 * 1.2 = -1.81
     g = tanh(0.75)  # 1.1 * 1.5 - 0.6 * -0.4 = 1.89
     assert f * c + i * g > 0.6
-    o = sigmoid(0.75)  # 0.3 * 1.5 + 0.9 * -0.4 + 1.7 * 0.6 = 1.11; the old or unclipped cell state gives more
+    o = sigmoid(0.75)  # 0.3 * 1.5 + 0.9 * -0.4 + 1.7 * 0.6 = 1.11; the old or unclipped cell state would give more
     state = ([[[h]]], [[[c]]])
     found = reference.run(spec, [[[x]]], state)
     cases.assert_close(found, (o * tanh(0.6),) * 2 + (0.6,), 1e-15)

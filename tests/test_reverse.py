@@ -1,4 +1,4 @@
-"""Layers that run in the reverse direction alone: each row from its own last step."""
+"""Layers of the reverse direction only: each row runs from its own last step."""
 
 from dataclasses import replace
 
@@ -39,20 +39,20 @@ def batch_of(rng, spec, engine, lengths=cases.LENGTHS):
 
 
 def both_ways(rng, spec):
-    """A bidirectional model whose reverse half is this one, of one layer, and another forward half."""
+    """A bidirectional spec whose reverse direction is this one, with another forward direction."""
     other = random_spec(rng, spec.kind, 5, spec.hidden_size, proj_size=spec.proj_size)
     return replace(spec, cells=[*other.cells, *spec.cells], bidirectional=True, reverse=False).validate()
 
 
 def doubled(state):
-    """The state for both directions: the forward half gets another one."""
+    """The state for both directions; that of the forward direction differs."""
     if isinstance(state, tuple):
         return tuple(map(doubled, state))
     return np.concatenate([1 - state, state])
 
 
 def second_half(result, P):
-    """What a bidirectional layer's reverse direction put out, and its state."""
+    """The outputs and the state of a bidirectional layer's reverse direction."""
     y, last = result
     return y[..., P:], tuple(part[1:] for part in last) if isinstance(last, tuple) else last[1:]
 
@@ -133,7 +133,7 @@ def test_equals_the_reference(rng, name, past_end, engine):
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_three_witnesses(rng, kind):
-    """PyTorch's reverse half, the reference and the kernels."""
+    """PyTorch's reverse direction, the reference and the kernels agree."""
     torch = pytest.importorskip("torch")
     import live_torch
 
@@ -170,7 +170,7 @@ def test_any_number_of_threads(rng, isa, name, num_layers, lengths, hidden_size)
 
 
 def test_a_masked_step_repeats_what_comes_after_it():
-    """The step that the direction ran before is the later one; where there is none, zeros stand."""
+    """The output repeated is that of the next later step, or zeros if there is none."""
     cell = CellSpec(
         np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32), activations=(fastrnn.Activation.of("relu"),)
     )

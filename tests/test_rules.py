@@ -1,7 +1,7 @@
-"""The edge cases that recurrent networks get wrong, a rule a test.
+"""The rules for edge cases in docs/rules.md.
 
-Masks (12, 32) and what belongs to one importer alone (the gate orders of 18 and the compatibility flags) are
-tested beside those; outputs are always all made, so 28 has nothing to test.
+Masks (12, 32) and what concerns a single importer (the gate orders of 18, compatibility flags) are tested with those.
+All outputs are always computed, so 28 has no test.
 """
 
 import gc
@@ -50,7 +50,7 @@ def batch(rng, spec):
 
 
 def split_state(spec, state):
-    """(h, c), c None unless the model is an LSTM."""
+    """(h, c), with c None unless the layer is an LSTM."""
     return state if spec.kind == "lstm" else (state, None)
 
 
@@ -141,20 +141,20 @@ def test_rule_06_length_out_of_range(layer, batch, bad):
     ids=repr,
 )
 def test_rule_06_lengths_of_another_kind(layer, batch, bad, error):
-    """Lengths that are no integers, or not one for each row, are refused by name."""
+    """Lengths that are not integers, or not one for each row, are refused by name."""
     with pytest.raises(error, match="lengths"):
         layer(batch.x, lengths=bad)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", ">u8"])
 def test_rule_06_any_integer_type(layer, batch, dtype):
-    """Every integer type is good for lengths."""
+    """Lengths may have any integer type."""
     assert_same_bits(layer(batch.x, lengths=np.array(LENGTHS, dtype)), layer(batch.x, lengths=LENGTHS))
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e38, -0.0])
 def test_rule_07_padding_is_never_read(layer, batch, garbage):
-    """Whatever stands in the padding changes nothing."""
+    """The contents of padding change nothing."""
     wanted = layer(np.nan_to_num(batch.x), batch.state, lengths=LENGTHS)
     x = np.where(np.isnan(batch.x), np.float32(garbage), batch.x)
     assert_same_bits(layer(x, batch.state, lengths=LENGTHS), wanted)
@@ -162,7 +162,7 @@ def test_rule_07_padding_is_never_read(layer, batch, garbage):
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf])
 def test_rule_08_garbage_stays_in_its_row(rng, kind, bidirectional, garbage):
-    """NaN or Inf in a valid step reaches its own row only, from that step on in the direction of travel."""
+    """NaN or Inf in a valid step affects its own row only, from that step on in the direction of travel."""
     spec = random_spec(rng, kind, 3, 5, 1, bidirectional)
     layer, row, step = LAYERS[kind](spec), 2, 3
     batch = random_batch(rng, spec, (7,) * 5)
@@ -179,7 +179,7 @@ def test_rule_08_garbage_stays_in_its_row(rng, kind, bidirectional, garbage):
 
 
 def test_rule_09_reverse_starts_at_each_rows_own_end(rng, kind):
-    """The reverse direction walks from its row's last step to step 0 and ends there."""
+    """The reverse direction runs from its row's last step to step 0."""
     spec = random_spec(rng, kind, 3, 5, 1, True)
     batch = random_batch(rng, spec)
     y, last = LAYERS[kind](spec)(batch.x, batch.state, lengths=LENGTHS)
@@ -193,7 +193,7 @@ def test_rule_09_reverse_starts_at_each_rows_own_end(rng, kind):
 
 @pytest.mark.parametrize("lengths", [(5, 2, 7), (2, 5, 7), (7, 0, 7, 1), (1, 2, 3, 4, 5, 6, 7)], ids=str)
 def test_rule_10_no_sort_shows(rng, kind, lengths):
-    """The reverse half is a forward model on each row turned round, wherever the short rows stand."""
+    """The reverse direction equals a forward layer on each reversed row, wherever the short rows are."""
     spec = random_spec(rng, kind, 3, 5, 1, True)
     turned = replace(spec, cells=spec.cells[1:], bidirectional=False)
     batch = random_batch(rng, spec, lengths)
@@ -228,7 +228,7 @@ def test_rule_13_zero_or_carry_past_the_end(layer, spec, batch):
 
 
 def test_rule_14_initial_state(layer, spec, batch):
-    """None is zeros; tuples, lists and State are alike; nothing is broadcast, and misfits are named."""
+    """None is zeros; a tuple, list or State is accepted; nothing is broadcast; errors name what does not fit."""
     x, state = np.nan_to_num(batch.x), batch.state
     zeros = tuple(0 * part for part in state) if spec.kind == "lstm" else 0 * state
     assert_same_bits(layer(x), layer(x, zeros))
@@ -270,7 +270,7 @@ def test_rule_15_projection(rng, bidirectional, proj_size):
 
 
 def test_rule_16_batch_first_moves_x_and_y_only(layer, spec, batch):
-    """batch_first=False takes and gives (T, B, .), and leaves states as they are."""
+    """batch_first=False takes and returns (T, B, .), and does not change states."""
     time_major = LAYERS[spec.kind](replace(spec, batch_first=False))
     y, last = layer(batch.x, batch.state, lengths=LENGTHS)
     found, found_last = time_major(batch.x.swapaxes(0, 1), batch.state, lengths=LENGTHS)
@@ -280,7 +280,7 @@ def test_rule_16_batch_first_moves_x_and_y_only(layer, spec, batch):
 
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_rule_17_one_unbatched_sequence(spec, batch, batch_first):
-    """A 2-D x is one sequence; y and the states come back without B, and states may come in so."""
+    """A 2-D x is one sequence; y and the states are returned without B, and states may be given without it."""
     layer = LAYERS[spec.kind](replace(spec, batch_first=batch_first))
     x, row = batch.x[2], slice(2, 3)
     wanted, wanted_last = layer([x], rows_of_state(batch.state, row))
@@ -303,7 +303,7 @@ def sigmoid(x):
 
 
 def test_rule_18_order_of_the_gates():
-    """Gates stand i f g o and r z n, peepholes i f o."""
+    """The order of gates is i f g o and r z n, that of peepholes i f o."""
     step, h0, c0 = np.zeros((1, 1, 0)), np.full((1, 1, 1), 0.3), np.full((1, 1, 1), -0.7)
     i, f, g, o = 0.1, -0.4, 0.9, 1.3
     _, (h, c) = single_unit("lstm", (i, f, g, o))(step, (h0, c0))
@@ -335,7 +335,7 @@ def test_rule_19_conventions():
 
 
 def test_rule_20_activations_by_name(rng, kind):
-    """Names are good in any case, parameters default, unknown names and wrong counts are refused."""
+    """Names are accepted in any case, parameters have defaults, unknown names and wrong counts are refused."""
     assert Activation.of("HardSigmoid".upper().replace("SIG", "_SIG")) == Activation("hard_sigmoid", 0.2, 0.5)
     assert Activation.of("leaky_relu", alpha=0.3).alpha == 0.3
     with pytest.raises(ValueError, match="activation is 'swish'"):
@@ -348,7 +348,7 @@ def test_rule_20_activations_by_name(rng, kind):
 
 
 def test_rule_21_clip(rng, kind, bidirectional):
-    """No clip is None; zero, negative and NaN are refused; gates are clipped before their activation."""
+    """None means no clip; zero, negative numbers and NaN are refused; gates are clipped before their activation."""
     spec = random_spec(rng, kind, 3, 5, 1, bidirectional, proj_size=2 if kind == "lstm" else 0, scale=4)
     clips = ("gate_clip", "cell_clip", "proj_clip") if kind == "lstm" else ("gate_clip",)
     batch = random_batch(rng, spec)
@@ -363,7 +363,7 @@ def test_rule_21_clip(rng, kind, bidirectional):
 
 
 def test_rule_22_activations_saturate(isa):
-    """sigmoid and tanh reach 0 and +-1 exactly; NaN in, NaN out; subnormals do no harm."""
+    """sigmoid and tanh reach 0 and +-1 exactly; NaN in, NaN out; subnormal numbers are accepted."""
     large = np.array([100, 1e4, 1e20, 3e38, np.inf], np.float32)
     tiny = np.array([1e-40, 1e-45, -1e-40, 0.0, -0.0], np.float32)
     for sign in (1, -1):
@@ -421,7 +421,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rule_23_any_layout(layer, spec, batch, layout):
-    """Whatever the strides, byte order and alignment of x and the state, the bits are a contiguous copy's."""
+    """For all strides, byte orders and alignments of x and the state, the bits are those of a contiguous copy."""
     arrange = LAYOUTS[layout]
     x, state = arrange(batch.x), batch.state
     state = tuple(map(arrange, state)) if spec.kind == "lstm" else arrange(state)
@@ -476,7 +476,7 @@ def test_rule_23_out(layer, batch):
 
 @pytest.mark.parametrize("dtype", ["f8", "g", "i4", "u4", "i8", "c8", "O", "U1", "M8[s]"])
 def test_rule_24_no_silent_cast(layer, batch, dtype):
-    """What float32 cannot hold is named and refused, in every form of x; tests/test_casting.py has the rest."""
+    """Types that float32 cannot hold are refused by name, in every form of x; see also tests/test_casting.py."""
     x = np.zeros((2, 7, 3), dtype)
     calls = [lambda: layer(x), lambda: layer([x[0], x[1]]), lambda: layer(fastrnn.pack(x, [3, 7]))]
     if not layer.bidirectional:
@@ -488,7 +488,7 @@ def test_rule_24_no_silent_cast(layer, batch, dtype):
 
 
 def test_rule_24_float64_layer(layer, spec):
-    """A float64 layer takes float32 for what it is, refuses what float64 cannot hold, and computes in float64."""
+    """A float64 layer accepts float32, refuses types that float64 cannot hold, and computes in float64."""
     wide = LAYERS[spec.kind](spec, dtype=np.float64)
     narrow = np.random.default_rng(0).standard_normal((2, 7, 3)).astype(np.float32)
     assert_same_bits(wide(narrow), wide(narrow.astype(np.float64)))
@@ -514,7 +514,7 @@ def test_rule_25_weights_are_copied(spec, batch):
 
 
 def test_rule_25_layer_dropped_while_in_use(rng, kind):
-    """What a stream, a plan or a running call needs stays alive without the layer."""
+    """Streams, plans and running calls keep alive what they need of a deleted layer."""
     spec = random_spec(rng, kind, 3, 5, 2)
     x = np.nan_to_num(random_batch(rng, spec, (400,) * 16).x)
     layer = LAYERS[kind](spec)
@@ -523,7 +523,7 @@ def test_rule_25_layer_dropped_while_in_use(rng, kind):
     threads = [threading.Thread(target=lambda call: results.append(call(x)[0]), args=(layer,)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    del layer  # a thread lets go of its arguments when its call ends
+    del layer  # a thread releases its arguments when its call ends
     gc.collect()
     assert_same_bits(stream.run(x), wanted)
     assert_same_bits(fixed(x)[0], wanted)
@@ -535,7 +535,7 @@ def test_rule_25_layer_dropped_while_in_use(rng, kind):
 
 
 def test_rule_26_chunks_equal_the_whole(rng, kind):
-    """A sequence in chunks, the state carried, has the bits of one call, however it is cut."""
+    """A sequence in chunks with the state carried over has the bits of one call, however it is cut."""
     spec = random_spec(rng, kind, 3, 5, 2)
     layer, batch = LAYERS[kind](spec), random_batch(rng, spec, (20,) * 4)
     wanted = layer(batch.x, batch.state)
@@ -552,7 +552,7 @@ def test_rule_26_chunks_equal_the_whole(rng, kind):
 
 
 def test_rule_27_no_stale_data(rng, layer, spec):
-    """Batches that grow and shrink from call to call leave nothing of one in another."""
+    """Batches that grow and shrink from call to call leave no data of one call in another."""
     fresh = [LAYERS[spec.kind](spec) for _ in range(12)]
     for other in fresh:
         lengths = tuple(int(n) for n in rng.integers(0, 12, rng.integers(0, 20)))
@@ -564,7 +564,7 @@ def test_rule_27_no_stale_data(rng, layer, spec):
 
 @pytest.mark.parametrize("shape", [(2**55, 1, 3), (1, 2**55, 3), (2**28, 2**28, 3), (2**31, 2**25, 3)], ids=str)
 def test_rule_29_sizes_beyond_memory(layer, shape):
-    """Products of sizes that no memory holds are refused before anything is computed or allocated."""
+    """Sizes whose product exceeds the address space are refused before anything is computed or allocated."""
     x = np.broadcast_to(np.float32(0), shape)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(REFUSALS) as error:
@@ -575,14 +575,14 @@ def test_rule_29_sizes_beyond_memory(layer, shape):
 
 
 def test_rule_29_rows_without_data(layer):
-    """Huge counts cost nothing where they describe nothing."""
+    """Huge counts are accepted if there is no data."""
     y, _ = layer(np.broadcast_to(np.float32(0), (0, 2**38, 3)))
     assert y.shape == (0, 2**38, layer.output_size)
 
 
 @pytest.mark.parametrize("bad", [-1, 2**62, 2**63, 2**70, 1.5, "1", None, True])
 def test_rule_29_counts_out_of_range(rng, kind, bad):
-    """Counts that are no sensible integers are refused with a message."""
+    """Counts that are not integers, or out of range, are refused with a message."""
     layer = LAYERS[kind](random_spec(rng, kind, 3, 5))
     for call, name in ((layer.stream, "batch_size"), (layer.unroll, "num_steps")):
         with pytest.raises(REFUSALS) as error:
@@ -593,7 +593,7 @@ def test_rule_29_counts_out_of_range(rng, kind, bad):
 
 
 def test_rule_30_every_hidden_size(rng, isa, kind, bidirectional):
-    """Every H from 1 to 65 equals the reference: one less, as many and one more than every register block."""
+    """Every H from 1 to 65 equals the reference, so also sizes next to those of register blocks."""
     for size in range(1, 66):
         spec = random_spec(rng, kind, 3, size, 1, bidirectional)
         assert_matches_reference(spec, random_batch(rng, spec, (2, 0, 3)), isa=isa)
@@ -621,13 +621,13 @@ def test_rule_30_every_batch_size(rng, isa, kind):
 
 @pytest.mark.parametrize("proj_size", range(1, 66, 4))
 def test_rule_30_projection_sizes(rng, isa, proj_size):
-    """Projections of every size beside H = 17 equal the reference."""
+    """Projections of every size with H = 17 equal the reference."""
     spec = random_spec(rng, "lstm", 3, 17, 1, True, proj_size)
     assert_matches_reference(spec, random_batch(rng, spec, (2, 0, 3)), isa=isa)
 
 
 def test_rule_31_nan_in_a_zero_length_row(layer, spec, batch):
-    """A row of length zero has no effect at all, whatever is in it."""
+    """A row of length zero has no effect, whatever it contains."""
     for garbage in (np.nan, np.inf):
         x = batch.x.copy()
         x[np.array(LENGTHS) == 0] = garbage
@@ -636,7 +636,7 @@ def test_rule_31_nan_in_a_zero_length_row(layer, spec, batch):
 
 
 def test_a_layer_is_immutable(layer):
-    """Attributes that outputs are laid out by can be neither set nor deleted."""
+    """Attributes that determine the layout of outputs can be neither set nor deleted."""
     for name in ("hidden_size", "input_size", "dtype", "num_layers"):
         with pytest.raises(AttributeError, match=name):
             setattr(layer, name, 1)

@@ -1,4 +1,4 @@
-"""Settings of the process, and what an import costs."""
+"""Settings of the process, and what an import loads."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def run_python(code, **environment):
 
 
 def answer(code, **environment):
-    """What the code prints last, as JSON."""
+    """The last line that the code prints, read as JSON."""
     result = run_python(code, **environment)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -94,7 +94,7 @@ def test_empty_environment_chooses():
 
 
 def test_bad_isa_by_environment():
-    """The import works; what needs the setting names it, its value and the choice."""
+    """The import works; the error where the setting is used names it, its value and the choices."""
     for call in ("fastrnn.info()", f"fastrnn.RNN.from_state_dict({WEIGHTS}, nonlinearity='tanh')"):
         result = run_python(f"import fastrnn; {call}", FASTRNN_ISA="sse9")
         assert result.returncode == 1

@@ -1,4 +1,4 @@
-"""The order that a ragged batch runs in."""
+"""The order in which the rows of a ragged batch run."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from fastrnn.schedule import check_lengths, schedule
 
 
 def plain(lengths):
-    """The definition, a row and a step at a time."""
+    """The definition, row by row and step by step."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     alive = [sum(length > step for length in lengths) for step in range(max(lengths, default=0))]
     return order, alive

@@ -1,4 +1,4 @@
-"""The source tree where the compiled module is not in it, as after an install that is not editable."""
+"""A source tree without the compiled module, as after an install that is not editable."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def tree(tmp_path):
 
 
 def failure(tree, statement):
-    """The last line that Python writes when it runs a statement beside the tree."""
+    """The last line on stderr when Python runs a statement in the folder above the tree."""
     done = subprocess.run(
         [sys.executable, "-c", BEGINNING + statement], capture_output=True, text=True, cwd=tree.parent
     )
@@ -41,6 +41,6 @@ def test_a_tree_without_the_compiled_module_says_what_to_do(tree, statement):
 
 
 def test_a_fault_inside_the_compiled_module_is_not_hidden(tree):
-    """A module that is there and cannot be loaded keeps its own message."""
+    """The error of a module that exists and cannot be loaded is not replaced."""
     (tree / "_core.py").write_text("import a_module_that_nobody_has\n")
     assert failure(tree, "import fastrnn") == "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"

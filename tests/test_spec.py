@@ -1,4 +1,4 @@
-"""Descriptions of models: what they take and refuse, and the names of activations."""
+"""LayerSpec: what it accepts and refuses, and the names of activations."""
 
 from dataclasses import replace
 
@@ -163,7 +163,7 @@ def test_onnx_names(name):
 
 @pytest.mark.parametrize("name", ["ScaledTanh", "scaled_tanh"])
 def test_scaled_tanh_has_no_defaults(name):
-    """ONNX gives none."""
+    """ONNX has no defaults for them."""
     assert Activation.of(name, 2, 3) == Activation("scaled_tanh", 2.0, 3.0)
     for given, missing in (({}, "alpha and beta"), ({"alpha": 2}, "beta"), ({"beta": 2}, "alpha")):
         with pytest.raises(ValueError, match=f"^{missing} of {name} (is|are) missing"):

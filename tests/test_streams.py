@@ -158,7 +158,7 @@ def test_a_snapshot_is_pytorchs_layout_on_every_instruction_set(rng, spec):
     arrays = b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in parts)
     for layer in layers:
         stream = layer.stream(3)
-        stream.run(np.ones((3, 1, 3), np.float32))  # so that h stands in the other buffer
+        stream.run(np.ones((3, 1, 3), np.float32))  # so that h is in the other buffer
         stream.state = state
         header = (
             b"FASTRNNS"
@@ -174,7 +174,7 @@ def test_a_snapshot_is_pytorchs_layout_on_every_instruction_set(rng, spec):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_named_rows_are_streams_of_their_own(rng, layer, spec, threads):
-    """In any order and chunks: the bits of private streams; the other rows' states stay."""
+    """In any order and chunks, rows have the bits of separate streams, and the states of other rows do not change."""
     rows, before = 5, fastrnn.get_num_threads()
     x, state = steps_of(rng, spec, rows, 12)
     stream, alone = layer.stream(rows), [layer.stream() for _ in range(rows)]
@@ -208,7 +208,7 @@ def test_named_rows_are_streams_of_their_own(rng, layer, spec, threads):
                     assert_same_bits(found[i : i + 1], one)
             for row, one in enumerate(alone):
                 assert_same_bits(rows_of_state(stream.state, [row]), one.state)
-            if turn % 7 == 6:  # all rows together in between
+            if turn % 7 == 6:  # steps of all rows in between
                 now = rng.standard_normal((rows, 3)).astype(np.float32)
                 assert_same_bits(stream.step(now), np.concatenate([alone[i].step(now[i : i + 1]) for i in range(rows)]))
     finally:
@@ -317,7 +317,7 @@ def test_many_threads_with_a_stream_each(rng, layer, spec):
 
 
 def test_two_threads_on_one_stream(rng):
-    """Calls at the same time are right or refused; refused calls leave no mark."""
+    """Concurrent calls are correct or refused; refused calls change nothing."""
     spec = random_spec(rng, "lstm", 8, 64)
     layer = fastrnn.LSTM(spec)
     stream = layer.stream(4)
@@ -357,6 +357,6 @@ def test_raw_state_is_checked():
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has no free threading")
 def test_the_module_keeps_the_gil():
-    """A stream's busy flag and a model's spare workspaces are guarded by it."""
+    """The GIL guards a stream's busy flag and a layer's spare workspaces."""
     code = "import sys, fastrnn; assert sys._is_gil_enabled()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

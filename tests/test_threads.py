@@ -23,7 +23,7 @@ RAGGED = (3, 0, 7, 1, 3, 7, 0, 1, 5)
 SHARES_ALL = 0
 NUMPY = os.path.dirname(np.__file__)
 
-#: Where a call is cut: lengths, hidden size, layers, directions, way.
+#: Calls that threads divide in different ways: lengths, hidden size, layers, directions, way.
 CUTS = {
     "one row": ((9,), 70, 1, False, "layer"),
     "one row, both directions, three layers": ((9,), 33, 3, True, "layer"),
@@ -40,7 +40,7 @@ CUTS = {
 
 @pytest.fixture
 def threads():
-    """Set the number of threads; the threshold of 0 shares whatever can be cut."""
+    """Set the number of threads; the threshold of 0 shares every call that can be divided."""
     before = fastrnn.get_num_threads()
     yield lambda n, threshold=SHARES_ALL: _core.set_num_threads(n, threshold)
     fastrnn.set_num_threads(before)
@@ -135,7 +135,7 @@ def test_fork_while_the_thread_pool_waits(rng, threads, cut, children):
     for _ in range(children):
         pid = os.fork()
         if pid == 0:
-            signal.alarm(30)  # a child that hangs fails
+            signal.alarm(30)  # ends a child that hangs
             code = 1
             try:
                 assert_same_bits(call(layer, batch, way), wanted)
@@ -151,7 +151,7 @@ import os, signal, sys, threading, time
 import numpy as np
 import fastrnn
 from fastrnn import _core
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 rng = np.random.default_rng(1)
 def make(hidden):
     draw = lambda *shape: (rng.uniform(-1, 1, shape) / hidden**0.5).astype("f4")
@@ -221,7 +221,7 @@ layer(x[:, :50])
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("shape", [(1, 60000), (64, 4000)], ids=["units", "rows"])
 def test_interrupt_of_a_long_call(shape, num_threads):
-    """The bound is an order of magnitude: bench/ measures."""
+    """The bound is only an order of magnitude; bench/ measures the time."""
     code = f"""
 _core.set_num_threads({num_threads}, 0)
 layer = make(512)
@@ -248,7 +248,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.slow
 def test_interrupted_step_leaves_the_state():
-    """A step of many rows is seen to be interrupted in its midst: after it, the state would be another."""
+    """A step of many rows can be interrupted before its end, after which the state would have changed."""
     code = """
 _core.set_num_threads(1)
 layer = make(512)
@@ -280,7 +280,7 @@ print("left")
 @pytest.mark.slow
 @pytest.mark.parametrize("main", [True, False], ids=["main thread", "other thread"])
 def test_calls_beside_a_busy_thread(main):
-    """The GIL takes a second to come here, on each of the looks for signals that a call makes: it makes one at most."""
+    """Waiting for the GIL takes a second here, so a call may check for signals at most once."""
     code = f"""
 _core.set_num_threads(1)
 layer, x = make(256), np.ones((1, 20000, 8), "f4")
@@ -309,7 +309,7 @@ else:
 """
     result = run_python(code)
     assert_clean(result)
-    assert float(result.stdout) < 0.5  # seconds lost for each look; 1 if every one takes the GIL
+    assert float(result.stdout) < 0.5  # seconds lost for each check; 1 if every check waits for the GIL
 
 
 @pytest.mark.slow
@@ -361,7 +361,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_caller_of_a_high_priority_on_the_workers_processor():
-    """Its yields give the processor to nobody: its workers run while it sleeps."""
+    """When it yields, no other thread gets the processor; its workers run only while it sleeps."""
     code = """
 _core.set_num_threads(2, 0)
 layer, x = make(256), np.ones((1, 300, 8), "f4")
@@ -382,7 +382,7 @@ else:
         pytest.skip("this process may not raise its priority")
 
 
-# ---- What is kept ----------------------------------------------------------------------------------------------------
+# ---- Lifetime of threads ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not list a process' threads")
@@ -481,7 +481,7 @@ assert all(os.sched_getaffinity(task) == allowed for task in tasks)
 
 @pytest.fixture
 def quota(tmp_path):
-    """What is found in a tree of files, given as path -> text, and the process's own groups."""
+    """The quota in a tree of files, given as path -> text, and the process's own groups."""
 
     def find(own, files):
         for path, text in files.items():
@@ -537,7 +537,7 @@ def fail_each_allocation(attempt, most=400):
             attempt()
         except (MemoryError, SystemError) as error:
             _testcapi.remove_mem_hooks()
-            # some of NumPy's own reductions lose the MemoryError: "error return without exception set"
+            # some of NumPy's reductions lose the MemoryError: "error return without exception set"
             assert isinstance(error, MemoryError) or inspect.trace()[-1].filename.startswith(NUMPY), error
             yield n
         else:
@@ -592,7 +592,7 @@ def test_every_failed_allocation_of_a_stream_leaves_its_state(rng, threads, way)
     for _ in fail_each_allocation(attempt):
         assert stream.snapshot() == before
         failures += 1
-        threads(2)  # a stream that meets a new pool asks for its workspace again
+        threads(2)  # a stream allocates its workspace again for a new thread pool
     assert failures > 0
     stream.restore(before)
     assert_same_bits(stream.run(batch.x), layer(batch.x, batch.state)[0])

@@ -1,4 +1,4 @@
-"""The types that the public functions promise, read by mypy."""
+"""The declared types of public functions, checked by mypy."""
 
 from pathlib import Path
 

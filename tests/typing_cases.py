@@ -1,4 +1,4 @@
-"""What type checkers see of the public functions; tests/test_typing.py runs mypy on it, nothing runs it."""
+"""Types of the public functions; tests/test_typing.py runs mypy on this file, which is never run itself."""
 
 from typing import Any, NamedTuple, assert_type
 
@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 
 class Tensor:
-    """As PyTorch's, of which the checker need not know."""
+    """Shaped like PyTorch's, without importing PyTorch."""
 
     shape: tuple[int, ...]
 
@@ -20,7 +20,7 @@ class Tensor:
 
 
 class PackedSequence(NamedTuple):
-    """As PyTorch's."""
+    """Shaped like PyTorch's."""
 
     data: Tensor
     batch_sizes: Tensor
@@ -92,5 +92,5 @@ def packing(x: Array, sequence: PackedSequence) -> None:
 
 
 def any_layer(layer: fastrnn.layers.Layer, x: Array) -> None:
-    """A layer of a kind that only the run will tell."""
+    """A layer whose class is known only at run time."""
     assert_type(layer(x), tuple[Array, Any])

@@ -991,17 +991,15 @@ static void test_struct_sizes(const fastrnn_blas *gemm)
     expect(fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now), FASTRNN_OK, "unpack");
     check(cell.later == -1, "nothing past struct_size is written");
 
-    size_t size = 0, stream_size = 0;
-    expect(fastrnn_stream_size(layer, 2, &stream_size), FASTRNN_OK, "stream size");
-    expect(fastrnn_stream_snapshot_size(layer, 2, &size), FASTRNN_OK, "snapshot size");
-    void *stream = aligned_alloc(64, stream_size), *snapshot = block(size);
-    const fastrnn_boundary zero = {0};
-    expect(fastrnn_stream_set(layer, 2, stream, &zero), FASTRNN_OK, "set");
-    expect(fastrnn_stream_snapshot(layer, 2, stream, snapshot), FASTRNN_OK, "snapshot");
+    size_t size = 0;
+    void *store = store_make(layer, 2, 0);
+    expect(fastrnn_snapshot_size(layer, store, 2, &size), FASTRNN_OK, "snapshot size");
+    void *snapshot = block(size);
+    expect(fastrnn_snapshot_save(layer, store, 2, NULL, snapshot), FASTRNN_OK, "snapshot");
     later_info info = {.later = -1};
     CHECK_STRUCT_SIZE(info, fastrnn_snapshot_describe(snapshot, size, &info.now));
     check(info.later == 0 && info.now.num_rows == 2, "every member is written");
-    free(stream);
+    free(store);
     free(snapshot);
     fastrnn_layer_destroy(layer);
     fastrnn_layer_destroy(later);

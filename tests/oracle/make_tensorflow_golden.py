@@ -2,7 +2,7 @@
 
     python tests/oracle/make_tensorflow_golden.py
 
-Needs the extra `oracle`. Drivers of one group have to agree, so that a case is stored once.
+Needs the extra `oracle`. The drivers of a group have to agree, so each case is stored once.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""A pytest plugin under Keras's own tests: its recurrent layers answer through fastrnn.keras.
+"""A pytest plugin for Keras's own tests, with which Keras's recurrent layers compute their results by fastrnn.keras.
 
 Keras 3 computes a recurrent layer in ``inner_loop``, and the two directions of one in ``Bidirectional.call``. Both are
-replaced wherever there are float32 or float64 numbers to compute with; training stays with Keras. Each test report
-carries the number of its calls that were answered here.
+replaced if the inputs are float32 or float64 numbers; training is left to Keras. Each test report has the number of
+calls that fastrnn computed.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ answered = []
 
 
 class LeaveToKeras(Exception):
-    """There are no numbers to compute with, gradients or half precision are wanted, or Keras holds the states."""
+    """Raised if inputs are symbolic, gradients or half precision are needed, or Keras keeps the states."""
 
 
 def numbers(value):
-    """A tensor, or a nest of them, as NumPy arrays; LeaveToKeras for symbolic ones."""
+    """A tensor, or nested ones, as NumPy arrays; LeaveToKeras for symbolic ones."""
     if value is None or isinstance(value, (list, tuple)):
         return value if value is None else [numbers(part) for part in value]
     try:
@@ -30,21 +30,21 @@ def numbers(value):
 
 
 def answer(layer, *call):
-    """Run our layer on Keras's tensors, results as such."""
+    """Run fastrnn's layer on Keras's tensors; return tensors."""
     results = layer(*map(numbers, call))
     answered.append(layer)
     results = results if isinstance(results, tuple) else (results,)
     return [backend.convert_to_tensor(np.ascontiguousarray(result)) for result in results]
 
 
-def with_seam(keras_class, face):
+def replace_inner_loop(keras_class, counterpart):
     original = keras_class.inner_loop
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         try:
             if training or self.compute_dtype not in ("float32", "float64"):
                 raise LeaveToKeras
-            layer = face.from_keras(self)
+            layer = counterpart.from_keras(self)
             layer.return_state = True
             y, *states = answer(layer, sequences, initial_state, mask)
         except LeaveToKeras:
@@ -54,7 +54,7 @@ def with_seam(keras_class, face):
     keras_class.inner_loop = inner_loop
 
 
-def both_directions_with_seam():
+def replace_bidirectional():
     original = layers.Bidirectional.call
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
@@ -70,8 +70,8 @@ def both_directions_with_seam():
 
 
 for name in ("SimpleRNN", "LSTM", "GRU"):
-    with_seam(getattr(layers, name), getattr(fastrnn.keras, name))
-both_directions_with_seam()
+    replace_inner_loop(getattr(layers, name), getattr(fastrnn.keras, name))
+replace_bidirectional()
 
 
 @pytest.hookimpl(wrapper=True)

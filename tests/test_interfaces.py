@@ -1,4 +1,4 @@
-"""What both faces stand on: the engine's own layers, its fastest steps, and plans that take memory a step."""
+"""fastrnn.keras and fastrnn.nn use the engine's own layers, and only plans take memory for each step."""
 
 import ctypes
 from dataclasses import replace
@@ -15,7 +15,7 @@ from fastrnn.importers.pytorch import spec_from_state_dict
 from fastrnn.importers.tensorflow import spec_from_variables, variables_from_cell
 from fastrnn.spec import Activation, activations_of
 
-#: face and cell -> how to make it; the engine has one step kernel for each.
+#: interface and cell -> how to make it; the engine has one step kernel for each.
 STANDARD = {
     "keras SimpleRNN": lambda rng: keras_cases.ours("rnn", weights=keras_cases.random_weights(rng, "rnn")),
     "keras LSTM": lambda rng: keras_cases.ours("lstm", weights=keras_cases.random_weights(rng, "lstm")),
@@ -32,7 +32,7 @@ def spec_of(layer):
 
 @pytest.mark.parametrize("name", STANDARD)
 def test_defaults_are_the_engines_own(rng, name):
-    """Equal in every option and bit to the layer that PyTorch's names make of the same weights."""
+    """Equal in every option and bit to a layer made of the same weights under PyTorch's names."""
     layer = STANDARD[name](rng)
     spec = spec_of(layer)
     (found,) = spec.cells
@@ -76,10 +76,10 @@ def test_variables_go_to_tensorflow_and_back(rng, kind, given):
 
 
 def used_bytes():
-    """What the C allocator has given out."""
+    """Bytes allocated by the C allocator."""
 
     class Information(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_size_t) for name in "abcdHefUgh"]  # H: in maps of their own, U: in arenas
+        _fields_ = [(name, ctypes.c_size_t) for name in "abcdHefUgh"]  # H: in separate mappings, U: in arenas
 
     function = ctypes.CDLL(None).mallinfo2
     function.restype = Information
@@ -90,7 +90,7 @@ def used_bytes():
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
 def test_static_plans_take_memory_for_each_step_and_dynamic_takes_none():
     mine = make(CELLS["multi_lstm"])
-    mine.runner(None)  # lays out the weights, once
+    mine.runner(None)  # prepares the weights, once
 
     def taken(build):
         before = used_bytes()
