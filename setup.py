@@ -1,4 +1,4 @@
-"""Builds the one extension module. Everything that is not a compiler's business stands in pyproject.toml."""
+"""Builds the extension module. All settings that do not concern the compiler are in pyproject.toml."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ KERNELS = CORE / "kernels"
 BINDING = [Path("fastrnn/c_api.pxd"), *sorted(Path("fastrnn/binding").glob("*.pxi"))]
 FLAGS = ["-std=c11", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
 
-#: Kernel tables by processor family; a flag says what the compiler may use in that one file.
+#: Kernel tables by processor family, with the compiler flags for the file of each.
 ISA_FLAGS = {
     "x86": {
         "scalar": [],
