@@ -1,4 +1,4 @@
-"""Builds the one extension module. Everything that is not a compiler's business stands in pyproject.toml."""
+"""Builds the extension module. All settings that do not concern the compiler are in pyproject.toml."""
 
 import re
 import sys

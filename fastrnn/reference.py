@@ -27,12 +27,12 @@ def run(
     past_end: Literal["zero", "carry"] = "zero",
     mask: ArrayLike | None = None,
 ) -> tuple[Array, Array, Array | None]:
-    """Run a model over a padded batch.
+    """Run the layers of a spec over a padded batch.
 
     Parameters
     ----------
     spec : LayerSpec
-        A valid description; its arrays are widened to float64. `batch_first` is ignored.
+        A valid spec; its arrays are widened to float64. `batch_first` is ignored.
     x : (B, T, I)
         Always batch-major. Nothing past a row's length is read.
     state : (h, c) for an LSTM, h for the others, or None for zeros
@@ -49,7 +49,7 @@ def run(
     -------
     y : (B, T, D*P) float64
     h : (L*D, B, P) float64
-    c : (L*D, B, H) float64, or None unless the model is an LSTM
+    c : (L*D, B, H) float64, or None unless the kind is LSTM
         The states of each row after its own last step; a row of length 0 keeps its initial state.
     """
     x = np.asarray(x, dtype=np.float64)
@@ -186,7 +186,7 @@ def activate(activation: Activation, x: Array) -> Array:
 
 
 def clip(x: Array, bound: float | None) -> Array:
-    """Clip to [-bound, bound]; None leaves x alone."""
+    """Clip to [-bound, bound]; None leaves x unchanged."""
     return x if bound is None else np.clip(x, -bound, bound)
 
 

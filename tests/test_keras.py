@@ -607,7 +607,7 @@ def config_of_keras_3(units=keras_cases.UNITS, **options):
     return config | {"unit_forget_bias": True, "dropout": 0.0, "recurrent_dropout": 0.0} | options
 
 
-#: What `tf_keras.layers.LSTM(5).get_config()` has beside these.
+#: What `tf_keras.layers.LSTM(5).get_config()` has besides these.
 KERAS_2 = {"time_major": False, "implementation": 2, "dtype": "float32", "batch_input_shape": (None, 7, 3)}
 
 

@@ -19,7 +19,7 @@ from .calls import run_array, run_list, run_packed, run_torch
 from .engine import Backend, build_engine, choose_backend, choose_dtype, unpack_cells
 from .unrolled import Unrolled
 
-MOST_UNROLLED = 1 << 24  # steps; laid out, they take hundreds of megabytes for each layer
+MOST_UNROLLED = 1 << 24  # steps; such a layout takes hundreds of megabytes for each layer
 
 
 class SequenceLike(Protocol):

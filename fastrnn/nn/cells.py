@@ -290,7 +290,7 @@ class LSTMCell(EngineCell):
         The type to compute in; None takes the weights' type.
     weights : mapping
         ``kernel`` (I + P, 4H) with the gates i, j, f and o, ``bias`` (4H,); ``w_i_diag``, ``w_f_diag`` and ``w_o_diag``
-        (H,) with peepholes; ``projection/kernel`` (H, P) with num_proj. Names may stand under one common scope and
+        (H,) with peepholes; ``projection/kernel`` (H, P) with num_proj. Names may begin with one common scope and
         end in ``:0``.
 
     Raises
