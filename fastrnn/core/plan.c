@@ -34,10 +34,9 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps)
     return FASTRNN_OK;
 }
 
-/* A weight is one multiply-add a row and step; biases and padding are few. */
 double fr_plan_macs(const fastrnn_layer *layer, int64_t total_steps)
 {
-    return (double)layer->nbytes / (double)layer->backend.kernels->real_size * (double)total_steps;
+    return layer->macs * (double)total_steps;
 }
 
 #define SLICE_ROWS_MOST 256 /* more rows a step reuse no more of the weights, and push the state out of L2 */
