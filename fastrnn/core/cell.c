@@ -125,7 +125,7 @@ void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrn
     const int gates = cell->input.gates;
     fr_matrix_unpack(backend, &cell->input, 0, H, arrays->weight_ih);
     fr_matrix_unpack(backend, &cell->recurrent, 0, H, arrays->weight_hh);
-    if (cell->candidate.data)
+    if (cell->candidate.gates)
         fr_matrix_unpack(backend, &cell->candidate, 2, H, arrays->weight_hh);
     fr_gates_unpack(backend, cell->gates, cell->bias, 0, gates, H, arrays->bias_ih);
     if (arrays->bias_hh)
@@ -182,6 +182,11 @@ void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_
         fr_hash_add_reals(hash, source->weight_hr, P * H, e);
 }
 
+int64_t fr_cell_macs(const fr_cell *cell)
+{
+    return cell->input.macs + cell->recurrent.macs + cell->candidate.macs + cell->projection.macs;
+}
+
 bool fr_cell_needs_hidden(const fr_cell *cell)
 {
     return cell->projected || (cell->kind == FASTRNN_GRU && !cell->standard);
@@ -219,14 +224,13 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
 {
     const size_t e = backend->kernels->real_size;
     const int64_t unit = blocks.begin * backend->kernels->vector_length, gates = blocks.begin * cell->gates.block;
-    const int64_t weights = unit * cell->input.gates;
     const fr_step_args args = {
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
         .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the two change places at every step */
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
         .pre = step->pre ? fr_at(step->pre, gates, e) : NULL, .pre_stride = cell->gates.row,
-        .weight_ih = fr_at(cell->input.data, weights * cell->input_size, e),
-        .weight_hh = fr_at(cell->recurrent.data, weights * cell->h_size, e), .bias = fr_at(cell->bias, gates, e),
+        .weight_ih = fr_matrix_weights(backend, &cell->input, blocks.begin),
+        .weight_hh = fr_matrix_weights(backend, &cell->recurrent, blocks.begin), .bias = fr_at(cell->bias, gates, e),
         .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->h_size, .h_old = fr_at(step->h_in, unit, e),
         .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
         .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,

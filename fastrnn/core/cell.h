@@ -36,6 +36,9 @@ void fr_cell_unpack(const fr_cell *cell, const fr_backend *backend, const fastrn
 /* Adds the cell's options and weights to *hash. source: what the cell was prepared from; its pointers must be valid. */
 void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_cell *source, uint64_t *hash);
 
+/* Multiply-adds of one step of one row. */
+int64_t fr_cell_macs(const fr_cell *cell);
+
 /* Elements of scratch that each worker needs. */
 int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend);
 

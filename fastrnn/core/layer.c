@@ -179,6 +179,7 @@ fastrnn_status fastrnn_layer_create(const fastrnn_config *given, const fastrnn_c
         read_cell(&cell, cells, i);
         made->cells[i] = fr_cell_place(&arena, &made->backend, &config, i < D ? config.input_size : D * P, &cell);
         fr_cell_hash(&made->cells[i], &made->backend, &cell, &made->fingerprint);
+        made->macs += (double)fr_cell_macs(&made->cells[i]);
     }
     made->widest = widest_of(made);
     made->block_rows = block_rows_of(made);

@@ -19,6 +19,7 @@ struct fastrnn_layer {
     fr_widths widest;
     int64_t block_rows; /* of steps that are projected, or gathered, ahead of the recurrence */
     int64_t most_steps; /* sum of lengths, and number of rows, up to which a workspace's size fits size_t */
+    double macs; /* multiply-adds of one step of one row in every cell */
     size_t nbytes;
     uint64_t fingerprint;
     void *weights;

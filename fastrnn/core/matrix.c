@@ -10,51 +10,82 @@ fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int column
     return (fr_gate_layout){.row = columns * blocks * V, .block = columns * V, .gate = V};
 }
 
+static size_t weight_size(fr_weight_type type)
+{
+    switch (type) {
+    case FR_WEIGHT_FLOAT32: return sizeof(float);
+    case FR_WEIGHT_FLOAT64: return sizeof(double);
+    }
+    return 0;
+}
+
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks)
 {
     const fr_kernels *kernels = backend->kernels;
-    return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length) * kernels->real_size);
+    return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length) * weight_size(kernels->weight_type));
 }
 
-/* Where the matrix holds column i of a gate's unit; BLAS's rows are in one piece, so that the next columns follow. */
+/* Between a caller's weight, which is a real, and an element of a matrix: for these types the same. */
+static void put_weight(fr_weight_type type, void *element, const void *given)
+{
+    switch (type) {
+    case FR_WEIGHT_FLOAT32: memcpy(element, given, sizeof(float)); break;
+    case FR_WEIGHT_FLOAT64: memcpy(element, given, sizeof(double)); break;
+    }
+}
+
+static void get_weight(fr_weight_type type, void *given, const void *element)
+{
+    switch (type) {
+    case FR_WEIGHT_FLOAT32: memcpy(given, element, sizeof(float)); break;
+    case FR_WEIGHT_FLOAT64: memcpy(given, element, sizeof(double)); break;
+    }
+}
+
+/* The element for column i of a gate's unit. */
 static void *element_of(const fr_backend *backend, const fr_matrix *matrix, int gate, int64_t unit, int64_t i)
 {
     const int64_t V = backend->kernels->vector_length, k = matrix->k;
-    const int64_t element = backend->blas ? (gate * matrix->blocks * V + unit) * k + i
-                                          : ((unit / V * k + i) * matrix->gates + gate) * V + unit % V;
-    return fr_at(matrix->data, element, backend->kernels->real_size);
+    const fr_weights *weights = &matrix->weights;
+    const size_t e = weight_size(weights->type);
+    if (backend->blas)
+        return fr_at(weights->panels, (gate * matrix->blocks * V + unit) * k + i, e);
+    return fr_at(fr_at(weights->panels, unit / V * weights->panel_stride, 1), (i * matrix->gates + gate) * V + unit % V, e);
 }
 
 fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void *weight, int first_gate, int gates,
                           int64_t units, int64_t k)
 {
     const int64_t V = backend->kernels->vector_length, blocks = fr_ceil_div(units, V);
-    const size_t e = backend->kernels->real_size;
-    fr_matrix matrix = {.gates = gates, .k = k, .blocks = blocks};
-    matrix.data = fr_take(arena, (size_t)k, (size_t)(gates * blocks * V) * e);
-    memset(matrix.data, 0, (size_t)k * (size_t)(gates * blocks * V) * e);
+    const fr_weight_type type = backend->kernels->weight_type;
+    const size_t e = weight_size(type), real_size = backend->kernels->real_size;
+    void *panels = fr_take(arena, (size_t)k, (size_t)(gates * blocks * V) * e);
+    memset(panels, 0, (size_t)k * (size_t)(gates * blocks * V) * e);
+    const fr_matrix matrix = {.gates = gates, .k = k, .blocks = blocks, .macs = k * gates * blocks * V,
+                              .weights = {.type = type, .panels = panels,
+                                          .panel_stride = backend->blas ? 0 : k * gates * V * (int64_t)e}};
     for (int gate = 0; gate < gates; gate++)
         for (int64_t unit = 0; unit < units; unit++) {
-            const char *from = fr_at(weight, ((first_gate + gate) * units + unit) * k, e);
-            if (backend->blas) {
+            const char *from = fr_at(weight, ((first_gate + gate) * units + unit) * k, real_size);
+            if (backend->blas) { /* which multiplies reals: a row is in one piece */
                 if (k)
-                    memcpy(element_of(backend, &matrix, gate, unit, 0), from, (size_t)k * e);
+                    memcpy(element_of(backend, &matrix, gate, unit, 0), from, (size_t)k * real_size);
                 continue;
             }
             for (int64_t i = 0; i < k; i++)
-                memcpy(element_of(backend, &matrix, gate, unit, i), fr_at(from, i, e), e);
+                put_weight(type, element_of(backend, &matrix, gate, unit, i), fr_at(from, i, real_size));
         }
     return matrix;
 }
 
 void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight)
 {
-    const size_t e = backend->kernels->real_size;
+    const size_t real_size = backend->kernels->real_size;
     for (int gate = 0; weight && gate < matrix->gates; gate++)
         for (int64_t unit = 0; unit < units; unit++) {
-            char *to = fr_at(weight, ((first_gate + gate) * units + unit) * matrix->k, e);
+            char *to = fr_at(weight, ((first_gate + gate) * units + unit) * matrix->k, real_size);
             for (int64_t i = 0; i < matrix->k; i++)
-                memcpy(fr_at(to, i, e), element_of(backend, matrix, gate, unit, i), e);
+                get_weight(matrix->weights.type, fr_at(to, i, real_size), element_of(backend, matrix, gate, unit, i));
         }
 }
 
@@ -95,20 +126,19 @@ int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix)
     return FR_BLAS_ROWS * (matrix->k + matrix->gates * matrix->blocks * backend->kernels->vector_length);
 }
 
-/* out (FR_BLAS_ROWS, n) += in (FR_BLAS_ROWS, k) . data (n, k)^T, row-major: in Fortran's eyes
- * out^T = data . in^T with all three already transposed. */
+/* out (FR_BLAS_ROWS, n) += in (FR_BLAS_ROWS, k) . weights (n, k)^T, all row-major. Fortran reads a row-major array as its
+ * transpose, so that it computes out^T += weights . in^T. */
 static void blas_tile(const fr_backend *backend, const fr_matrix *matrix, int64_t n, const void *in, int64_t in_stride,
                       void *out, int64_t out_stride)
 {
     const int64_t rows = FR_BLAS_ROWS;
+    const void *weights = matrix->weights.panels;
     if (backend->kernels->real_size == sizeof(double)) {
         const double one = 1;
-        backend->blas->dgemm("T", "N", &n, &rows, &matrix->k, &one, matrix->data, &matrix->k, in, &in_stride, &one, out,
-                             &out_stride);
+        backend->blas->dgemm("T", "N", &n, &rows, &matrix->k, &one, weights, &matrix->k, in, &in_stride, &one, out, &out_stride);
     } else {
         const float one = 1;
-        backend->blas->sgemm("T", "N", &n, &rows, &matrix->k, &one, matrix->data, &matrix->k, in, &in_stride, &one, out,
-                             &out_stride);
+        backend->blas->sgemm("T", "N", &n, &rows, &matrix->k, &one, weights, &matrix->k, in, &in_stride, &one, out, &out_stride);
     }
 }
 
@@ -147,10 +177,9 @@ void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, fr_ra
         return;
     }
     const size_t e = backend->kernels->real_size;
-    const int64_t panel = matrix->k * matrix->gates * backend->kernels->vector_length;
     const fr_product_args args = {
         .rows = rows, .k = matrix->k, .blocks = blocks.end - blocks.begin, .gates = matrix->gates,
-        .in = in, .in_stride = in_stride, .panels = fr_at(matrix->data, blocks.begin * panel, e),
+        .in = in, .in_stride = in_stride, .weights = fr_matrix_weights(backend, matrix, blocks.begin),
         .bias = bias ? fr_at(bias, blocks.begin * layout.block, e) : NULL, .out = fr_at(out, blocks.begin * layout.block, e),
         .out_row_stride = layout.row, .out_block_stride = layout.block, .out_gate_stride = layout.gate,
     };

@@ -19,7 +19,8 @@ typedef struct fr_backend {
 typedef struct fr_matrix {
     int gates;
     int64_t k, blocks;
-    void *data;
+    int64_t macs;       /* multiply-adds of a row's product, those of padding included */
+    fr_weights weights; /* from block 0. For BLAS: panels has rows [gates][blocks*V][k], and panel_stride is 0 */
 } fr_matrix;
 
 /* Where gate g of block b stands in a row of gates that has room for `columns` of them. */
@@ -43,6 +44,16 @@ void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *
 void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight);
 void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
                      int64_t units, void *vector);
+
+/* The matrix from this block on. Inline, as every step of a stream asks for it. */
+static inline fr_weights fr_matrix_weights(const fr_backend *backend, const fr_matrix *matrix, int64_t block)
+{
+    fr_weights weights = matrix->weights;
+    weights.panels = (const char *)weights.panels + block * weights.panel_stride;
+    if (weights.scales)
+        weights.scales = fr_at(weights.scales, block * matrix->gates * backend->kernels->vector_length, backend->kernels->real_size);
+    return weights;
+}
 
 /* Elements of scratch that a product of this matrix needs. */
 int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix);

@@ -54,10 +54,9 @@ static bool indices_are_in_range(const fastrnn_batch *batch, bool *identity)
     return true;
 }
 
-/* A weight is one multiply-add for each row and step; biases and padding are few. */
 static double macs_of(const fastrnn_layer *layer, int64_t total_steps)
 {
-    return (double)layer->nbytes / (double)layer->backend.kernels->real_size * (double)total_steps;
+    return layer->macs * (double)total_steps;
 }
 
 #define SLICE_ROWS_MOST 256 /* more rows in a step do not reuse weights better, and push the state out of L2 */

@@ -15,6 +15,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
+#include "../../fastrnn/core/layer.h"
 #include "../../fastrnn/core/probe.h"
 #include "testing.h"
 
@@ -914,6 +915,35 @@ static void test_zero_options(const char *isa)
     end_group("%s: options that are zero", isa);
 }
 
+/* The sizes that a prepared matrix states are those of its memory. */
+static void test_matrices(const char *isa, const fastrnn_blas *blas)
+{
+    for (int turn = 0; turn < 4; turn++) {
+        const bool through_blas = turn & 1;
+        fastrnn_config config = config_of(FASTRNN_GRU, 3, 17, 0, 1, 1);
+        config.dtype = turn == 3 ? FASTRNN_FLOAT64 : FASTRNN_FLOAT32;
+        fastrnn_cell options = standard_cell(FASTRNN_GRU);
+        options.options.reset_before = turn / 2; /* the candidate gate's recurrent weights are a matrix of their own */
+        net n = net_make(config, options, false, false);
+        fastrnn_layer *layer = layer_make(&n, isa, through_blas ? blas : NULL);
+        const fr_cell *cell = layer->cells;
+        const int64_t V = layer->backend.kernels->vector_length, padded = (17 + V - 1) / V * V;
+        const int64_t e = (int64_t)size_of(config.dtype);
+        in_context("%s matrices %d", isa, turn);
+        check((int64_t)layer->backend.kernels->real_size == e, "the size of a real");
+        check(cell->input.weights.type == (turn == 3 ? FR_WEIGHT_FLOAT64 : FR_WEIGHT_FLOAT32), "the element type");
+        check(cell->input.macs == 3 * padded * 3 && layer->macs == (double)(3 * padded * (3 + 17)), "multiply-adds");
+        const fr_weights last = fr_matrix_weights(&layer->backend, &cell->input, cell->input.blocks - 1);
+        check(through_blas || last.panel_stride == 3 * 3 * V * e, "bytes of a panel");
+        check((const char *)last.panels - (const char *)cell->input.weights.panels ==
+                  (cell->input.blocks - 1) * last.panel_stride && !last.scales,
+              "the last block");
+        fastrnn_layer_destroy(layer);
+        net_free(&n);
+    }
+    end_group("%s: prepared matrices", isa);
+}
+
 /* Each struct as a later version of fastrnn.h could have it. */
 typedef struct later_config { fastrnn_config now; int64_t later; } later_config;
 typedef struct later_cell { fastrnn_cell now; int64_t later; } later_cell;
@@ -1657,6 +1687,7 @@ int main(int argc, char **argv)
             test_sizes(isa, (fastrnn_kind)kind, reduced ? few : all);
         test_options(isa, reduced ? few_options : options);
         test_zero_options(isa);
+        test_matrices(isa, &lp64);
         test_activate(isa);
         test_probe(isa);
         test_empty(isa);

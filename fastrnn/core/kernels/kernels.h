@@ -16,14 +16,24 @@
 #include "../common.h"
 #include "isa_list.h"
 
-/* out[row][block][gate] (+)= bias + in . panels */
+typedef enum fr_weight_type { FR_WEIGHT_FLOAT32, FR_WEIGHT_FLOAT64 } fr_weight_type;
+
+/* A prepacked matrix, from the first of the blocks that a kernel computes. */
+typedef struct fr_weights {
+    fr_weight_type type;  /* of its elements */
+    const void *panels;   /* [blocks][k][gates][V] */
+    int64_t panel_stride; /* bytes from a block's [k][gates][V] to that of the next */
+    const void *scales;   /* reals [blocks][gates][V] that belong to the elements, or NULL: the element is the weight */
+} fr_weights;
+
+/* out[row][block][gate] (+)= bias + in . weights */
 typedef struct fr_product_args {
     int64_t rows, k, blocks;
     int gates;
     const void *in; /* (rows, k) */
     int64_t in_stride;
-    const void *panels; /* [blocks][k][gates][V] */
-    const void *bias;   /* [blocks][gates][V], or NULL: continue from what stands in out */
+    fr_weights weights;
+    const void *bias; /* [blocks][gates][V], or NULL: continue from what stands in out */
     void *out;
     int64_t out_row_stride, out_block_stride, out_gate_stride; /* elements */
 } fr_product_args;
@@ -36,10 +46,10 @@ typedef struct fr_step_args {
     int64_t x_stride, input_size;
     const void *pre; /* [rows][blocks][G][V] */
     int64_t pre_stride;
-    const void *weight_ih; /* [blocks][input_size][G][V] */
-    const void *weight_hh; /* [blocks][h_size][G][V] */
-    const void *bias;      /* [blocks][G][V]; GRU: [blocks][4][V], r z n_input n_hidden */
-    const void *h_in;      /* (rows, h_size), the whole previous output */
+    fr_weights weight_ih; /* input_size columns, G gates */
+    fr_weights weight_hh; /* h_size columns, G gates */
+    const void *bias;     /* [blocks][G][V]; GRU: [blocks][4][V], r z n_input n_hidden */
+    const void *h_in;     /* (rows, h_size), the whole previous output */
     int64_t h_in_stride, h_size;
     const void *h_old; /* GRU: (rows, H), the previous state by blocks; the same memory as h_in */
     void *h_out;       /* (rows, H) by blocks */
@@ -71,6 +81,7 @@ typedef struct fr_kernels {
     const char *isa;
     int vector_length; /* V */
     size_t real_size; /* of inputs, states, gates, biases and outputs */
+    fr_weight_type weight_type; /* of every fr_weights */
     void (*product)(const fr_product_args *);
     void (*lstm_step)(const fr_step_args *); /* sigmoid sigmoid tanh sigmoid tanh, no options */
     void (*gru_step)(const fr_step_args *);  /* sigmoid sigmoid tanh, reset after the matmul */

@@ -31,6 +31,7 @@ const fr_kernels FR_TABLE(FR_ISA) = {
     .isa = FR_TEXT(FR_ISA),
     .vector_length = FR_V,
     .real_size = sizeof(real),
+    .weight_type = FR_WEIGHT_TYPE,
     .product = product,
     .lstm_step = lstm_step,
     .gru_step = gru_step,

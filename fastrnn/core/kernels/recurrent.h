@@ -8,6 +8,7 @@
 #define FR_RECURRENT_H
 
 #include "pointwise.h"
+#include "weights.h"
 
 #define FR_TILE_ROWS 6  /* at most */
 #define FR_MAX_BLOCKS 8 /* unit blocks a tile, at most */
@@ -18,17 +19,18 @@
 #define FR_IN_MEMORY(array) (void)0
 #endif
 
-/* acc[rows][nb][gates] += in . panels. Of inputs and weights, the fewer are held in registers while the others pass:
+/* acc[rows][nb][gates] += in . weights, from block0 on. Of inputs and weights, the fewer are held in registers while the others pass:
  * 16 registers must do for 12 accumulators. */
 FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const real *in,
-                          int64_t in_stride, const real *panels, int64_t k)
+                          int64_t in_stride, const fr_weights *weights, int64_t block0, int64_t k)
 {
-    const int64_t panel = k * gates * FR_V;
+    const weight *panels = w_panel(weights, block0);
+    const int64_t stride = w_stride(weights);
     const bool hold_inputs = rows <= nb * gates;
     const int num_held = hold_inputs ? rows : nb * gates, num_passing = hold_inputs ? nb * gates : rows;
     for (int64_t i = 0; i < k; i++) {
 #define FR_INPUT(row) v_broadcast(in + (row) * in_stride + i)
-#define FR_WEIGHT(n) v_load(panels + (n) / gates * panel + (i * gates + (n) % gates) * FR_V)
+#define FR_WEIGHT(n) w_load(panels + (n) / gates * stride + (i * gates + (n) % gates) * FR_V)
         vf held[FR_TILE_ROWS];
         FR_UNROLL
         for (int n = 0; n < num_held; n++)
@@ -65,7 +67,7 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
                 acc[(row * nb + b) * gates + j] = v_load(bias ? bias + at : out + row * a->out_row_stride + at);
             }
     accumulate(acc, rows, nb, gates, (const real *)a->in + row0 * a->in_stride, a->in_stride,
-               (const real *)a->panels + block0 * a->k * gates * FR_V, a->k);
+               &a->weights, block0, a->k);
     FR_UNROLL
     for (int row = 0; row < rows; row++)
         FR_UNROLL
@@ -94,7 +96,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
                 acc[(row * nb + b) * gates + j] = v_load(pre + row * pre_stride + b * column_block + j * FR_V);
     if (a->x)
         accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride,
-                   (const real *)a->weight_ih + block0 * a->input_size * gates * FR_V, a->input_size);
+                   &a->weight_ih, block0, a->input_size);
     vf n_input[FR_TILE_VECTORS / 3]; /* GRU: makes room for n_hidden */
     if (kind == FASTRNN_GRU) {
         FR_UNROLL
@@ -107,7 +109,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         FR_IN_MEMORY(n_input); /* while h is multiplied */
     }
     accumulate(acc, rows, nb, gates, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride,
-               (const real *)a->weight_hh + block0 * a->h_size * gates * FR_V, a->h_size);
+               &a->weight_hh, block0, a->h_size);
     FR_UNROLL
     for (int row = 0; row < rows; row++)
         FR_UNROLL
