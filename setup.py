@@ -1,4 +1,4 @@
-"""Builds the extension module. All settings that do not concern the compiler are in pyproject.toml."""
+"""Builds the extension module. All other settings of the package are in pyproject.toml."""
 
 import re
 import sys

@@ -1,7 +1,7 @@
 """The declarations of fastrnn.h for Cython: ``from fastrnn.c_api cimport fastrnn_layer_create``.
 
 ``include/fastrnn.h`` documents them. A module that cimports them is compiled with that header and linked with the
-engine's C sources.
+C sources of fastrnn/core.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -27,7 +27,7 @@ def run(
     past_end: Literal["zero", "carry"] = "zero",
     mask: ArrayLike | None = None,
 ) -> tuple[Array, Array, Array | None]:
-    """Run the layers of a spec over a padded batch.
+    """Run a layer over a padded batch.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def run(
     -------
     y : (B, T, D*P) float64
     h : (L*D, B, P) float64
-    c : (L*D, B, H) float64, or None unless the kind is LSTM
+    c : (L*D, B, H) float64, or None unless the layer is an LSTM
         The states of each row after its own last step; a row of length 0 keeps its initial state.
     """
     x = np.asarray(x, dtype=np.float64)

@@ -1,13 +1,14 @@
 /* fastrnn: trained recurrent networks (LSTM, GRU, RNN) on CPUs.
  *
- * Life cycle: fill a fastrnn_config and one fastrnn_cell a layer and direction, call
- * fastrnn_layer_create, then any number of runs and steps, then fastrnn_layer_destroy.
+ * Life cycle: fill a fastrnn_config and one fastrnn_cell for each layer and direction, call
+ * fastrnn_layer_create, then make and run any number of plans, then call fastrnn_layer_destroy.
  * A layer copies its weights, never changes, and may be shared by threads. A workspace and a
- * state belong to one call at a time. Only create and the caller allocate; nothing prints or aborts.
+ * state belong to one call at a time. The library allocates memory only in the functions that create
+ * objects (the threads of a pool are started by the first call that shares them); nothing prints or aborts.
  *
  * Arrays hold the config's real type, `real`: float, or double (which runs through BLAS).
  * T steps, B rows, I inputs, H hidden units, P outputs (H without projection), G gates,
- * L layers, D directions. Gates stand in PyTorch's order: LSTM i f g o, GRU r z n.
+ * L layers, D directions. Gates are in PyTorch's order: LSTM i f g o, GRU r z n.
  *
  * A struct that begins with `struct_size` can grow in later versions. The caller sets struct_size to sizeof(the struct), and
  * every member that it does not use to zero, which is that member's default. FASTRNN_ERROR_ARGUMENT if struct_size is smaller
@@ -41,7 +42,7 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_ISA,         /* the named instruction set is unknown or not runnable here */
     FASTRNN_ERROR_BLAS,        /* this configuration needs BLAS and none was given */
     FASTRNN_ERROR_INTERRUPTED, /* the caller's callback asked to stop; outputs are unspecified */
-    FASTRNN_ERROR_FORKED,      /* this process is a child that the callback forked during a shared call; as above */
+    FASTRNN_ERROR_FORKED,      /* this process is a child forked by the callback in a shared call; outputs are unspecified */
     FASTRNN_ERROR_SNAPSHOT,    /* the bytes are not a snapshot of this layer and number of rows */
     FASTRNN_ERROR_STORE        /* the memory is not a state store of this layer on this instruction set */
 } fastrnn_status;
@@ -67,7 +68,7 @@ typedef enum fastrnn_dtype { FASTRNN_FLOAT32, FASTRNN_FLOAT64 } fastrnn_dtype;
     X(THRESHOLDED_RELU, "thresholded_relu", 1, 0, 1)      /* x > alpha ? x : 0 */
 
 typedef enum fastrnn_activation_name {
-    FASTRNN_DEFAULT = 0, /* in a cell's options: the standard function of the cell and place */
+    FASTRNN_DEFAULT = 0, /* in fastrnn_cell_options only: the activation that a standard cell has at this index */
 #define FASTRNN_ENUMERATOR(NAME, name, alpha, beta, has_defaults) FASTRNN_##NAME,
     FASTRNN_FOR_EACH_ACTIVATION(FASTRNN_ENUMERATOR)
 #undef FASTRNN_ENUMERATOR
@@ -109,8 +110,8 @@ typedef struct fastrnn_cell_options {
     int reset_before; /* GRU: reset h before the matmul (TensorFlow 1), not the product after it (PyTorch) */
 } fastrnn_cell_options;
 
-/* One layer in one direction. An array of cells has struct_size of its first one as its stride, and each has the same one.
- * The pointers are not used after fastrnn_layer_create. */
+/* One layer in one direction. In an array of cells all have the same struct_size, which is the distance from one to the next in
+ * bytes. The pointers are not used after fastrnn_layer_create. */
 typedef struct fastrnn_cell {
     size_t struct_size;
     const void *weight_ih; /* (G*H, width of the layer's input) */
@@ -122,8 +123,8 @@ typedef struct fastrnn_cell {
     fastrnn_cell_options options; /* last, as new options are appended to it */
 } fastrnn_cell;
 
-/* BLAS as it comes from Fortran. Integers are passed as the address of a 64-bit one, so that a
- * little-endian BLAS with 32-bit integers reads its low half: both widths work. */
+/* BLAS functions with the Fortran interface. Every integer is passed as a pointer to a 64-bit integer. A BLAS with 32-bit
+ * integers reads the low half of it on a little-endian machine, so libraries of both widths work. */
 typedef struct fastrnn_blas {
     size_t struct_size;
     void (*sgemm)(const char *transa, const char *transb, const int64_t *m, const int64_t *n, const int64_t *k,
@@ -136,39 +137,41 @@ typedef struct fastrnn_blas {
 
 typedef struct fastrnn_layer fastrnn_layer;
 
-/* A sentence for a status; never NULL. */
+/* The message for a status; never NULL. */
 FASTRNN_API const char *fastrnn_status_message(fastrnn_status status);
 FASTRNN_API const char *fastrnn_version(void);
 
 /* The index-th instruction set that can run here, best first, or NULL past the last. */
 FASTRNN_API const char *fastrnn_isa(size_t index);
 
-/* The name of the index-th activation function, or NULL past the last. *activation gets it with its default alpha and beta,
- * and *has_defaults 0 if ONNX has none, which leaves both zero; either may be NULL. */
+/* The name of the index-th activation function, or NULL past the last. *activation is set to the function with its default
+ * alpha and beta. If ONNX has no defaults, *has_defaults is set to 0, and alpha and beta are 0. Either pointer may be NULL. */
 FASTRNN_API const char *fastrnn_activation_info(size_t index, fastrnn_activation *activation, int *has_defaults);
 
-/* Make a layer. isa: a name, or NULL for FASTRNN_ISA in the environment, else the best.
- * blas: NULL runs the fused kernels (float only), else every matrix product goes through it. */
+/* Creates a layer. isa: the name of an instruction set; NULL takes the one that the environment variable FASTRNN_ISA names, or
+ * the best one if it is not set. blas: NULL uses the fused kernels (float only); otherwise it computes every matrix product. */
 FASTRNN_API fastrnn_status fastrnn_layer_create(const fastrnn_config *config, const fastrnn_cell *cells, const char *isa,
                                                 const fastrnn_blas *blas, fastrnn_layer **layer);
 FASTRNN_API void fastrnn_layer_destroy(fastrnn_layer *layer);
 FASTRNN_API const char *fastrnn_layer_isa(const fastrnn_layer *layer); /* NULL for NULL */
 FASTRNN_API size_t fastrnn_layer_nbytes(const fastrnn_layer *layer);   /* of the prepacked weights; 0 for NULL */
 
-/* A hash of config, options and weights, not of the instruction set or BLAS: layers that are given the same, and those
- * made of what fastrnn_layer_unpack gives, have the same one. Biases count as fastrnn_layer_unpack gives them. */
+/* A hash of the config, the options and the weights; it does not depend on the instruction set or on BLAS. Layers created from
+ * the same values have the same fingerprint. So has a layer created from the result of fastrnn_layer_unpack, because biases are
+ * hashed in the form in which that function returns them. */
 FASTRNN_API uint64_t fastrnn_layer_fingerprint(const fastrnn_layer *layer);
 
-/* Where fastrnn_layer_unpack writes, shapes as in fastrnn_cell. NULL, or an array that the cell lacks: not written. */
+/* The arrays that fastrnn_layer_unpack writes, with the shapes of those in fastrnn_cell. It skips pointers that are NULL and
+ * arrays that the cell does not have. */
 typedef struct fastrnn_cell_arrays {
     size_t struct_size;
     void *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr, *peephole;
 } fastrnn_cell_arrays;
 
-/* The index-th cell (l0, l0 reverse, l1, ...) as fastrnn_layer_create takes it, on any instruction set, for the same
- * prepared weights. Where the cell adds its biases, bias_ih is their sum and bias_hh zero: everywhere but in the GRU's
- * candidate gate. *cell, whose struct_size the caller has set, gets the options, without FASTRNN_DEFAULT, and pointers to
- * `arrays`; NULL where the cell has no such array. */
+/* Converts the prepared weights of the index-th cell (l0, l0 reverse, l1, ...) back to arguments of fastrnn_layer_create, which
+ * makes the same layer of them on any instruction set. bias_ih is the sum of the two biases and bias_hh zero, except in the
+ * GRU's candidate gate, whose biases are not added. The caller sets cell->struct_size; *cell is filled with the options, in
+ * which FASTRNN_DEFAULT is replaced, and with the pointers of `arrays`, or NULL for an array that the cell does not have. */
 FASTRNN_API fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, const fastrnn_cell_arrays *arrays,
                                                 fastrnn_cell *cell);
 
@@ -181,21 +184,21 @@ typedef struct fastrnn_pool fastrnn_pool;
 FASTRNN_API fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool); /* the caller's thread counts */
 FASTRNN_API void fastrnn_pool_destroy(fastrnn_pool *pool); /* when no call uses it any more */
 
-/* How much work is too little to share, as a multiple of what was measured to pay: 1 at first; 0 shares whatever
- * can be cut. For tests and measurements. */
+/* Scales the amounts of work from which on a call is shared among threads. 1, the initial value, means the amounts that were
+ * measured; with 0 every call that can be divided is shared. For tests and measurements. */
 FASTRNN_API void fastrnn_pool_set_threshold(fastrnn_pool *pool, double threshold);
 
-/* Where the vectors of x or y stand: row r, step t at
+/* The addresses of the vectors of x or y: that of row r at step t is
  *   (rows ? rows[r] : base + r*row_stride) + t*step_stride,
- * strides in elements; the elements of one vector are adjacent. A value like a pointer, which does not grow: it has no
- * struct_size. */
+ * with strides in elements; the elements of one vector are contiguous. The struct has no struct_size: later versions do not
+ * add members to it. */
 typedef struct fastrnn_view {
     void *base;
     void *const *rows; /* (B) or NULL */
     int64_t row_stride, step_stride;
 } fastrnn_view;
 
-/* What is written to y at the steps past a row's end. */
+/* The values that are written to y at the steps past a row's end. */
 typedef enum fastrnn_past_end {
     FASTRNN_PAST_END_NOTHING,
     FASTRNN_PAST_END_ZERO,
@@ -222,48 +225,48 @@ typedef struct fastrnn_batch {
     /* The recurrent state: h (L*D, B, P), c (L*D, B, H; NULL unless LSTM). Initial: NULL is zero. Final: NULL is not wanted. */
     const void *h0, *c0;
     void *hn, *cn;
-    /* Or, instead of these arrays, the state of these slots of a store. */
+    /* Instead of these arrays: a state store, and the slots whose states the rows read and update. */
     void *store;
-    const int64_t *slots; /* (B), distinct; NULL: slot r is row r of the arrays' order, for every slot of the store */
+    const int64_t *slots; /* (B), distinct; NULL: row r of x and y has slot r, and the store has B slots */
     const fastrnn_unrolled *unrolled; /* NULL, or run its fixed number of steps on the fixed-length path */
     int (*interrupted)(void *);       /* NULL, or called about every 20 ms on the caller's thread; non-zero stops the run */
     void *interrupted_context;
     fastrnn_pool *pool; /* NULL: the caller's thread alone */
 } fastrnn_batch;
 
-/* A checked batch, and how it will be computed, in the caller's memory. It refers to the layer and to the batch, which must
- * outlive it. Between runs the caller may change where x, y and the states stand and what they hold, but no other member of
- * the batch, and not what lengths, batch_sizes, row_indices, slots and rows hold. */
+/* A checked batch and the decisions on how to compute it, in the caller's memory. It refers to the layer and to the batch, which
+ * must outlive it. Between runs the caller may change the addresses and the contents of x, y and the states, but no other
+ * member of the batch, and not the contents of lengths, batch_sizes, row_indices, slots and rows. */
 typedef struct fastrnn_plan {
     size_t struct_size;
     size_t workspace_size; /* set by fastrnn_plan_make: bytes, of any alignment, that a run needs */
     uint64_t opaque[60];
 } fastrnn_plan;
 
-/* FASTRNN_ERROR_SIZE where a size does not fit size_t. */
+/* Returns FASTRNN_ERROR_SIZE if a size does not fit in size_t. */
 FASTRNN_API fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan);
 
 /* The layer and the plan may be shared by threads; y, states, store and workspace belong to one run at a time. If a run is
- * interrupted, y, hn and cn are unspecified, and a store is as it was. */
+ * interrupted, y, hn and cn are unspecified, and a store is unchanged. */
 FASTRNN_API fastrnn_status fastrnn_plan_run(const fastrnn_plan *plan, void *workspace);
 
 /* The state of `capacity` independent rows ("slots") between calls, in the caller's memory, aligned to 64 bytes; for layers of
- * the forward direction. A live stream is a store all of whose slots run. A store may be copied as bytes, for use with the
- * same layer on the same instruction set.
+ * the forward direction. In a live stream every call runs all slots of its store. A store may be copied as bytes, for use with
+ * the same layer on the same instruction set.
  *
- * extra_size: numbers in each slot beside the recurrent state, of the config's real type, for what else a network remembers
- * (such as the last inputs of a convolution). The library only keeps them. */
+ * extra_size: how many more numbers, of the config's real type, each slot has, for other state of a network (such as the last
+ * inputs of a convolution). The library stores them, and does not read them. */
 FASTRNN_API fastrnn_status fastrnn_store_size(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, size_t *size);
 FASTRNN_API fastrnn_status fastrnn_store_init(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, void *store);
 
-/* The states of `count` distinct slots; with slots NULL, of all `count` = capacity slots in order. FASTRNN_ERROR_STORE where
- * the memory is not a store of this layer on this instruction set. */
-/* From h0 (L, count, P) and c0 (L, count, H); NULL is zero. The extra numbers become zero. */
+/* Set or get the states of `count` distinct slots. If slots is NULL, count must be the capacity, and all slots are meant, in
+ * order. Both return FASTRNN_ERROR_STORE if the memory is not a store of this layer on this instruction set.
+ * fastrnn_store_set: h0 is (L, count, P) and c0 (L, count, H); NULL is zero. It sets the extra numbers to zero. */
 FASTRNN_API fastrnn_status fastrnn_store_set(const fastrnn_layer *layer, void *store, int64_t count, const int64_t *slots,
                                              const void *h0, const void *c0);
 FASTRNN_API fastrnn_status fastrnn_store_get(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots,
                                              void *hn, void *cn);
-/* The extra numbers of one slot; NULL where there are none. */
+/* The extra numbers of one slot; NULL if there are none. */
 FASTRNN_API void *fastrnn_store_extra(const fastrnn_layer *layer, void *store, int64_t slot);
 
 /* A snapshot holds the states of some slots as bytes that any machine and instruction set restores, in little-endian order:
@@ -273,12 +276,12 @@ FASTRNN_API void *fastrnn_store_extra(const fastrnn_layer *layer, void *store, i
 FASTRNN_API fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *layer, const void *store, int64_t count, size_t *size);
 FASTRNN_API fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *store, int64_t count,
                                                  const int64_t *slots, void *snapshot);
-/* Reads bytes from any source. FASTRNN_ERROR_SNAPSHOT, and the store is unchanged, if they are not such a snapshot of `count`
- * rows of a layer with the same fingerprint and of as many extra numbers. */
+/* The bytes may come from an untrusted source. Returns FASTRNN_ERROR_SNAPSHOT, and leaves the store unchanged, if they are not a
+ * snapshot of `count` rows of a layer with the same fingerprint, with extra_size as in the store. */
 FASTRNN_API fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, void *store, int64_t count,
                                                     const int64_t *slots, const void *snapshot, size_t size);
 
-/* What a snapshot says of itself; FASTRNN_ERROR_SNAPSHOT if the bytes are not a snapshot. */
+/* Reads the header of a snapshot. Returns FASTRNN_ERROR_SNAPSHOT if the bytes are not a snapshot. */
 typedef struct fastrnn_snapshot_info {
     size_t struct_size; /* set by the caller */
     uint32_t version, real_size;
@@ -287,7 +290,7 @@ typedef struct fastrnn_snapshot_info {
 } fastrnn_snapshot_info;
 FASTRNN_API fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fastrnn_snapshot_info *info);
 
-/* The fixed-length path, kept for comparison: every step of every layer laid out ahead for exactly num_steps steps. */
+/* The fixed-length path, kept for comparison: a list of every step of every layer, made for exactly num_steps steps. */
 FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **unrolled);
 FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *unrolled);
 

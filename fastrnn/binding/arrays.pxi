@@ -1,4 +1,4 @@
-# Arrays of callers, checked by their C structures.
+# Checks of callers' arrays by their C structures, whatever a subclass reports.
 
 cdef const void *address(array) noexcept:
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray>array)

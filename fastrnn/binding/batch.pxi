@@ -1,7 +1,10 @@
-# Callers' arrays as the core's description of a call.
+# Conversion of callers' arrays to the members of fastrnn_batch.
 
 cdef void set_view(fastrnn_view *view, arrays, void **rows) noexcept:
-    """Set a view of (B, T, width) with any outer strides, packed (N, width), or a list of (T_i, width), whose pointers `rows` gets."""
+    """Set a view of an array (B, T, width) with any outer strides, of packed (N, width), or of a list of (T_i, width).
+
+    The addresses of a list's arrays are written to `rows`.
+    """
     cdef Py_ssize_t i
     cdef cnp.ndarray array
     if isinstance(arrays, list):
@@ -22,7 +25,7 @@ cdef void set_view(fastrnn_view *view, arrays, void **rows) noexcept:
 
 
 cdef int set_schedule(fastrnn_batch *batch, schedule) except -1:
-    """Set the batch's order of rows. The schedule's arrays must outlive the call."""
+    """Set the batch's lengths and order of rows. The schedule's arrays must outlive the call."""
     cdef int64_t row
     batch.num_rows = count_of(schedule.lengths, "lengths")
     batch.num_steps = count_of(schedule.batch_sizes, "batch_sizes")

@@ -7,7 +7,7 @@ cdef extern from "Python.h":
 cdef extern from "core/os/os.h":
     double fr_seconds() noexcept nogil
 
-# The next check comes GIL_SHARE times as long after the last one as that waited for the GIL, at most GIL_SECONDS.
+# If a check waited t seconds for the GIL, the next one is GIL_SHARE * t later, but at most GIL_SECONDS.
 DEF GIL_SHARE = 20
 DEF GIL_SECONDS = 1.0
 

@@ -41,7 +41,7 @@ def probe_fma(isa, rounds):
 
 
 def probe_read(isa, values, times):
-    """Read a 1-D float32 array `times` times; return the sum. It is aligned to 64 bytes, its length a multiple of 256."""
+    """Read a 1-D float32 array `times` times; return the sum. Its data is aligned to 64 bytes, its length a multiple of 256."""
     cdef const float[::1] view = values
     cdef bytes isa_name = isa.encode()
     cdef const char *name = isa_name

@@ -85,7 +85,7 @@ cdef class Layer:
         return fastrnn_layer_fingerprint(self.layer)
 
     def unpack(self):
-        """The cells as the constructor takes them; two biases that a cell only adds come back as their sum."""
+        """The cells as arguments of the constructor; if a cell adds its two biases, bias_ih is their sum and bias_hh zero."""
         cdef fastrnn_cell_arrays arrays
         cdef fastrnn_cell cell
         cdef fastrnn_cell_options *options
@@ -115,7 +115,7 @@ cdef class Layer:
         return cells
 
     cdef int check_block(self, array, str name, int64_t parts, int64_t rows, int64_t columns, bint writes) except -1:
-        """Check that it is None, or C-contiguous with parts * rows * columns elements."""
+        """Check that an array is None, or C-contiguous with parts * rows * columns elements."""
         cdef cnp.ndarray checked
         if array is None:
             return 0
@@ -136,7 +136,7 @@ cdef class Layer:
         return 0
 
     cdef int check_vectors(self, arrays, str name, const fastrnn_batch *batch, int64_t width, bint writes) except -1:
-        """Check that they are of a form that set_view takes, and hold every step of the batch."""
+        """Check that the arrays have a form that set_view takes, and that they have every step of the batch."""
         cdef cnp.ndarray array
         cdef int64_t row, step, unused
         if isinstance(arrays, list):

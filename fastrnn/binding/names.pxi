@@ -1,4 +1,4 @@
-# The names of kinds, activations and fills, and their numbers in fastrnn.h.
+# The names of kinds, activations and values of past_end, and their numbers in fastrnn.h.
 
 PAST_ENDS = {"zero": FASTRNN_PAST_END_ZERO, "carry": FASTRNN_PAST_END_CARRY}
 KINDS = {"lstm": FASTRNN_LSTM, "gru": FASTRNN_GRU, "rnn": FASTRNN_RNN}

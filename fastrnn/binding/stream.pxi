@@ -1,9 +1,9 @@
-# The state of a live batch between calls: a store in which every slot runs, or the slots that a call names.
+# A live stream: a state store, of which a call runs all slots or those of the rows that it names.
 
 DEF ALIGNMENT = 64
-DEF LONG_WORK = 1 << 22  # multiply-adds of a gate; calls with fewer are too short to be interrupted
-DEF ROW_WORK = 64  # other work of a step of a row, in multiply-adds
-DEF SHORT_WORK = 1 << 13  # about 2 us: such calls keep the GIL, since releasing it and waiting for it could take longer
+DEF LONG_WORK = 1 << 22  # multiply-adds for one gate; calls with fewer are too short to check for signals
+DEF ROW_WORK = 64  # other work of one step of one row, in multiply-adds
+DEF SHORT_WORK = 1 << 13  # about 2 us: shorter calls keep the GIL, since releasing and reacquiring it could take longer
 
 cdef object SAFE = "safe"
 
@@ -82,7 +82,7 @@ cdef class Stream:
         return slots
 
     cdef int raise_rows(self, fastrnn_status status, cnp.ndarray slots) except -1:
-        """As raise_status; if rows are in range, the core refuses only a row that is named twice."""
+        """Like raise_status, but name the row that occurs twice: the only fault that the core finds in rows within range."""
         if status == FASTRNN_ERROR_ARGUMENT and slots is not None:
             seen = set()
             for number in slots.tolist():

@@ -1,7 +1,7 @@
 # The fixed-length path.
 
 cdef class Unrolled:
-    """Every step laid out ahead, for exactly num_steps steps."""
+    """The list of all steps of all cells, for exactly num_steps steps."""
     cdef fastrnn_unrolled *unrolled
     cdef Layer layer  # whose cells the core refers to
     cdef readonly int64_t num_steps

@@ -21,7 +21,7 @@ static fastrnn_cell_options without_defaults(fastrnn_kind kind, fastrnn_cell_opt
     return options;
 }
 
-/* Whether a fused step kernel covers the cell. options: without FASTRNN_DEFAULT. */
+/* Whether a fused kernel can compute the cell's steps. options: without FASTRNN_DEFAULT. */
 static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fastrnn_cell_options *options, bool peephole)
 {
     if (backend->blas || peephole || options->cell_clip > 0 || options->gate_clip > 0 || options->coupled)
@@ -36,7 +36,7 @@ static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fast
     return true;
 }
 
-/* The sizes that counting and placing must agree on. */
+/* Sizes that fr_cell_add_bytes and fr_cell_place must compute in the same way. */
 typedef struct fr_cell_sizes {
     int64_t H, P, blocks, out_blocks;
     int gates, columns, recurrent_gates;
@@ -97,7 +97,7 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
     cell.bias = fr_take(arena, (size_t)(s.columns * s.blocks), row);
     memset(cell.bias, 0, (size_t)(s.columns * s.blocks) * row);
     fr_gates_add(backend, cell.gates, source->bias_ih, 0, s.gates, s.H, cell.bias);
-    /* The GRU's candidate bias of the recurrent side has a column of its own: the reset gate scales it. */
+    /* In a GRU, bias_hh of the candidate has a gate column of its own, because the reset gate scales it. */
     const int shared = config->kind == FASTRNN_GRU ? 2 : s.gates;
     fr_gates_add(backend, cell.gates, source->bias_hh, 0, shared, s.H, cell.bias);
     if (config->kind == FASTRNN_GRU)
@@ -174,7 +174,7 @@ void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_
     fr_hash_add(hash, source->peephole != NULL);
     fr_hash_add_reals(hash, source->weight_ih, gates * H * cell->input_size, e);
     fr_hash_add_reals(hash, source->weight_hh, gates * H * P, e);
-    /* What preparation adds up may have other bits than what it was given: a sum of biases, or 0 for -0. */
+    /* Biases and peepholes are hashed as prepared, since adding may have changed the caller's bits: a sum of biases, 0 for -0. */
     hash_gates(backend, cell->gates, cell->bias, cell->columns, H, hash);
     if (source->peephole)
         hash_gates(backend, peephole_layout(cell, backend), cell->peephole, 3, H, hash);
@@ -226,7 +226,7 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
     const int64_t unit = blocks.begin * backend->kernels->vector_length, gates = blocks.begin * cell->gates.block;
     const fr_step_args args = {
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
-        .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the two change places at every step */
+        .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the buffers are swapped after every step */
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
         .pre = step->pre ? fr_at(step->pre, gates, e) : NULL, .pre_stride = cell->gates.row,
         .weight_ih = fr_matrix_weights(backend, &cell->input, blocks.begin),
@@ -279,7 +279,7 @@ static void general_step(const fr_cell *cell, const fr_backend *backend, const f
     }
 }
 
-/* What other members wrote stands in their caches: ask for all of it at once, not line after line. */
+/* What the other members wrote is in their caches. Prefetching all of it overlaps the misses. */
 static void prefetch(const fr_team *team, const void *vectors, int64_t rows, int64_t stride, size_t element_size)
 {
     if (team->size == 1)

@@ -1,4 +1,4 @@
-/* What every file of the core shares: visibility, alignment, checked size arithmetic. */
+/* Shared by all files of the core: requirements, alignment, checked size arithmetic, arenas. */
 #ifndef FR_COMMON_H
 #define FR_COMMON_H
 
@@ -27,7 +27,7 @@ typedef struct fr_range {
     int64_t begin, end;
 } fr_range;
 
-/* *total += a * b, rounded up to whole alignments; false where that overflows. */
+/* *total += a * b, rounded up to a multiple of FR_ALIGNMENT. Returns false if that overflows. */
 static inline bool fr_add_bytes(size_t *total, size_t a, size_t b)
 {
     if (b != 0 && a > (SIZE_MAX / 4) / b)
@@ -39,7 +39,7 @@ static inline bool fr_add_bytes(size_t *total, size_t a, size_t b)
     return true;
 }
 
-/* Cuts aligned pieces from a block whose size was added up by fr_add_bytes with the same arguments. */
+/* A bump allocator: fr_take returns aligned pieces of a block whose size fr_add_bytes computed from the same arguments. */
 typedef struct fr_arena {
     char *next;
 } fr_arena;

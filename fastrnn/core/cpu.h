@@ -19,8 +19,8 @@ static inline void fr_cpu_pause(void)
 #endif
 }
 
-/* Flush subnormal numbers to zero, on input and output, until fr_fp_restore(returned value):
- * a state that decays through them would cost tens of times as much. */
+/* Flush subnormal numbers to zero, on input and output, until fr_fp_restore(returned value). Without it, steps on states that
+ * decay to subnormal numbers would take tens of times as long. */
 unsigned long long fr_fp_flush(void);
 void fr_fp_restore(unsigned long long mode);
 

@@ -4,7 +4,7 @@
 
 #include "cell.h"
 
-/* The widest of the cells, which run one after the other in the same memory. */
+/* The largest sizes of any cell. The cells run one after the other in the same memory. */
 typedef struct fr_widths {
     int64_t h, c, x, pre, scratch;
     bool hidden;
@@ -14,11 +14,11 @@ struct fastrnn_layer {
     fr_backend backend;
     fastrnn_blas blas; /* what backend.blas points to */
     int64_t num_layers, num_directions, num_cells;
-    bool reverse; /* the one direction is */
+    bool reverse; /* the only direction is the reverse one */
     int64_t input_size, h_size; /* I and P */
     fr_widths widest;
-    int64_t block_rows; /* of steps that are projected, or gathered, ahead of the recurrence */
-    int64_t most_steps; /* sum of lengths, and number of rows, up to which a workspace's size fits size_t */
+    int64_t block_rows; /* target number of inputs (one row at one step) of a block of steps */
+    int64_t most_steps; /* a sum of lengths or number of rows up to this has a workspace whose size fits in size_t */
     double macs; /* multiply-adds of one step of one row in every cell */
     size_t nbytes;
     uint64_t fingerprint;
@@ -26,7 +26,7 @@ struct fastrnn_layer {
     fr_cell cells[]; /* l0, l0 reverse, l1, ... */
 };
 
-/* With these bounds no product of two sizes leaves int64_t. */
+/* With these bounds no product of two sizes overflows int64_t. FR_MOST_ROWS also bounds numbers of steps. */
 #define FR_MOST_UNITS ((int64_t)1 << 22)
 #define FR_MOST_ROWS ((int64_t)1 << 38)
 #define FR_MOST_LAYERS ((int64_t)1 << 16)

@@ -42,7 +42,7 @@ static void get_weight(fr_weight_type type, void *given, const void *element)
     }
 }
 
-/* The element for column i of a gate's unit. */
+/* The address of the weight of input i of a gate's unit. In the layout for BLAS the weights of a unit are contiguous. */
 static void *element_of(const fr_backend *backend, const fr_matrix *matrix, int gate, int64_t unit, int64_t i)
 {
     const int64_t V = backend->kernels->vector_length, k = matrix->k;

@@ -5,7 +5,7 @@
 
 #include "kernels/kernels.h"
 
-/* What a layer computes with. */
+/* The functions that compute a layer. */
 typedef struct fr_backend {
     const fr_kernels *kernels;
     const fastrnn_blas *blas; /* NULL: the kernels' own products */
@@ -23,7 +23,8 @@ typedef struct fr_matrix {
     fr_weights weights; /* from block 0. For BLAS: panels has rows [gates][blocks*V][k], and panel_stride is 0 */
 } fr_matrix;
 
-/* Where gate g of block b stands in a row of gates that has room for `columns` of them. */
+/* The layout of a row of gate values: gate g of unit block b begins at b * block + g * gate. fr_gates_of returns that of rows
+ * with `columns` gate columns. */
 typedef struct fr_gate_layout {
     int64_t row, block, gate; /* strides in elements */
 } fr_gate_layout;
@@ -32,20 +33,20 @@ int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int g
 
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks);
 
-/* Lay out gates [first_gate, first_gate + gates) of weight (all gates * units, k) in the arena. */
+/* Copies gates [first_gate, first_gate + gates) of weight (all gates * units, k) to the arena, in the backend's layout. */
 fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void *weight, int first_gate, int gates,
                           int64_t units, int64_t k);
 
-/* A vector (all gates * units) in a gate layout, zero elsewhere; adds to what `out` holds. */
+/* Adds gates [first_gate, first_gate + gates) of a vector (all gates * units) to `out`, which has a gate layout. */
 void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *vector, int first_gate, int gates,
                   int64_t units, void *out);
 
-/* The inverses: gates into rows [first_gate * units, ...) of weight (all gates * units, k), and into those of a vector. */
+/* The inverses: copy the gates to rows first_gate * units and following of weight (all gates * units, k), or of a vector. */
 void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight);
 void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
                      int64_t units, void *vector);
 
-/* The matrix from this block on. Inline, as every step of a stream asks for it. */
+/* The weights from this block on. Inline, because every step of a stream calls it. */
 static inline fr_weights fr_matrix_weights(const fr_backend *backend, const fr_matrix *matrix, int64_t block)
 {
     fr_weights weights = matrix->weights;
@@ -55,11 +56,11 @@ static inline fr_weights fr_matrix_weights(const fr_backend *backend, const fr_m
     return weights;
 }
 
-/* Elements of scratch that a product of this matrix needs. */
+/* The number of elements of scratch memory that a product with this matrix needs. */
 int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix);
 
-/* out (+)= bias + in . matrix for these unit blocks, which are all of them where BLAS computes; bias NULL
- * continues from out. Pointers are those of block 0; layouts as in fr_product_args. */
+/* Computes out = bias + in . matrix, or out += in . matrix if bias is NULL, for these unit blocks; with BLAS they must be all
+ * blocks. The pointers are those of block 0; the layouts are as in fr_product_args. */
 void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, fr_range blocks, int64_t rows, const void *in,
                        int64_t in_stride, const void *bias, void *out, fr_gate_layout layout, void *scratch);
 

@@ -1,6 +1,6 @@
 #include "packed.h"
 
-#define TEAM_BLOCK_ROWS 64 /* enough to reuse W; few, because a team can stop sharing the work between blocks only */
+#define TEAM_BLOCK_ROWS 64 /* enough to reuse W; not more, because a team can stop sharing the work only between blocks */
 
 /* Steps [first, last), with `rows` rows in all. */
 static bool run_block(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows)
@@ -29,6 +29,6 @@ bool fr_packed_run(const fr_sequence *sequence, const fr_team *team)
     }
     if (together)
         return goes_on;
-    fr_team_wait(team); /* members that skipped the last block must not run ahead of it; after the wait they know if it stopped */
+    fr_team_wait(team); /* the members that skipped the last block wait for the one that ran it, and learn whether it stopped */
     return fr_poll_goes_on(sequence->poll);
 }

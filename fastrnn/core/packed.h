@@ -4,7 +4,7 @@
 
 #include "sequence.h"
 
-/* False if the call shall stop. */
+/* Returns false if the call must stop. */
 bool fr_packed_run(const fr_sequence *sequence, const fr_team *team);
 
 #endif

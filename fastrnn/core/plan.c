@@ -59,8 +59,8 @@ static double macs_of(const fastrnn_layer *layer, int64_t total_steps)
     return layer->macs * (double)total_steps;
 }
 
-#define SLICE_ROWS_MOST 256 /* more rows in a step do not reuse weights better, and push the state out of L2 */
-#define SLICE_MACS_MOST 5e8 /* of a step: about 10 ms, so that an interrupt is noticed soon */
+#define SLICE_ROWS_MOST 256 /* with more rows in a step, weights are not reused better, and the state does not fit in L2 */
+#define SLICE_MACS_MOST 5e8 /* in a step: about 10 ms, so that an interrupt is noticed soon */
 #define SLICE_ROWS_LEAST 16
 
 static int64_t slice_rows_most(const fastrnn_layer *layer)
@@ -70,13 +70,13 @@ static int64_t slice_rows_most(const fastrnn_layer *layer)
 }
 
 /* Thresholds measured on two cores of a Zen 4 with AVX-512; bench/README.md says how, and what it gave. */
-#define WORKER_CALL_MACS 3e4 /* a worker's part of a call must outweigh its beginning and end, 0.5 us */
-#define WORKER_STEP_MACS 8e3 /* its part of a step must outweigh the barrier after it, 0.2 us */
-/* From so many rows for each worker on, it is faster that each reads all weights than that they wait for each other after
- * every step. */
-#define ROW_BYTES (256 << 10) /* of weights for each row, as long as caches hold them */
+#define WORKER_CALL_MACS 3e4 /* for each worker: less work in a call does not pay for starting and joining it, 0.5 us */
+#define WORKER_STEP_MACS 8e3 /* for each worker: less work in a step does not pay for the barrier after it, 0.2 us */
+/* With at least own_rows() rows for each worker, the rows are divided: that each worker reads all weights then costs less than a
+ * barrier after every step. */
+#define ROW_BYTES (256 << 10) /* of weights: one more row is needed for each so many bytes, while caches hold the weights */
 #define NEAR_ROWS_MOST 8
-#define FAR_BYTES (16 << 20) /* larger weights come from memory, whose bandwidth the workers share */
+#define FAR_BYTES (16 << 20) /* of weights: larger ones come from memory, whose bandwidth the workers share */
 #define FAR_ROWS 32
 
 static int64_t own_rows(int64_t cell_bytes)
@@ -105,7 +105,7 @@ fr_partition fr_partition_make(const fr_plan *plan, int workers, double threshol
     if (rows >= workers * own_rows((int64_t)layer->nbytes / layer->num_cells)) {
         partition.workers = partition.num_teams = workers;
         partition.num_slices = fr_round_up(partition.num_slices, workers);
-    } else if (layer->num_directions == 2 && !batch->unrolled) { /* whose nodes are in one order for all workers */
+    } else if (layer->num_directions == 2 && !batch->unrolled) { /* unrolled: all workers run the nodes in the same order */
         partition = (fr_partition){.workers = workers, .num_teams = 2, .num_slices = 1, .directions_apart = true};
     } else {
         const double step_macs = (double)rows * macs_of(layer, 1) / (double)layer->num_cells;
@@ -164,7 +164,7 @@ static size_t reserve(size_t *size, int64_t count, int64_t width, size_t element
 
 static void *piece(char *memory, size_t offset) { return memory ? memory + offset : NULL; }
 
-/* One team's state at `memory`; returns its bytes. With NULL only those. */
+/* Sets the pointers of one team's state, which begins at `memory`, and returns its size in bytes; memory may be NULL. */
 static size_t place_state(const fastrnn_layer *layer, int64_t rows, char *memory, fr_state *state)
 {
     const fr_widths *most = &layer->widest;
@@ -200,7 +200,7 @@ void fr_layout_buffers(const fr_layout *layout, const fastrnn_layer *layer, char
     place_buffers(layer, layout->capacity, memory + layout->buffers + (size_t)worker * layout->buffers_bytes, buffers);
 }
 
-/* total_steps and the number of rows are at most layer->most_steps: nothing overflows but a store's state. */
+/* total_steps and the number of rows are at most layer->most_steps, so only the size of gathered states can overflow. */
 static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool consecutive, fr_layout *layout)
 {
     const fastrnn_layer *layer = plan->layer;

@@ -1,5 +1,5 @@
-/* What is decided once for a batch: whether it is valid, how it is divided among threads, and where its workspace's
- * pieces stand. A run only follows the plan. */
+/* The decisions that are made once for a batch: whether it is valid, how it is divided among threads, and the layout of its
+ * workspace. A run follows the plan. */
 #ifndef FR_PLAN_H
 #define FR_PLAN_H
 
@@ -18,14 +18,14 @@ typedef struct fr_partition {
 typedef struct fr_layout {
     size_t gathered;     /* states of the batch's rows, copied from the store */
     bool has_step_offsets; /* else packed data has the same number of rows at every step */
-    size_t step_offsets;   /* (T) int64: the vectors that stand before step t in packed data */
+    size_t step_offsets;   /* (T) int64: the number of vectors before those of step t in packed data */
     size_t between[2];   /* (total_steps, D*P): what one layer passes to the next */
     size_t states;       /* of team 0; the other teams' states follow */
     size_t buffers;      /* of worker 0; the other workers' buffers follow */
     size_t state_bytes, buffers_bytes;
     size_t size;
     int64_t state_rows, capacity;
-    bool gathers; /* a run copies its slots' states out of the store and, if it succeeds, back */
+    bool gathers; /* a run copies the states from the slots to the workspace and, if it succeeds, back */
 } fr_layout;
 
 typedef struct fr_plan {
@@ -33,13 +33,13 @@ typedef struct fr_plan {
     const fastrnn_batch *batch;
     const int64_t *row_indices; /* the batch's; NULL if row r of the run is row r of the arrays */
     int64_t total_steps;        /* the sum of lengths */
-    int64_t first_slot;         /* of consecutive slots, where a layout does not gather */
+    int64_t first_slot;         /* the first of consecutive slots; used if the layout does not gather */
     double macs;                /* multiply-adds of the call */
     fr_partition alone, shared; /* on the caller's thread; with the batch's thread pool */
     fr_layout alone_layout, shared_layout;
 } fr_plan;
 
-/* For as many of `workers` as pay or, with a lower threshold, for more. */
+/* Divides the call among at most `workers` workers. `threshold` scales the amount of work that each must get. */
 fr_partition fr_partition_make(const fr_plan *plan, int workers, double threshold);
 
 /* Keep `workers` of the partition's workers, at least two. The layout stays valid: fewer workers need no more memory. */
@@ -47,13 +47,13 @@ void fr_partition_keep(fr_partition *partition, int workers);
 
 void fr_partition_slice(const fr_partition *partition, const fr_plan *plan, int64_t slice, fr_rows *rows);
 
-/* The most rows and steps of rows that a slice has. */
+/* Upper bounds of any slice: its number of rows, and the sum of its rows' lengths. */
 void fr_partition_bounds(const fr_partition *partition, const fr_plan *plan, int64_t *num_rows, int64_t *num_steps);
 
 /* Number of rows in the slices before this one: where the slice's rows begin in an array of states. */
 int64_t fr_partition_rows_before(const fr_partition *partition, const fr_plan *plan, int64_t slice);
 
-/* The team that a worker is in, and its place there. */
+/* The index of a worker's team, and the team as this worker sees it. */
 void fr_partition_team(const fr_partition *partition, int worker, int *index, fr_team *team);
 
 /* The pieces of a layout that start at `memory`, which is aligned to FR_ALIGNMENT. */

@@ -12,12 +12,12 @@
 
 #define MOST_SHARED_TEAMS 2 /* teams of several members: one, or one a direction */
 
-/* What the workers of a shared call share. */
+/* Memory that all workers of a shared call use. */
 typedef struct fr_shared_run {
     fr_team_sync teams[MOST_SHARED_TEAMS];
     fr_team_sync everybody; /* after each layer, where directions run apart */
     fr_monitor monitor;       /* the caller's thread's */
-    atomic_llong unscheduled;    /* nanoseconds that one of the others had no processor */
+    atomic_llong unscheduled;    /* nanoseconds in which one of the other workers was not scheduled */
 } fr_shared_run;
 
 typedef struct fr_run {
@@ -38,7 +38,7 @@ typedef struct fr_part {
     int team_index;
     fr_poll poll;
     bool last_layer;
-    fr_sequence sequence; /* of one cell after the other */
+    fr_sequence sequence; /* of the cell that is running */
 } fr_part;
 
 static const int64_t *step_offsets(const fr_run *run)
@@ -46,7 +46,7 @@ static const int64_t *step_offsets(const fr_run *run)
     return run->layout->has_step_offsets ? (const int64_t *)(void *)(run->memory + run->layout->step_offsets) : NULL;
 }
 
-/* Packed vectors: those of one step, in run order, before those of the next. */
+/* A view of packed vectors: those of step 0 in run order, then those of step 1, and so on. */
 static fr_view packed_view(const fr_run *run, void *base, int64_t row_stride)
 {
     const int64_t *offsets = step_offsets(run);
@@ -61,7 +61,7 @@ static fr_view view_of(const fr_run *run, const fastrnn_view *view)
     return (fr_view){.base = view->base, .rows = view->rows, .row_stride = view->row_stride, .step_stride = view->step_stride};
 }
 
-/* What layer `layer_index` passes to the next. */
+/* A view of the outputs of layer `layer_index`, which are the inputs of the next. */
 static fr_view between_view(const fr_run *run, int64_t layer_index)
 {
     const fastrnn_layer *layer = run->plan->layer;
@@ -131,7 +131,7 @@ static bool run_nodes(fr_part *part, const fastrnn_unrolled *unrolled)
     return true;
 }
 
-/* The states are read and written where they stand: in the store, or gathered. Row `at` is the first one of this slice. */
+/* Reads and writes the states in place: in the store or, if the run gathers, in the workspace. The slice begins at row `at`. */
 static bool run_stored(fr_part *part, int64_t at)
 {
     const fr_run *run = part->run;
@@ -214,7 +214,7 @@ static void run_part(fr_run *run, int worker)
     bool goes_on = true;
     for (int64_t slice = part.team_index; slice < run->partition.num_slices && goes_on; slice += run->partition.num_teams) {
         if (slice > part.team_index)
-            fr_team_wait(&part.team); /* members divide the rows of the next slice otherwise: this one's state may still be read */
+            fr_team_wait(&part.team); /* the next slice's rows are divided differently: a member may still read this state */
         goes_on = run_slice(&part, slice);
     }
 }
@@ -229,14 +229,14 @@ static void help(void *context, int worker)
         atomic_store_explicit(&run->shared->unscheduled, (long long)(1e9 * unscheduled), memory_order_relaxed);
 }
 
-/* The cost of one check of the other workers, for the poll. */
+/* The work that the caller reports to the poll each time it has checked whether the other workers are done. */
 #define SPIN_WORK 1e3
-#define YIELD_WORK 1e7 /* which may take a time slice */
+#define YIELD_WORK 1e7 /* if it yielded: that may take a time slice */
 
-#define TIME_SLICE_MACS 1e8 /* some 2 ms: long beside the time that a worker may be without its processor */
+#define TIME_SLICE_MACS 1e8 /* about 2 ms: longer than a worker usually waits for a processor */
 
-/* Workers that do not wait for each other lose little where they must share processors, if the call is long enough for the
- * others to take over their slices. */
+/* Whether the call is shared even if the pool is oversubscribed: its workers run independent slices, so one that is not scheduled
+ * delays no other, and the call takes longer than a time slice. */
 static bool tolerates_oversubscription(const fr_plan *plan)
 {
     return plan->shared.num_teams == plan->shared.workers && !plan->shared.directions_apart && plan->macs > TIME_SLICE_MACS;
@@ -260,7 +260,7 @@ static void share(fr_run *run, fastrnn_pool *pool)
         if (run->status == FASTRNN_OK)
             fr_poll_stops(&poll, spin.since > 0 ? YIELD_WORK : SPIN_WORK);
     }
-    if (fr_forks() != forks) { /* the others' parts will not be done, and the pool is no longer this call's */
+    if (fr_forks() != forks) { /* a forked child: it has no other workers, and the fork handler has released the pool */
         if (run->status == FASTRNN_OK)
             run->status = FASTRNN_ERROR_FORKED;
         return;
@@ -297,7 +297,7 @@ static void compute(fr_run *run)
     fr_fp_restore(run->mode);
 }
 
-/* Out of the store into the workspace, or back. */
+/* Copies the states from the store to the workspace, or back. Returns false if the call must stop. */
 static bool gather(const fr_run *run, bool back)
 {
     const fr_plan *plan = run->plan;
@@ -315,7 +315,7 @@ static bool gather(const fr_run *run, bool back)
     return true;
 }
 
-/* Whether the states are gathered. If not, the thread pool is left: the run does not begin. */
+/* Returns whether all states were gathered. If not, it has released the thread pool, and the run must not begin. */
 static bool gather_first(fr_run *run)
 {
     const bool shares = run->partition.workers > 1;

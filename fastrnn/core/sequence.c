@@ -2,14 +2,14 @@
 
 #include <string.h>
 
-/* For polls: the cost of other work, in scalar multiply-adds, which take about 1 ns each. */
-#define STEP_WORK 1000  /* of a step, whatever its size */
+/* The cost of work other than matrix products, as reported to polls: in scalar multiply-adds, which take about 1 ns each. */
+#define STEP_WORK 1000  /* a step, whatever its size */
 #define UNIT_WORK 32    /* a gate's activation */
-#define VECTOR_WORK 100 /* finding the address of a vector; copying it costs 1 a byte */
+#define VECTOR_WORK 100 /* computing the address of a vector; copying it costs 1 for each byte */
 
 #define AHEAD_BELOW_ROWS 8 /* with more rows in each step, reading W once a step costs little */
 
-/* Whether W x is worth a pass of its own over a block of steps, or is done inside each step. */
+/* Whether W x is computed for a whole block before its steps, or within each step. */
 static bool projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
 {
     return !cell->standard || (steps > 1 && rows < AHEAD_BELOW_ROWS * steps);
@@ -17,7 +17,7 @@ static bool projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)
 
 #define PIECE_WORK (1 << 20) /* between polls */
 
-/* Call this after a vector of `bytes` bytes was copied. *work: since the last poll. True if the call must stop. */
+/* Call this after copying a vector of `bytes` bytes. *work: work since the last poll. Returns true if the call must stop. */
 static bool stops_after(fr_poll *poll, int64_t *work, size_t bytes)
 {
     *work += (int64_t)bytes + VECTOR_WORK;
@@ -56,7 +56,7 @@ static bool steps_adjoin(const fr_sequence *sequence, int64_t first, int64_t las
     return true;
 }
 
-/* Inputs of steps [first, last) as rows, one after the other: read in place where they already stand so, else copied to
+/* The inputs of steps [first, last) as rows, one after the other: in place if they already have this layout, else copied to
  * buffers.x. Sets *stride, in elements. */
 static void *gather_input(const fr_sequence *sequence, int64_t first, int64_t last, int64_t *stride)
 {
@@ -91,7 +91,7 @@ static void *gather_input(const fr_sequence *sequence, int64_t first, int64_t la
 #define PROJECT_WORK 5e7 /* some ms */
 #define PROJECT_ROWS_LEAST 16
 
-/* W x of so many rows to buffers.pre, the team member's units of it. */
+/* Computes bias + W x of `rows` inputs into buffers.pre, for the units of this member of the team. */
 static void project(const fr_sequence *sequence, const fr_team *team, int64_t rows, const void *x, int64_t x_stride)
 {
     const fr_cell *cell = sequence->cell;

@@ -5,21 +5,21 @@
 #include "cell.h"
 #include "parallel/team_sync.h"
 
-/* The rows that one team runs: first, first + stride, ... of a batch in run order. With a stride every team gets some of the long
- * rows, and its own rows are in run order, too. */
+/* The rows that one team runs: first, first + stride, ... of a batch in run order. A stride above 1 gives every team some of
+ * the long rows, and keeps its rows in run order. */
 typedef struct fr_rows {
     const fastrnn_batch *batch;
     const int64_t *indices; /* the batch's row_indices; NULL if row r of the run is row r of the arrays */
     int64_t first, stride, count;
 } fr_rows;
 
-/* Where vectors of a sequence stand, strides in elements. */
+/* The addresses of the vectors of a sequence; strides in elements. */
 typedef struct fr_view {
     void *base;
     void *const *rows;           /* (B) or NULL, as in fastrnn_view */
-    const int64_t *step_offsets; /* (T) for packed vectors, which stand in run order; NULL: step t is at t */
+    const int64_t *step_offsets; /* (T) for packed vectors, which are in run order; NULL: the offset of step t is t */
     int64_t row_stride, step_stride;
-    bool in_run_order; /* row r of the run is at r, not at row_indices[r] */
+    bool in_run_order; /* row r of the run has index r, not row_indices[r] */
 } fr_view;
 
 static inline int64_t fr_row_of_batch(const fr_rows *rows, int64_t row) { return rows->first + row * rows->stride; }
@@ -49,7 +49,7 @@ typedef struct fr_state {
     int parity;
 } fr_state;
 
-/* One worker's scratch memory. A row of x or pre belongs to one row of the batch at one step. */
+/* One worker's scratch memory. Each row of x or pre is for one step of one row of the batch. */
 typedef struct fr_buffers {
     void *x;   /* (capacity, I) */
     void *pre; /* (capacity, gates) */
@@ -71,16 +71,16 @@ typedef struct fr_sequence {
 
 /* The inputs of consecutive steps, as rows one after the other. */
 typedef struct fr_block {
-    char *x;          /* of the next step, which fr_block_step moves on */
+    char *x;          /* of the next step; fr_block_step advances it */
     int64_t x_stride; /* elements */
-    char *pre;        /* W x of the next step; NULL: the step itself multiplies with W */
+    char *pre;        /* bias + W x of the next step; NULL: the step multiplies with W itself */
 } fr_block;
 
 /* Steps [first, last) with `rows` rows in all. The inputs are read in place if they are stored as rows one after the other, else
  * copied. */
 fr_block fr_block_open(const fr_sequence *sequence, const fr_team *team, int64_t first, int64_t last, int64_t rows);
 
-/* The team's next step of a block: computes state and writes the caller's output. False if the call must stop. */
+/* Runs the next step of a block: computes the state and writes the outputs. Returns false if the call must stop. */
 bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t step, int64_t rows, fr_block *block);
 
 /* Fills this cell's part of the output after the ends of the rows as the batch's past_end says. Each member of the team fills

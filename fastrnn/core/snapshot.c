@@ -22,7 +22,7 @@ static uint64_t get(const unsigned char *from, int bytes)
     return value;
 }
 
-/* Reals from this machine's byte order to little-endian, and back: the same. */
+/* Copies reals from this machine's byte order to little-endian; the inverse is the same function. */
 static void copy_reals(void *to, const void *from, int64_t count, size_t element_size)
 {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -47,7 +47,7 @@ static void restore_vector(void *vector, int64_t stride, void *element, int64_t 
     copy_reals(vector, element, width, element_size);
 }
 
-/* The arrays stand one after the other behind the header. */
+/* The arrays follow the header, one after the other. */
 static fr_state_arrays arrays_of(const fastrnn_layer *layer, int64_t count, const void *snapshot)
 {
     const fr_cell *cell = &layer->cells[0];

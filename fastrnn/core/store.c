@@ -37,7 +37,7 @@ int64_t fr_store_extra_size(const void *store) { return ((const fr_store_header 
 
 static void *address(const void *memory) { return (void *)(uintptr_t)memory; }
 
-/* The pieces ahead of the layers' states. */
+/* The parts of a store after its header; `states` points to the first layer's states. */
 typedef struct fr_store_slots {
     unsigned char *parities, *marks; /* (capacity) */
     fr_arena states;
@@ -130,7 +130,8 @@ void fr_store_advance(void *store, const fr_rows *rows)
         parities[fr_slot(rows, row)] ^= fr_length(rows, row) & 1;
 }
 
-#define PIECE_BYTES ((size_t)16 << 20) /* between two calls of `interrupted`; their copy takes about 10 ms where the target's pages are new */
+/* Copied between two calls of `interrupted`; takes about 10 ms if the target's pages are new. */
+#define PIECE_BYTES ((size_t)16 << 20)
 
 bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered, size_t *copied)
 {
@@ -232,7 +233,7 @@ fastrnn_status fr_store_check(const fastrnn_layer *layer, const void *store, int
     return count >= 0 && fr_store_has_slots(address(store), count, slots) ? FASTRNN_OK : FASTRNN_ERROR_ARGUMENT;
 }
 
-/* Vectors of one kind, in the slots and in part `index` of an array (parts, count, width). */
+/* Vectors of one kind (h, c or extra), in the slots and in part `index` of an array (parts, count, width). */
 typedef struct fr_vectors {
     void *buffers[2];              /* (capacity, stride) */
     const unsigned char *parities; /* which buffer a slot's vector is in; NULL: the first */

@@ -2,7 +2,8 @@
  *
  * Memory: header, parity of each slot (1 byte), a mark of each slot (1 byte; zero between calls), for each layer both h
  * buffers (capacity, h_stride) and c (capacity, c_stride), then the extra numbers (capacity, extra_size). A slot's current h
- * stands in buffer `parity`: its row may have taken another number of steps than its neighbours. */
+ * is in the buffer of its parity, which changes with every step, so the parity differs among slots with different numbers of
+ * steps. */
 #ifndef FR_STORE_H
 #define FR_STORE_H
 
@@ -25,15 +26,15 @@ fastrnn_status fr_store_check(const fastrnn_layer *layer, const void *store, int
 int64_t fr_store_capacity(const void *store);
 int64_t fr_store_extra_size(const void *store);
 
-/* The layers' states of `num_rows` rows, one after the other in memory: each call sets `state` to those of the next layer,
- * and moves the arena on. A store's begin at fr_store_states. */
+/* The states of `num_rows` rows are in memory layer after layer. Each call of fr_next_layer_state sets `state` to those of the
+ * next layer and advances the arena. fr_store_states returns an arena at the first layer of a store. */
 fr_arena fr_store_states(const void *store);
 void fr_next_layer_state(const fastrnn_layer *layer, int64_t layer_index, int64_t num_rows, fr_arena *arena, fr_state *state);
 bool fr_store_add_state_bytes(size_t *total, const fastrnn_layer *layer, int64_t num_rows);
 
-/* `count` consecutive slots get the parity of the first one, by a copy of h where it differs. Returns that parity. */
+/* Gives `count` consecutive slots the parity of the first one; copies h in those that had the other. Returns that parity. */
 int fr_store_align(const fastrnn_layer *layer, void *store, int64_t first_slot, int64_t count);
-/* After a run of these rows, in place. */
+/* Updates the parities of these rows' slots after a run in place. */
 void fr_store_advance(void *store, const fr_rows *rows);
 
 /* Copies the rows' states from their slots to rows [at, at + rows->count) of `gathered`, which holds the states of the whole
@@ -47,7 +48,7 @@ typedef struct fr_state_arrays {
     void *h, *c, *extra;
 } fr_state_arrays;
 
-/* Called for a vector in a slot, with `stride` elements in all, and its place in an array, NULL where there is no array. */
+/* Called with each vector in a slot, of `stride` elements with padding, and its address in an array, or NULL without an array. */
 typedef void fr_transfer(void *vector, int64_t stride, void *element, int64_t width, size_t element_size);
 void fr_store_transfer(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots,
                        const fr_state_arrays *arrays, fr_transfer *transfer);

@@ -9,7 +9,7 @@
 
 #include "common.h"
 
-#define FR_STRUCT_MOST ((size_t)1 << 12) /* bytes; a larger struct_size was not set on purpose */
+#define FR_STRUCT_MOST ((size_t)1 << 12) /* bytes; a larger struct_size is taken for an uninitialized one */
 
 /* The size of a struct whose last member is this one. */
 #define FR_SIZE_UP_TO(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
@@ -43,7 +43,7 @@ static inline bool fr_struct_read(void *to, size_t known, size_t first, const vo
     return true;
 }
 
-/* The inverse: fills the caller's struct but for its struct_size. Members that this version lacks become zero. */
+/* The inverse: fills the caller's struct except for struct_size. Members that this version does not have become zero. */
 static inline bool fr_struct_write(void *given, const void *from, size_t known, size_t first)
 {
     const size_t size = fr_struct_size(given, first), start = sizeof(size_t);

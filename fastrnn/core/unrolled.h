@@ -1,5 +1,5 @@
-/* The time loop of fixed length, kept for comparison: every step of every layer is a node, laid out before the run. Every row
- * runs every step. */
+/* The time loop of fixed length, kept for comparison. A list of nodes, made before the run, has one for every step of every
+ * cell. Every row runs every step. */
 #ifndef FR_UNROLLED_H
 #define FR_UNROLLED_H
 

@@ -47,7 +47,7 @@ def build_engine(spec: LayerSpec, dtype: np.dtype[Any], isa: str | None, use_bla
 
 
 def unpack_cells(engine: _core.Layer) -> list[CellSpec]:
-    """The engine's cells, in its dtype; two biases that a cell only adds come back as their sum."""
+    """The engine's cells, in its dtype; if a cell adds its two biases, bias_ih is their sum."""
     cells = []
     for arrays, activations, clips, coupled, linear_before_reset in engine.unpack():
         cell = CellSpec(

@@ -117,7 +117,7 @@ class Layer(Generic[StateT]):
         Layer.__init__(self, state["_spec"], dtype=state["dtype"], **state["_asked"])
 
     def _unpack(self) -> LayerSpec:
-        """The spec of the layer, in its dtype; two biases that a cell only adds come back as their sum."""
+        """The spec of the layer, in its dtype; if a cell adds its two biases, bias_ih is their sum."""
         sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
         return LayerSpec(self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse)
 

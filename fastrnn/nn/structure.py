@@ -64,7 +64,7 @@ def pack(
     name: str,
     leaf: Callable[[Any, Any, str], Any] = lambda like, leaf, name: leaf,
 ) -> Structure:
-    """`structure` in the containers of `like`; a list is accepted where `like` has a tuple.
+    """`structure` in the containers of `like`; it may have a list where `like` has a tuple.
 
     `leaf` makes a leaf of the result from the leaf of `like`, that of `structure` and the Python expression for it.
 

@@ -1,16 +1,16 @@
-/* The C core against a naive double implementation, its bit promises, and its answers to wrong arguments.
+/* Compares the C core with a naive double implementation, and checks equality of bits and the refusal of wrong arguments.
  *
  * Usage: test_core [reduced]. Every array that the core sees is a heap block of exactly its size, and those that it
- * writes hold a poison pattern before: a sanitizer sees any step outside, a comparison any stray write.
+ * writes are filled with a poison pattern before: a sanitizer reports any access outside, and a comparison any stray write.
  *
  * Tolerance. A pre-activation is a chain of n = inputs + outputs + 2 multiply-adds whose partial sums stay around 1,
  * as weights are at most 1/sqrt(n); its roundings, each at most u = 2^-24 (float) or 2^-53 (double) and of either
- * sign, add up to about sqrt(n) u. The activations and the gate arithmetic add at most 8 u. Such weights also halve an
- * error from step to step, roughly, which doubles it once; the other factor of 2 is reserve:
+ * sign, add up to about sqrt(n) u. The activations and the gate arithmetic add at most 8 u. With such weights an error about
+ * halves from step to step, so the errors of all steps add up to twice that of one; the other factor of 2 is a margin:
  *     4 (sqrt(n) + 8) u * layers * max(1, |expected|)
- * Each line says how much of it the worst value used.
+ * Each line of the output has the worst error as a fraction of it.
  */
-#define _DEFAULT_SOURCE /* memory that is not backed, which -std=c11 hides */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS and MAP_NORESERVE, which -std=c11 hides */
 
 #include <math.h>
 #include <sys/mman.h>
@@ -59,7 +59,7 @@ enum { W_IH, W_HH, B_IH, B_HH, W_HR, PEEPHOLE, NUM_TENSORS };
 typedef struct net {
     fastrnn_config config;
     int64_t G, P, D, num_cells;
-    double *exact[MOST_CELLS][NUM_TENSORS]; /* NULL where the net has no such tensor */
+    double *exact[MOST_CELLS][NUM_TENSORS]; /* NULL if the net has no such tensor */
     void *given[MOST_CELLS][NUM_TENSORS];
     fastrnn_cell cells[MOST_CELLS];
 } net;
@@ -192,7 +192,7 @@ static void naive_step(const net *n, int64_t cell_index, const double *x, double
     free(new_h);
 }
 
-/* ---- Problems: a net, a batch in run order, and what naive arithmetic makes of it ------------------------------- */
+/* ---- Problems: a net, a batch in run order, and the results of the naive implementation -------------------------- */
 
 typedef struct problem {
     const net *net;
@@ -230,7 +230,7 @@ static void naive_run(problem *p)
     }
 }
 
-/* Ragged lengths hold the longest, ties, ones and, past four rows, zeros. */
+/* Ragged lengths include T, ties, a one and, with more than four rows, a zero. */
 static problem problem_make(const net *n, int64_t B, int64_t T, bool ragged)
 {
     problem p = {.net = n, .B = B, .T = T, .ragged = ragged};
@@ -272,7 +272,7 @@ typedef enum layout {
 } layout;
 static const char *const layout_names[] = {"batch-major", "time-major", "row pointers", "packed"};
 
-/* The vectors of some rows, somewhere in memory, as a view says. */
+/* The vectors of some rows in memory, and a view of them. */
 typedef struct vectors {
     fastrnn_view view;
     int64_t *offsets; /* where each step begins in packed vectors, else NULL */
@@ -320,7 +320,7 @@ static void vectors_free(vectors *v)
     free(v->view.base);
 }
 
-/* Of row `row` of the run. */
+/* Those of row `row` of the run. */
 static void *vector_at(const vectors *v, int64_t row, int64_t time)
 {
     if (v->offsets)
@@ -332,7 +332,7 @@ static void *vector_at(const vectors *v, int64_t row, int64_t time)
 
 typedef enum way { RUN, UNROLLED, STREAM } way;
 
-/* What came out, in the problem's layouts and the config's type. */
+/* Results, in the problem's layouts and the config's type. */
 typedef struct outcome {
     void *y, *hn, *cn;
 } outcome;
@@ -400,7 +400,7 @@ static outcome execute(const fastrnn_layer *layer, const problem *p, int64_t fir
     const int64_t *lengths = p->lengths + first;
     int64_t *batch_sizes = block((size_t)T * sizeof *batch_sizes), *indices = block((size_t)count * sizeof *indices);
     for (int64_t row = 0; row < count; row++)
-        indices[row] = how == STREAM && at == BATCH_MAJOR ? row : (row + 1) % count; /* the arrays have another order */
+        indices[row] = how == STREAM && at == BATCH_MAJOR ? row : (row + 1) % count; /* so that the order of the arrays differs */
     /* One flag says that both x and y are packed. */
     const layout y_at = how == STREAM || at == PACKED ? at : (at + 1) % PACKED;
     vectors x = vectors_make(at, count, T, lengths, indices, I, dtype);
@@ -525,7 +525,7 @@ static bool same_bits(const problem *p, const outcome *all, const outcome *part,
     return same;
 }
 
-/* Everything that holds of one problem on one layer. */
+/* All checks of one problem on one layer. */
 static void check_problem(const fastrnn_layer *layer, const problem *p, layout at)
 {
     const layout one_row = at == PACKED || at == ROW_POINTERS ? BATCH_MAJOR : TIME_MAJOR;
@@ -541,7 +541,7 @@ static void check_problem(const fastrnn_layer *layer, const problem *p, layout a
         check(same_bits(p, &all, &streamed, row, 1), "a stream of chunks has the bits of a run");
         outcome_free(&streamed);
     }
-    int64_t ties = 1; /* rows as long as the first */
+    int64_t ties = 1; /* number of rows that are as long as the first */
     while (ties < p->B && p->lengths[ties] == p->T)
         ties++;
     outcome unrolled = execute(layer, p, 0, ties, UNROLLED, at);
@@ -576,7 +576,7 @@ static fastrnn_layer *layer_make(net *n, const char *isa, const fastrnn_blas *bl
     return layer;
 }
 
-/* What a layer unpacks to is what it was given, biases added up, and makes the same layer on every instruction set. */
+/* A layer unpacks to the given weights, with biases added, and these make the same layer on every instruction set. */
 static void check_unpacked(const fastrnn_layer *layer, const problem *p, const char *isa, const fastrnn_blas *blas)
 {
     net *n = (net *)(uintptr_t)p->net;
@@ -645,8 +645,8 @@ static void swap(int64_t *a, int64_t *b)
     *b = kept;
 }
 
-/* Slots that take their steps in groups, each row with a number of steps of its own and in an order of its own, have the bits
- * of a run; so does a store restored from a snapshot halfway. */
+/* If the slots of a store run in several calls, each with some of the slots in any order and with its own lengths, the results
+ * have the bits of one run; also if the store is restored from a snapshot in between. */
 static void check_slots(const fastrnn_layer *layer, const problem *p)
 {
     const net *n = p->net;
@@ -812,7 +812,7 @@ static void test_long(const char *isa)
     end_group("%s: long runs in blocks", isa);
 }
 
-/* All change by no more than their argument does, and none jumps: the tolerance rests on that. */
+/* All are continuous with slopes of at most 1, which the tolerance assumes. */
 static const fastrnn_activation smooth[] = {
     {FASTRNN_SIGMOID, 0, 0},       {FASTRNN_TANH, 0, 0},
     {FASTRNN_RELU, 0, 0},          {FASTRNN_LINEAR, 0, 0},
@@ -881,7 +881,7 @@ static void test_options(const char *isa, sweep s)
     end_group("%s: every activation in every place", isa);
 }
 
-/* Options that are all zero are those of a standard cell. */
+/* A cell whose options are all zero is a standard cell. */
 static void test_zero_options(const char *isa)
 {
     for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
@@ -1063,7 +1063,7 @@ static void test_activate(const char *isa)
         for (int name = 0; name < FASTRNN_NUM_ACTIVATIONS; name++) {
             fastrnn_activation f = smooth[name];
             if (f.name == FASTRNN_THRESHOLDED_RELU)
-                f.alpha = 0.5; /* the point that stands on the edge is not past it */
+                f.alpha = 0.5; /* x = alpha is not above the threshold */
             in_context("%s activation %d, %d values", isa, name, count);
             float *x = block((size_t)count * sizeof *x), *y = block((size_t)count * sizeof *y);
             for (int i = 0; i < count; i++)
@@ -1089,8 +1089,8 @@ static void test_activate(const char *isa)
     end_group("%s: activations of numbers, infinities and NaN", isa);
 }
 
-/* A Fortran BLAS with integers of one width. Where a sum starts depends on the numbers of rows and
- * columns in the call, as the order of real ones does: only calls of one shape give a row the same bits. */
+/* A BLAS with the Fortran interface and integers of one width. As in real ones, the order of summation depends on the numbers of
+ * rows and columns in the call, so a row has the same bits only in calls of the same shape. */
 #define DEFINE_GEMM(NAME, REAL, INTEGER)                                                                               \
     static void NAME(const char *transa, const char *transb, const int64_t *m_, const int64_t *n_, const int64_t *k_,  \
                      const REAL *alpha, const REAL *a, const int64_t *lda_, const REAL *b, const int64_t *ldb_,        \
@@ -1124,7 +1124,7 @@ static void test_blas(const char *isa, const char *name, const fastrnn_blas *bla
     }
 }
 
-/* Steps so far apart that a BLAS's 32 bits don't hold their distance: only its low half, which looks like a good one. */
+/* The stride between steps does not fit in 32 bits, and its low half is a valid stride, so a BLAS would not report an error. */
 static void test_blas_far_steps(const fastrnn_blas *blas)
 {
     enum { T = 19, I = 3, H = 5 };
@@ -1435,7 +1435,7 @@ static void test_wrong_runs(void)
     end_group("wrong runs");
 }
 
-/* Slots, snapshots and unpacking: what is wrong is refused, and leaves the store as it was. */
+/* Wrong arguments for slots, snapshots and unpacking are refused, and leave the store unchanged. */
 static void test_wrong_stores(void)
 {
     small s = small_make(3, 4, 1), other = small_make(3, 4, 1), both = small_make(3, 4, 2);
@@ -1525,7 +1525,7 @@ static void test_wrong_stores(void)
     end_group("wrong slots, snapshots and unpacking");
 }
 
-/* No rows, no steps and no inputs are sizes like others. */
+/* Numbers of rows, steps or inputs may be zero. */
 static void test_empty(const char *isa)
 {
     const int64_t cases[][3] = {{0, 3, 2}, {2, 0, 2}, {0, 0, 2}, {1, 1, 0}, {5, 1, 0}, {3, 4, 0}}; /* B T I */
@@ -1567,7 +1567,7 @@ static void test_empty(const char *isa)
 
 static int stop_at_zero(void *calls_left) { return (*(int *)calls_left)-- == 0; }
 
-/* A run long enough for the clock ends when asked, and every way out gives the caller's floating-point mode back. */
+/* A run that is long enough to be polled ends when the callback says so, and always restores the caller's floating-point mode. */
 static void test_interruption(unsigned long long usual)
 {
     for (int stops = 0; stops < 2; stops++) {
@@ -1602,7 +1602,7 @@ static void test_interruption(unsigned long long usual)
     end_group("interruption, and the floating-point mode");
 }
 
-/* With no step to compute, only the copy of the named rows' states can ask. It copies more than one piece. */
+/* There are no steps, so only the copy of the slots' states can call the callback. It copies more than one piece. */
 static void test_interrupted_copy(void)
 {
     const int64_t B = 100000;

@@ -1,8 +1,8 @@
 /* The thread pool: many callers, refused threads, failed allocations, forks, interrupts, floating-point modes.
  *
- * Usage: test_threads [reduced]. run.sh has the linker wrap the allocator, pthread_create and the core's clock, so that
- * the n-th of them fails here when asked, and time goes by as fast as the test wants. What a shared call gives is
- * compared bit by bit with what the same call gives without a pool.
+ * Usage: test_threads [reduced] [emulated]. run.sh makes the linker wrap the allocator, pthread_create and the core's clock, so
+ * that a test can make the n-th allocation or thread creation fail, and advance the clock. The results of a shared call are
+ * compared bit by bit with those of the same call without a pool.
  */
 #define _POSIX_C_SOURCE 200809L /* fork, kill, alarm, nanosleep, which -std=c11 hides */
 
@@ -20,7 +20,7 @@
 #include "../../fastrnn/core/plan.h"
 #include "testing.h"
 
-#if defined(__has_feature) /* clang's way to say it */
+#if defined(__has_feature) /* clang's counterpart of gcc's __SANITIZE_... macros */
 #if __has_feature(thread_sanitizer)
 #define __SANITIZE_THREAD__ 1
 #elif __has_feature(address_sanitizer)
@@ -28,9 +28,9 @@
 #endif
 #endif
 
-#define HANG_SECONDS 300 /* then the test ends as failed */
+#define HANG_SECONDS 300 /* after which the test is stopped and fails */
 
-/* ---- What the linker puts in place ----------------------------------------------------------------------------- */
+/* ---- Functions that the linker substitutes ------------------------------------------------------------------------ */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -67,7 +67,7 @@ void __wrap_free(void *memory)
     __real_free(memory);
 }
 
-static atomic_int threads_left = -1; /* until the system refuses one; -1: it never does */
+static atomic_int threads_left = -1; /* threads that can be created before one is refused; -1: no limit */
 static int threads_refused;
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
@@ -81,7 +81,8 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     return __real_pthread_create(thread, attributes, start, argument);
 }
 
-static atomic_bool clock_runs_fast; /* every look at it a tenth of a second: the callback is asked as often as can be */
+/* The clock advances by 0.1 s each time it is read, so that the callback is called as often as possible. */
+static atomic_bool clock_runs_fast;
 static atomic_int clock_looks;
 
 double __wrap_fr_seconds(void)
@@ -89,7 +90,7 @@ double __wrap_fr_seconds(void)
     return clock_runs_fast ? 0.1 * (1 + atomic_fetch_add(&clock_looks, 1)) : __real_fr_seconds();
 }
 
-/* ---- Models, and calls of them --------------------------------------------------------------------------------- */
+/* ---- Layers, and calls of them --------------------------------------------------------------------------------- */
 
 static float *random_floats(int64_t count, double bound)
 {
@@ -106,7 +107,7 @@ static int64_t outputs_of(const fastrnn_config *config)
 
 #define MOST_CELLS 4
 
-/* What fastrnn_layer_create takes. */
+/* The arguments of fastrnn_layer_create. */
 typedef struct source {
     fastrnn_config config;
     fastrnn_cell cells[MOST_CELLS];
@@ -155,7 +156,7 @@ static fastrnn_layer *layer_make(fastrnn_config config)
 
 typedef enum way { RUN, UNROLLED, STREAM } way;
 
-/* A call of a layer. Its results stand in one block: y, hn, cn. */
+/* A call of a layer. Its results are in one block: y, hn, cn. */
 typedef struct job {
     const fastrnn_layer *layer;
     fastrnn_batch batch;
@@ -165,7 +166,7 @@ typedef struct job {
     size_t results_bytes;
 } job;
 
-/* Ragged lengths fall from T by ties to ones and a zero. `still`: every step reads the same input and writes the same
+/* Ragged lengths decrease from T, with ties, to a one and a zero. `still`: every step reads the same input and writes the same
  * output, so that T may be large. */
 static job job_make(const fastrnn_layer *layer, int64_t B, int64_t T, bool ragged, bool still)
 {
@@ -212,7 +213,7 @@ static fastrnn_status job_run(job *j, way how, fastrnn_pool *pool)
     return how == RUN ? run(j->layer, &j->batch) : how == UNROLLED ? run_unrolled(j->layer, &j->batch) : run_stored(j->layer, &j->batch);
 }
 
-/* What the call gives without a pool. */
+/* The results of the call without a pool. */
 static char *job_expected(job *j, way how)
 {
     expect(job_run(j, how, NULL), FASTRNN_OK, "a call on one thread");
@@ -232,16 +233,16 @@ static fastrnn_pool *pool_make(int num_threads, double threshold)
 }
 
 #define SHARES_ALL 0
-#define SHARES_ALMOST_ALL 1e-9 /* and backs off where the processors are busy, as SHARES_ALL does not */
+#define SHARES_ALMOST_ALL 1e-9 /* unlike SHARES_ALL, it stops sharing while the pool is oversubscribed */
 
-/* ---- The ways to cut a call ------------------------------------------------------------------------------------ */
+/* ---- The ways to divide a call --------------------------------------------------------------------------------- */
 
 typedef struct cut {
     const char *name;
     int64_t I, H, P, L, D, B, T;
     bool ragged;
     way how;
-    bool rows, row_step; /* the plan that the case is there for: by rows, or directions apart; else by units */
+    bool rows, row_step; /* the partition that the case tests: by rows; directions apart; neither: by units */
 } cut;
 
 static const cut cuts[] = {
@@ -261,7 +262,7 @@ static fastrnn_config cut_config(const cut *c, fastrnn_kind kind)
     return config_of(kind, c->I, c->H, kind == FASTRNN_LSTM ? c->P : 0, c->L, (int)c->D);
 }
 
-/* The case is cut as it says, or it tests nothing. */
+/* Checks that the plan divides the call as the case says. */
 static void check_cut(const cut *c, const job *j, int num_threads)
 {
     fastrnn_pool *pool = pool_make(num_threads, SHARES_ALL);
@@ -299,7 +300,7 @@ static void *call_often(void *argument)
     return NULL;
 }
 
-/* Whoever finds the pool in use runs alone: every caller gets its own results. */
+/* A caller that finds the pool in use runs alone, and every caller gets the right results. */
 static void test_callers(int rounds)
 {
     for (int i = 0; i < LENGTH(cuts); i++)
@@ -330,10 +331,10 @@ static void test_callers(int rounds)
                 fastrnn_pool_destroy(pool);
                 fastrnn_layer_destroy(layer);
             }
-    end_group("many callers of one model and one pool");
+    end_group("many callers of one layer and one pool");
 }
 
-/* Long enough for the workers to be found late, and for the run to go on without them. */
+/* A call that is long enough to detect late workers, and to continue without them. */
 static void test_crowd(int rounds)
 {
     for (int directions = 1; directions <= 2; directions++) {
@@ -354,7 +355,7 @@ static void test_crowd(int rounds)
     end_group("more threads than processors");
 }
 
-/* A call that was measured for four threads gets fewer, at once and later. */
+/* A call is planned for four threads, but the system refuses some, in this call and in later ones. */
 static void test_refused_threads(void)
 {
     for (int i = 0; i < LENGTH(cuts); i++)
@@ -417,7 +418,7 @@ static void test_pools(int rounds)
     end_group("pools that come and go");
 }
 
-/* Rows in the hundreds of billions, which without steps need no memory, are cut into slices that tile them. */
+/* Up to 2^38 rows, which need no memory if there are no steps, are divided into slices without gaps or overlaps. */
 static void test_slices(void)
 {
     static const int64_t counts[] = {1, 17, 255, 257, 1000003, ((int64_t)1 << 37) + 5, (int64_t)1 << 38};
@@ -425,7 +426,7 @@ static void test_slices(void)
     for (int m = 0; m < LENGTH(layers); m++)
         for (int i = 0; i < LENGTH(counts); i++) {
             const int64_t B = counts[i];
-            in_context("model %d, %lld rows", m, (long long)B);
+            in_context("layer %d, %lld rows", m, (long long)B);
             const fastrnn_batch batch = {.num_rows = B};
             const fr_plan plan = {.layer = layers[m], .batch = &batch};
             const fr_partition partition = fr_partition_make(&plan, 4, SHARES_ALL);
@@ -447,7 +448,7 @@ static void test_slices(void)
 }
 
 typedef enum maker { MODEL, PLAN, POOL, NUM_MAKERS } maker;
-static const char *const maker_names[] = {"model", "unrolled", "pool"};
+static const char *const maker_names[] = {"layer", "unrolled", "pool"};
 
 /* Make one of them and, if that works, use it and destroy it. */
 static fastrnn_status make(maker what, const source *s, const fastrnn_layer *layer, job *j, const char *expected)
@@ -532,12 +533,12 @@ static void *call_until_told(void *argument)
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-#define BUSY_MOST 0 /* its allocator's locks are lost in a child that is born while another thread holds them */
+#define BUSY_MOST 0 /* the sanitizer's allocator would deadlock in a child that is forked while another thread holds its locks */
 #else
 #define BUSY_MOST 1
 #endif
 
-/* Children of a warm pool, some born while another thread is in the middle of a call. */
+/* Forks of a process whose pool has threads, some of them while another thread is in a call. */
 static void test_fork(int children)
 {
     for (int i = 0; i < LENGTH(cuts); i++)
@@ -587,7 +588,7 @@ static void test_fork(int children)
 
 typedef struct asker {
     fastrnn_pool *pool;
-    int stop_at, crowd_at; /* times asked; -1: never */
+    int stop_at, crowd_at; /* number of the call that stops, or that sets the pool oversubscribed; -1: none */
     int fork_at;           /* 1, 2, ...; 0: never */
     pid_t child;           /* of that fork; 0 in the child */
     int times;
@@ -606,8 +607,8 @@ static int ask(void *argument)
     return a->times++ == a->stop_at;
 }
 
-/* Long runs: the callback is asked after every 1e7 multiply-adds. The lengths of the run let it fall into the first, a
- * middle and the last block of steps, and at the crowd's into one that the first member of a team runs alone. */
+/* Long runs: the callback is called after every 1e7 multiply-adds. The runs are so long that this happens in the first, in a
+ * middle and in the last block of steps, and, with crowd_at, in a block that the first member of a team runs alone. */
 static const cut long_cuts[] = {
     {"rows", 8, 32, 0, 1, 1, 8, 5000, false, RUN, true, false},
     {"rows of a stream", 8, 32, 0, 1, 1, 8, 5000, false, STREAM, true, false},
@@ -619,8 +620,8 @@ static const cut long_cuts[] = {
     {"directions apart in two layers", 8, 96, 0, 2, 2, 1, 400, false, RUN, false, true},
 };
 
-/* How often it is asked while the caller waits for the last of the others depends on how late they are: after so many
- * stops comes a run to the end. */
+/* The number of calls of the callback is not fixed, since it depends on how long the caller waits for the other workers. After so
+ * many interrupted runs comes one that is not interrupted. */
 #define MOST_STOPS 60
 
 static void test_interrupts(bool reduced)
@@ -665,7 +666,7 @@ static void test_interrupts(bool reduced)
 
 #if !defined(__SANITIZE_THREAD__)
 
-/* In the child, the call ends though nobody is there to share it, and the next one is as ever; so is the parent's. */
+/* In the child, which has no workers, the call returns, and the next call works. Both work in the parent. */
 static void test_forking_callbacks(void)
 {
     for (int i = 0; i < LENGTH(long_cuts); i++)
@@ -711,7 +712,7 @@ static void test_forking_callbacks(void)
 
 #endif
 
-/* Calls with few multiply-adds, and with none: what else they do takes time, too. Without pool and with one. */
+/* Calls with few or no multiply-adds, whose time is spent on copies and fills; with and without a pool. */
 typedef struct slow_work {
     const char *name;
     int64_t I, B, T, padded_steps;
@@ -758,7 +759,7 @@ static void test_askings(void)
             j.batch.interrupted_context = &a;
             clock_runs_fast = true;
             expect(job_run(&j, RUN, pool), FASTRNN_OK, "a call that is not stopped");
-            /* The first look at the clock only sets when to ask: each thread's part has one question less than looks. */
+            /* The first reading of the clock sets the time of the first call, so each thread's part has one call less than readings. */
             check((a.times + 1) * threads > w->times, "asked often enough");
             a.times = a.stop_at = 0;
             expect(job_run(&j, RUN, pool), FASTRNN_ERROR_INTERRUPTED, "a call that is stopped");
@@ -774,7 +775,7 @@ static void test_askings(void)
     end_group("asked while little is multiplied");
 }
 
-/* A block of steps whose projection takes long is left before its second step. */
+/* If computing W x of a block takes long, the run is interrupted before the block's second step. */
 static void test_interrupted_projection(void)
 {
     enum { I = 100000, T = 250 };
@@ -801,8 +802,8 @@ static void test_interrupted_projection(void)
 
 /* ---- Floating-point modes -------------------------------------------------------------------------------------- */
 
-/* Subnormal states: what flushes them differs in its bits from what does not, and workers must be as the caller. Also
- * where the caller rounds otherwise, which threads that are there already know nothing of. */
+/* States are subnormal, so results show whether a thread flushes subnormal numbers: the workers must do as the caller does. The
+ * same holds for a rounding mode that the caller sets after the workers were started. */
 static void test_floating_modes(void)
 {
     const unsigned long long usual = floating_mode();

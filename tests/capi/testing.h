@@ -1,4 +1,4 @@
-/* What the C tests share: counting, memory, random numbers, configurations, the floating-point mode. */
+/* Helpers of the C tests: counting, memory, random numbers, configurations, the floating-point mode. */
 #ifndef FASTRNN_TESTING_H
 #define FASTRNN_TESTING_H
 
@@ -84,10 +84,10 @@ static inline uint64_t random_bits(void)
     return random_state >> 11;
 }
 
-/* In [-1, 1), and a float, so that both element types hold the same value. */
+/* In [-1, 1), and exact in float, so that float and double have the same value. */
 static inline double random_value(void) { return (double)((float)(random_bits() % (1 << 23)) / (1 << 22) - 1.0f); }
 
-/* With the standard options written out. */
+/* A cell with the activations of a standard cell in place of FASTRNN_DEFAULT. */
 static inline fastrnn_cell standard_cell(fastrnn_kind kind)
 {
     fastrnn_cell cell = {.struct_size = sizeof cell};
@@ -115,7 +115,7 @@ static inline void expect(fastrnn_status found, fastrnn_status wanted, const cha
     check(found == wanted, what);
 }
 
-/* Plans a call and runs it, in a workspace of just the size that the plan asks for. */
+/* Plans a call and runs it, in a workspace of exactly the size that the plan asks for. */
 static inline fastrnn_status run(const fastrnn_layer *layer, const fastrnn_batch *batch)
 {
     fastrnn_plan plan = {.struct_size = sizeof plan};
@@ -141,7 +141,7 @@ static inline fastrnn_status run_unrolled(const fastrnn_layer *layer, const fast
     return status;
 }
 
-/* A new store of zeros, or NULL where the layer can have none. */
+/* A new store of zeros, or NULL if the layer cannot have one. */
 static inline void *store_make(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size)
 {
     size_t size = 0;
@@ -154,7 +154,7 @@ static inline void *store_make(const fastrnn_layer *layer, int64_t capacity, int
     return fastrnn_store_init(layer, capacity, extra_size, store) == FASTRNN_OK ? store : NULL;
 }
 
-/* The same with the states in a store: from h0 and c0 to it, and from it to hn and cn. */
+/* The same with a store: copies h0 and c0 to it before the run, and its states to hn and cn afterwards. */
 static inline fastrnn_status run_stored(const fastrnn_layer *layer, const fastrnn_batch *batch)
 {
     fastrnn_batch stored = *batch;
@@ -169,7 +169,7 @@ static inline fastrnn_status run_stored(const fastrnn_layer *layer, const fastrn
     return status;
 }
 
-/* The control bits: rounding, traps, flushing. Sticky exception flags are nobody's. */
+/* The control bits: rounding, traps, flushing. Exception flags are left out, because any operation may set them. */
 static inline unsigned long long floating_mode(void)
 {
 #if defined(__x86_64__)

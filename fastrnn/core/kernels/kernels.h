@@ -1,14 +1,14 @@
-/* The kernels' contract. One fr_kernels table an instruction set (and a double one), all made from
- * kernels.inc.c. Kernels decide nothing and cannot fail; `real` is the table's element type.
+/* The interface of the kernels. There is an fr_kernels table for each instruction set, and one for double; all are compiled from
+ * kernels.inc.c. Kernels cannot fail; their callers make all decisions. `real` is the table's element type.
  *
  * V is the table's vector length. Hidden units are padded to whole blocks of V with zero weights;
  * a prepacked matrix of G gates and K columns is [block][k][gate][V], so that one block yields every
  * gate of the same V units. Each output element is one chain of multiply-adds in the order bias,
- * x[0..], h[0..], whatever the number of rows: that is what keeps a row's bits its own.
+ * x[0..], h[0..], whatever the number of rows. Therefore its bits do not depend on the other rows.
  *
- * Buffers of hidden vectors have whole blocks a row (stride >= blocks*V) and are aligned to V
+ * Each row of a buffer of hidden vectors has whole blocks (stride >= blocks*V) and is aligned to V
  * elements; inputs that are only broadcast (x, h_in) may have any stride and alignment.
- * No buffer may overlap another unless said. Every NaN in a new state (h_out, c) is the same one.
+ * No buffers overlap unless a comment says so. Every NaN in a new state (h_out, c) has the same bits.
  */
 #ifndef FR_KERNELS_H
 #define FR_KERNELS_H
@@ -26,14 +26,14 @@ typedef struct fr_weights {
     const void *scales;   /* reals [blocks][gates][V] that belong to the elements, or NULL: the element is the weight */
 } fr_weights;
 
-/* out[row][block][gate] (+)= bias + in . weights */
+/* out[row][block][gate] = bias + in . weights, or += in . weights if bias is NULL */
 typedef struct fr_product_args {
     int64_t rows, k, blocks;
     int gates;
     const void *in; /* (rows, k) */
     int64_t in_stride;
     fr_weights weights;
-    const void *bias; /* [blocks][gates][V], or NULL: continue from what stands in out */
+    const void *bias; /* [blocks][gates][V]; NULL: the values in out */
     void *out;
     int64_t out_row_stride, out_block_stride, out_gate_stride; /* elements */
 } fr_product_args;
@@ -41,8 +41,8 @@ typedef struct fr_product_args {
 /* One step of a standard cell for `rows` rows: products, gates and new state in registers. */
 typedef struct fr_step_args {
     int64_t rows, blocks;
-    bool backwards; /* from the last block to the first: every other step, to meet first what is still cached */
-    const void *x; /* (rows, input_size), or NULL: pre holds bias + x . W already */
+    bool backwards; /* from the last block to the first; if steps alternate, each begins with weights that are still in the cache */
+    const void *x; /* (rows, input_size); NULL: pre is bias + x . W */
     int64_t x_stride, input_size;
     const void *pre; /* [rows][blocks][G][V] */
     int64_t pre_stride;
@@ -92,8 +92,8 @@ typedef struct fr_kernels {
     void (*rnn_pointwise)(const fr_pointwise_args *);
     void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride); /* of states; may be infinite */
     void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
-    double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* the lanes' sum: 2 each after many rounds */
-    double (*probe_read)(int64_t times, int64_t count, const void *values); /* FR_PROBE_BLOCK divides count */
+    double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* the sum of all lanes; each converges to 2 */
+    double (*probe_read)(int64_t times, int64_t count, const void *values); /* count is a multiple of FR_PROBE_BLOCK */
 } fr_kernels;
 
 #define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa;

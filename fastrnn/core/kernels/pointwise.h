@@ -1,13 +1,13 @@
-/* The cells' equations, one vector of units at a time. options == NULL is the standard cell; as it
- * is a constant there, nothing of the options is left in the fused kernels. */
+/* The cells' equations, for one vector of units at a time. options == NULL means the standard cell. The fused kernels
+ * pass the constant NULL, so the compiler removes the code for options from them. */
 #ifndef FR_POINTWISE_H
 #define FR_POINTWISE_H
 
 #include "kernels.h"
 #include "vmath.h"
 
-/* Which of two NaNs an operation passes on depends on the order of its operands, which compilers choose
- * separately for each tile. A step therefore writes one NaN only, and a row's bits do not depend on its tile. */
+/* If both operands are NaN, the result depends on their order, which the compiler chooses separately for each
+ * tile. So every NaN is replaced by the same one, and a row's bits do not depend on its tile. */
 FR_INLINE void store_state(real *to, vf value) { v_store(to, v_one_nan(value)); }
 
 FR_INLINE vf gate(vf x, const fastrnn_cell_options *options, int index, fastrnn_activation_name standard)

@@ -1,6 +1,6 @@
-/* What these vector operations reach where nothing else is in the way: the limits that measured times are held against.
+/* Loops that measure the peak rates of the vector operations, with which benchmarks compare their times.
  *
- * The chains are as many as a tile has accumulators, and independent, so that they hide the latency of each other.
+ * There are as many independent chains as a tile has accumulators, which hides the latency of the instructions.
  */
 #ifndef FR_PROBE_H
 #define FR_PROBE_H
@@ -19,7 +19,7 @@ static double lanes_sum(const vf *vectors, int count)
     return sum;
 }
 
-/* Every lane runs `rounds` times v = v/2 + 1, which ends at 2 from any start. Returns the lanes' sum. */
+/* Computes v = v/2 + 1 in every lane `rounds` times, which converges to 2 from any start. Returns the sum of all lanes. */
 static double probe_fma(int64_t rounds, int64_t *multiply_adds)
 {
     const vf half = v_set1(0.5), one = v_set1(1);
@@ -35,7 +35,7 @@ static double probe_fma(int64_t rounds, int64_t *multiply_adds)
     return lanes_sum(chains, FR_TILE_VECTORS);
 }
 
-#define FR_PROBE_SUMS 8 /* V times this divides FR_PROBE_BLOCK */
+#define FR_PROBE_SUMS 8 /* FR_PROBE_BLOCK is a multiple of this times V */
 
 /* Reads `count` values `times` times, from first to last, and returns the sum of all that was read. */
 static double probe_read(int64_t times, int64_t count, const void *values)

@@ -1,8 +1,8 @@
 /* Matrix products on prepacked weights, and whole steps: products, gates and state in registers.
  *
- * A tile is a few rows by a few unit blocks; its accumulators stay in registers over the whole of k.
- * Tile shapes change nothing about an element's own chain of multiply-adds, so they may differ from
- * call to call. `rows`, `nb` and `gates` are constants wherever these are inlined.
+ * A tile is a few rows by a few unit blocks; its accumulators stay in registers during the loop over k.
+ * The shape of a tile does not change the chain of multiply-adds of an element, so it may differ from
+ * call to call. `rows`, `nb` (unit blocks of the tile) and `gates` are constants after inlining.
  */
 #ifndef FR_RECURRENT_H
 #define FR_RECURRENT_H
@@ -12,15 +12,15 @@
 
 #define FR_TILE_ROWS 6  /* at most */
 #define FR_MAX_BLOCKS 8 /* unit blocks a tile, at most */
-#define FR_CHAINS 6     /* of multiply-adds side by side keep up with the weights of one row, which come from L2 */
+#define FR_CHAINS 6     /* independent chains of multiply-adds with which one row uses the whole bandwidth of L2 */
 
-#ifndef FR_IN_MEMORY /* a simd header says where a compiler needs to be told */
+#ifndef FR_IN_MEMORY /* hints that a simd header defines for a compiler that needs them */
 #define FR_BEFORE_NEXT_LOAD(v) (void)0
 #define FR_IN_MEMORY(array) (void)0
 #endif
 
-/* acc[rows][nb][gates] += in . weights, from block0 on. Of inputs and weights, the fewer are held in registers while the others pass:
- * 16 registers must do for 12 accumulators. */
+/* acc[rows][nb][gates] += in . weights, from block0 on. The operand with fewer vectors (inputs or weights) is held in registers,
+ * and the other is loaded one vector at a time, as 12 accumulators leave only 4 of 16 registers for both. */
 FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const real *in,
                           int64_t in_stride, const fr_weights *weights, int64_t block0, int64_t k)
 {
@@ -97,7 +97,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     if (a->x)
         accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride,
                    &a->weight_ih, block0, a->input_size);
-    vf n_input[FR_TILE_VECTORS / 3]; /* GRU: makes room for n_hidden */
+    vf n_input[FR_TILE_VECTORS / 3]; /* GRU: W x + b of the candidate; acc continues with its R h + b */
     if (kind == FASTRNN_GRU) {
         FR_UNROLL
         for (int row = 0; row < rows; row++)
@@ -106,7 +106,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
                 n_input[row * nb + b] = acc[(row * nb + b) * gates + 2];
                 acc[(row * nb + b) * gates + 2] = v_load(bias + b * column_block + 3 * FR_V);
             }
-        FR_IN_MEMORY(n_input); /* while h is multiplied */
+        FR_IN_MEMORY(n_input); /* it is not used while h is multiplied */
     }
     accumulate(acc, rows, nb, gates, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride,
                &a->weight_hh, block0, a->h_size);
@@ -131,8 +131,9 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
 
 typedef void fr_tile(const void *args, int64_t row, int64_t block);
 
-/* Cut rows x blocks into tiles: blocks outside, so that a panel is read from far once for all rows. One row
- * reads each panel once, and gets the fewest blocks that fill the chains: what is cached is then what came last. */
+/* Divides rows x blocks into tiles. The outer loop is over blocks, so that a panel comes from a far cache or from memory only
+ * once for all rows. A tile of one row has only as many blocks as give FR_CHAINS chains: the weights are then read nearly in
+ * sequence, and those that were read last are still cached in the next step. */
 static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64_t rows, int64_t blocks, bool backwards)
 {
     if (rows == 0)
@@ -156,8 +157,8 @@ static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64
     }
 }
 
-/* Each shape of a tile is a function of its own: inlined in the walk, the constants of the gate arithmetic would
- * be kept in registers over all tiles, and push accumulators out to memory. */
+/* Each shape of a tile is a function that is not inlined into walk(): otherwise the compiler would keep the constants of the
+ * activations in registers across tiles, and spill accumulators. */
 #define FR_TILE_FITS(R, N, COLUMNS) ((R) <= FR_TILE_ROWS && (R) * (N) * (COLUMNS) <= FR_TILE_VECTORS)
 #define FR_TILE(NAME, R, N, COLUMNS, TILE, ...)                                                                       \
     static __attribute__((noinline)) void NAME##_##R##x##N(const void *args, int64_t row, int64_t block)            \

@@ -1,4 +1,4 @@
-/* One element a vector: the oracle of the other instruction sets, and the double table. */
+/* Vectors of one element: the portable table, which tests compare the others with, and the double table. */
 #ifdef FR_FLOAT64
 typedef double real;
 #else
@@ -19,7 +19,7 @@ static inline vf v_mul(vf a, vf b) { return a * b; }
 static inline vf v_div(vf a, vf b) { return a / b; }
 /* Two roundings: a true fma is a slow library call where the processor has no instruction for it. */
 static inline vf v_fma(vf a, vf b, vf c) { return a * b + c; }
-/* NaN in the second operand comes through, as with the x86 instructions. */
+/* If an operand is NaN, the result is the second operand, as with the x86 instructions. */
 static inline vf v_min(vf a, vf b) { return a < b ? a : b; }
 static inline vf v_max(vf a, vf b) { return a > b ? a : b; }
 static inline vf v_neg(vf a) { return -a; }
@@ -37,7 +37,7 @@ static inline vf v_pow2(vf shifted)
     return shifted;
 }
 #endif
-/* x < bound ? a : b, lane by lane; NaN takes b. */
+/* x < bound ? a : b in each lane; b if x is NaN. */
 static inline vf v_select_less(vf x, vf bound, vf a, vf b) { return x < bound ? a : b; }
-/* a, but every NaN becomes the same one. */
+/* a, with every NaN replaced by the same one. */
 static inline vf v_one_nan(vf a) { return a == a ? a : (real)NAN; }

@@ -16,7 +16,7 @@ double fr_seconds(void)
 
 double fr_thread_seconds(void) { return fr_seconds(); }
 
-/* No thread is created, so every call runs on its caller's thread, and nobody waits for a lock of the pool. */
+/* No thread is created, so every call runs on its caller's thread, and the locks of pools are never waited for. */
 struct fr_lock {
     char unused;
 };
@@ -47,7 +47,7 @@ bool fr_lock_reset(fr_lock *lock) { (void)lock; return true; }
 void fr_fork_watch(void (*in_child)(void)) { (void)in_child; }
 unsigned fr_forks(void) { return 0; }
 
-/* The program's own threads may use it. */
+/* Threads that the program itself creates may use it. */
 static atomic_flag process_lock = ATOMIC_FLAG_INIT;
 
 void fr_process_lock(void)

@@ -44,7 +44,7 @@ bool fr_thread_create(fr_thread *thread, void (*run)(void *argument), void *argu
     thread->argument = argument;
     sigset_t all, before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the new thread inherits it: the program's own threads handle its signals */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited: signals are handled on the program's own threads */
     pthread_t handle;
     const bool created = pthread_create(&handle, &attributes, run_thread, thread) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -2,9 +2,9 @@
 
 #include "../os/os.h"
 
-#define WAITED_MAX 0.55       /* of the time: a member with one unit block may wait half of it for one with two */
-#define UNSCHEDULED_MAX 0.2   /* of the time */
-#define LONG_MACS 5e6         /* about 100 us: only from there on the thread's processor time is worth its cost */
+#define WAITED_MAX 0.55       /* fraction of the time; a member with one unit block normally waits half of it for one with two */
+#define UNSCHEDULED_MAX 0.2   /* fraction of the time */
+#define LONG_MACS 5e6         /* about 100 us: in shorter calls reading the thread's processor time costs too much */
 #define SHORT_MACS_SECOND 1e9 /* the least speed expected of a shorter call */
 #define CHECK_SECONDS 200e-6  /* between checks, and before the first one */
 

@@ -1,4 +1,4 @@
-/* Contention monitor: what sharing a call costs one thread while other processes use the processors. */
+/* Contention monitor: measures the time that one thread of a shared call loses while other processes use the processors. */
 #ifndef FR_MONITOR_H
 #define FR_MONITOR_H
 

@@ -4,12 +4,12 @@
 
 #include "monitor.h"
 
-/* One worker's view of it. */
+/* One worker's part in it. */
 typedef struct fr_poll {
     const fastrnn_batch *batch;
     bool asks;                 /* this worker is the caller's thread */
     unsigned long long mode;   /* the caller's floating-point mode, in which the callback runs */
-    double work;               /* since the last look at the clock: multiply-adds, or what takes as long */
+    double work;               /* since the clock was last read: multiply-adds, or other work in units of their time */
     double due;                /* seconds: when `interrupted` is called next; 0: not yet set */
     fr_monitor *monitor;       /* of the caller's thread in a shared call, else NULL */
     int64_t steps, blocks;     /* that this worker's team has done */
@@ -17,9 +17,9 @@ typedef struct fr_poll {
     atomic_int *status;        /* the call's: FASTRNN_OK, or why it must stop */
 } fr_poll;
 
-#define FR_POLL_WORK 1e7 /* between looks at the clock: less than 10 ms even without vector instructions */
+#define FR_POLL_WORK 1e7 /* between readings of the clock: less than 10 ms even without vector instructions */
 
-/* Looks at the clock, and calls `interrupted` if it is due; true if the call must stop. */
+/* Reads the clock, and calls `interrupted` if it is due. Returns true if the call must stop. */
 bool fr_poll_look(fr_poll *poll);
 
 /* Call this after `work` (unit: as in fr_poll). Calls `interrupted` if it is due; true if the call must stop. The other members

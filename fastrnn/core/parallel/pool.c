@@ -7,9 +7,9 @@
 
 #define AWAKE_SECONDS 200e-6 /* how long an idle worker polls for work before it sleeps */
 #define WAKING_MACS 5e6      /* about 100 us of work: worth the 10 to 50 us that a worker takes to wake up */
-#define POLLS_PER_CLOCK 128  /* polls for work between looks at the clock */
-#define BACKOFF_MAX 64       /* calls run alone for at most this many times the wait that was too long */
-#define BACKOFF_FACTOR 4     /* growth of that time if sharing does not pay again soon afterwards */
+#define POLLS_PER_CLOCK 128  /* polls for work between two readings of the clock */
+#define BACKOFF_MAX 64       /* the pool stays oversubscribed for at most this many times the wait that showed it */
+#define BACKOFF_FACTOR 4     /* growth of that factor if the pool is found oversubscribed again soon afterwards */
 
 /* A region is announced by its number and the number of its workers, in one atomic word: a worker that wakes up late from a
  * region in which it had no part cannot combine one region's number with the next one's count. */
@@ -31,7 +31,7 @@ struct fastrnn_pool {
 
     /* Used by the caller that has acquired the pool. */
     int started;           /* workers that run */
-    bool refused;          /* the system created no more than these */
+    bool refused;          /* the system refused to create another thread */
     double last_wanted;    /* seconds: when a short call last found workers asleep */
     double backoff;        /* the pool stays oversubscribed for this many times the wait that showed it */
     int callers_processor; /* its number; -1: not known */
@@ -121,7 +121,7 @@ static unsigned long long next_region(fastrnn_pool *pool, unsigned long long see
             continue;
         }
         const double waited = fr_seconds() - start;
-        if (waited > AWAKE_SECONDS || waited < 0) /* it does not yield before: that would cost a whole time slice */
+        if (waited > AWAKE_SECONDS || waited < 0) /* no yield before: it could take a whole time slice */
             break;
     }
     fr_lock_acquire(pool->lock);

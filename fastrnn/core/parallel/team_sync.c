@@ -4,9 +4,9 @@
 
 #include "spin.h"
 
-/* A member is at most one step ahead of another, so no member has left the step that is stored here. If the first member runs
- * the block alone, the others must not wait for a next block. If all members run it, some of them may not have seen yet that
- * it began, so `block` must stay. */
+/* Members are at most one step apart, so none of them is past the step that is stored here. If the first member runs the block
+ * alone, the others wait for the next block, and LLONG_MAX releases them. If all members run it, `block` must not change, since
+ * some of them may not have read it yet. */
 void fr_team_stop(const fr_poll *poll, const fr_team *team)
 {
     atomic_store_explicit(&poll->sync->last_step, poll->steps, memory_order_relaxed);

@@ -42,7 +42,7 @@ static inline bool fr_poll_settle(fr_poll *poll, const fr_team *team, double wor
  * first member runs the block alone, and the others skip it. */
 bool fr_block_begins(fr_poll *poll, fr_team *team);
 
-/* Call this instead of running a block: its steps count as done. False if it is known by now that the call stops. */
+/* Call this instead of running a block; its steps count as done. Returns false if the call is already known to stop. */
 bool fr_block_skipped(fr_poll *poll, int64_t num_steps);
 
 #endif
