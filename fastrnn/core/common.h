@@ -1,4 +1,4 @@
-/* What every file of the core shares: visibility, alignment, checked size arithmetic. */
+/* Used by every file of the core: alignment, small functions on integers, checked size arithmetic. */
 #ifndef FR_COMMON_H
 #define FR_COMMON_H
 
@@ -27,7 +27,7 @@ typedef struct fr_range {
     int64_t begin, end;
 } fr_range;
 
-/* *total += a * b, rounded up to whole alignments; false where that overflows. */
+/* *total += a * b, rounded up to a multiple of the alignment; false if that overflows. */
 static inline bool fr_add_bytes(size_t *total, size_t a, size_t b)
 {
     if (b != 0 && a > (SIZE_MAX / 4) / b)
@@ -39,7 +39,7 @@ static inline bool fr_add_bytes(size_t *total, size_t a, size_t b)
     return true;
 }
 
-/* Cuts aligned pieces from a block whose size was added up by fr_add_bytes with the same arguments. */
+/* Takes aligned pieces from a block, the size of which is the sum by fr_add_bytes of the same arguments. */
 typedef struct fr_arena {
     char *next;
 } fr_arena;

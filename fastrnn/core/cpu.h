@@ -9,8 +9,8 @@ bool fr_cpu_has_avx2(void);   /* with FMA */
 bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL, with FMA */
 bool fr_cpu_has_neon(void);
 
-/* Flush subnormal numbers to zero, on input and output, until fr_fp_restore(returned value):
- * a state that decays through them would cost tens of times as much. */
+/* Flushes subnormal inputs and outputs of floating-point instructions to zero, until fr_fp_restore(returned value). A step
+ * with a state that decays to subnormal numbers would take tens of times as long. */
 unsigned long long fr_fp_flush(void);
 void fr_fp_restore(unsigned long long mode);
 

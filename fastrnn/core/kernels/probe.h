@@ -1,6 +1,6 @@
-/* What these vector operations reach where nothing else is in the way: the limits that measured times are held against.
+/* The highest rates that these vector operations reach, with which measured times are compared.
  *
- * The chains are as many as a tile has accumulators, and independent, so that they hide the latency of each other.
+ * There are as many independent chains of operations as a tile has accumulators, enough to hide the latency of one.
  */
 #ifndef FR_PROBE_H
 #define FR_PROBE_H
@@ -19,14 +19,14 @@ static double lanes_sum(const vf *vectors, int count)
     return sum;
 }
 
-/* Every lane runs `rounds` times v = v/2 + 1, which ends at 2 from any start. Returns the lanes' sum. */
+/* Every lane computes v = v/2 + 1 `rounds` times, which converges to 2. Returns the sum of all lanes. */
 static double probe_fma(int64_t rounds, int64_t *multiply_adds)
 {
     const vf half = v_set1(0.5), one = v_set1(1);
     vf chains[FR_TILE_VECTORS];
     FR_UNROLL
     for (int i = 0; i < FR_TILE_VECTORS; i++)
-        chains[i] = v_set1(i); /* equal chains would be merged into one */
+        chains[i] = v_set1(i); /* the compiler would merge equal chains */
     for (int64_t round = 0; round < rounds; round++)
         FR_UNROLL
         for (int i = 0; i < FR_TILE_VECTORS; i++)
