@@ -36,7 +36,7 @@ static bool is_standard(fastrnn_kind kind, const fr_backend *backend, const fast
     return true;
 }
 
-/* Sizes that fr_cell_add_bytes and fr_cell_place must compute in the same way. */
+/* What fr_cell_add_bytes and fr_cell_place have in common. */
 typedef struct fr_cell_sizes {
     int64_t H, P, blocks, out_blocks;
     int gates, columns, recurrent_gates;
@@ -97,7 +97,7 @@ fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_
     cell.bias = fr_take(arena, (size_t)(s.columns * s.blocks), row);
     memset(cell.bias, 0, (size_t)(s.columns * s.blocks) * row);
     fr_gates_add(backend, cell.gates, source->bias_ih, 0, s.gates, s.H, cell.bias);
-    /* In a GRU, bias_hh of the candidate has a gate column of its own, because the reset gate scales it. */
+    /* The GRU's recurrent bias of the candidate gate has its own column, as the reset gate multiplies it. */
     const int shared = config->kind == FASTRNN_GRU ? 2 : s.gates;
     fr_gates_add(backend, cell.gates, source->bias_hh, 0, shared, s.H, cell.bias);
     if (config->kind == FASTRNN_GRU)
@@ -174,7 +174,7 @@ void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_
     fr_hash_add(hash, source->peephole != NULL);
     fr_hash_add_reals(hash, source->weight_ih, gates * H * cell->input_size, e);
     fr_hash_add_reals(hash, source->weight_hh, gates * H * P, e);
-    /* Biases and peepholes are hashed as prepared, since adding may have changed the caller's bits: a sum of biases, 0 for -0. */
+    /* Biases and peepholes are hashed as prepared: sums of biases, and 0 for -0. */
     hash_gates(backend, cell->gates, cell->bias, cell->columns, H, hash);
     if (source->peephole)
         hash_gates(backend, peephole_layout(cell, backend), cell->peephole, 3, H, hash);
@@ -226,7 +226,7 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
     const int64_t unit = blocks.begin * backend->kernels->vector_length, gates = blocks.begin * cell->gates.block;
     const fr_step_args args = {
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
-        .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the buffers are swapped after every step */
+        .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the two buffers are exchanged at every step */
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
         .pre = step->pre ? fr_at(step->pre, gates, e) : NULL, .pre_stride = cell->gates.row,
         .weight_ih = fr_matrix_weights(backend, &cell->input, blocks.begin),
@@ -254,7 +254,8 @@ static void general_step(const fr_cell *cell, const fr_backend *backend, const f
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
         .gates = fr_at(step->pre, blocks.begin * gates.block, e),
         .row_stride = gates.row, .block_stride = gates.block, .gate_stride = gates.gate,
-        .options = &cell->options, .peephole = cell->peephole ? fr_at(cell->peephole, unit, e) : NULL, .peephole_stride = cell->c_stride,
+        .options = &cell->options, .peephole = cell->peephole ? fr_at(cell->peephole, unit, e) : NULL,
+        .peephole_stride = cell->c_stride,
         .h_old = fr_at(step->h_in, unit, e), .h_old_stride = cell->h_stride,
         .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
         .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
@@ -271,7 +272,8 @@ static void general_step(const fr_cell *cell, const fr_backend *backend, const f
         backend->kernels->gru_reset(&reset);
         if (cell->options.reset_before)
             fr_team_wait(team);
-        fr_matrix_product(backend, &cell->candidate, blocks, step->rows, cell->options.reset_before ? step->hidden : step->h_in, cell->h_stride,
+        const void *factor = cell->options.reset_before ? step->hidden : step->h_in;
+        fr_matrix_product(backend, &cell->candidate, blocks, step->rows, factor, cell->h_stride,
                           fr_at(cell->bias, 3 * gates.gate, e), fr_at(step->pre, 3 * gates.gate, e), gates, step->scratch);
         backend->kernels->gru_pointwise(&args);
         break;
@@ -279,7 +281,7 @@ static void general_step(const fr_cell *cell, const fr_backend *backend, const f
     }
 }
 
-/* What the other members wrote is in their caches. Prefetching all of it overlaps the misses. */
+/* What other members wrote is in their caches. Requesting all lines at once is faster than one after the other. */
 static void prefetch(const fr_team *team, const void *vectors, int64_t rows, int64_t stride, size_t element_size)
 {
     if (team->size == 1)

@@ -9,7 +9,7 @@ bool fr_cpu_has_scalar(void) { return true; }
 #if defined(__x86_64__)
 
 /* These features are those that FR_TARGET_BEGIN enables in kernels_<isa>.c.
- * The builtin asks cpuid and, for the vector registers, what the operating system saves (xgetbv). */
+ * The builtin reads cpuid and, for the vector registers, whether the operating system saves them (xgetbv). */
 bool fr_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 bool fr_cpu_has_avx512(void)

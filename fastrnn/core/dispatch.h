@@ -1,4 +1,4 @@
-/* Selects a kernel table: by name, or the best one that the processor can run. */
+/* Selects a kernel table: by name, or the fastest that this processor can run. */
 #ifndef FR_DISPATCH_H
 #define FR_DISPATCH_H
 
@@ -7,8 +7,8 @@
 /* The index-th runnable float table, best first; NULL past the last. */
 const fr_kernels *fr_kernels_at(size_t index);
 
-/* The float table named isa. If isa is NULL, the one that the environment variable FASTRNN_ISA names or, if it is not set, the
- * best one. Returns NULL if the name is unknown or its instructions cannot run here. */
+/* The float table of this name. If isa is NULL, the environment variable FASTRNN_ISA names it, and if that is not set, it is
+ * the fastest. Returns NULL if the name is unknown or this processor lacks the instructions. */
 const fr_kernels *fr_kernels_named(const char *isa);
 
 #endif

@@ -102,7 +102,7 @@ static fr_widths widest_of(const fastrnn_layer *layer)
     return most;
 }
 
-#define BLOCK_BYTES (256 << 10) /* of pre-activations in a block of steps: they stay in L2 while weights are read */
+#define BLOCK_BYTES (256 << 10) /* of gates computed ahead: they stay in L2 while weights are read through it */
 #define BLOCK_ROWS_LEAST 16
 #define BLOCK_ROWS_MOST 256
 
@@ -112,7 +112,7 @@ static int64_t block_rows_of(const fastrnn_layer *layer)
     return fr_min(fr_max(rows, BLOCK_ROWS_LEAST), BLOCK_ROWS_MOST);
 }
 
-/* Upper bound: each thread has every kind of vector for all rows and for one more block; rounding up may double that. */
+/* At most, each thread has every kind of vector for all rows and one block more. Rounding up may double that. */
 static int64_t most_steps_of(const fastrnn_layer *layer)
 {
     const fr_widths *most = &layer->widest;

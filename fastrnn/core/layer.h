@@ -1,10 +1,10 @@
-/* Layers x directions, prepared. */
+/* A prepared layer: all its cells, one for each level and direction. */
 #ifndef FR_LAYER_H
 #define FR_LAYER_H
 
 #include "cell.h"
 
-/* The largest sizes of any cell. The cells run one after the other in the same memory. */
+/* Largest widths of the cells, which run one after the other in the same memory. */
 typedef struct fr_widths {
     int64_t h, c, x, pre, scratch;
     bool hidden;
@@ -14,11 +14,11 @@ struct fastrnn_layer {
     fr_backend backend;
     fastrnn_blas blas; /* what backend.blas points to */
     int64_t num_layers, num_directions, num_cells;
-    bool reverse; /* the only direction is the reverse one */
+    bool reverse; /* the only direction runs backwards */
     int64_t input_size, h_size; /* I and P */
     fr_widths widest;
-    int64_t block_rows; /* target number of inputs (one row at one step) of a block of steps */
-    int64_t most_steps; /* a sum of lengths or number of rows up to this has a workspace whose size fits in size_t */
+    int64_t block_rows; /* of inputs that are multiplied, or gathered, ahead of the recurrence */
+    int64_t most_steps; /* largest sum of lengths, and number of rows, for which the size of a workspace fits size_t */
     double macs; /* multiply-adds of one step of one row in every cell */
     size_t nbytes;
     uint64_t fingerprint;
@@ -26,7 +26,7 @@ struct fastrnn_layer {
     fr_cell cells[]; /* l0, l0 reverse, l1, ... */
 };
 
-/* With these bounds no product of two sizes overflows int64_t. FR_MOST_ROWS also bounds numbers of steps. */
+/* With these limits every product of two sizes fits int64_t. */
 #define FR_MOST_UNITS ((int64_t)1 << 22)
 #define FR_MOST_ROWS ((int64_t)1 << 38)
 #define FR_MOST_LAYERS ((int64_t)1 << 16)

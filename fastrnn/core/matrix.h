@@ -1,5 +1,5 @@
-/* A weight matrix laid out for the backend that multiplies with it: panels for the kernels, or
- * rows of [gate][padded unit] for BLAS. */
+/* A weight matrix in the layout of the backend that multiplies with it: panels for the kernels, or rows of
+ * [gate][padded unit] for BLAS. */
 #ifndef FR_MATRIX_H
 #define FR_MATRIX_H
 
@@ -11,9 +11,9 @@ typedef struct fr_backend {
     const fastrnn_blas *blas; /* NULL: the kernels' own products */
 } fr_backend;
 
-/* BLAS sums a column in an order that depends on the number of rows in the call. So every call has
- * exactly this many, padded with zeros, and a row's bits do not depend on the other rows. BLAS may use 32-bit
- * integers: rows with a larger stride are copied. */
+/* The order in which BLAS sums depends on the number of rows of the call. Therefore every call has exactly this many, padded
+ * with zeros, and the bits of a row do not depend on the other rows. BLAS may use 32-bit integers: rows with a larger
+ * stride are copied. */
 #define FR_BLAS_ROWS 8
 
 typedef struct fr_matrix {
@@ -23,8 +23,7 @@ typedef struct fr_matrix {
     fr_weights weights; /* from block 0. For BLAS: panels has rows [gates][blocks*V][k], and panel_stride is 0 */
 } fr_matrix;
 
-/* The layout of a row of gate values: gate g of unit block b begins at b * block + g * gate. fr_gates_of returns that of rows
- * with `columns` gate columns. */
+/* Where the gates of a block are in a row of gates. */
 typedef struct fr_gate_layout {
     int64_t row, block, gate; /* strides in elements */
 } fr_gate_layout;
@@ -33,7 +32,7 @@ int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int g
 
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks);
 
-/* Copies gates [first_gate, first_gate + gates) of weight (all gates * units, k) to the arena, in the backend's layout. */
+/* Lays out gates [first_gate, first_gate + gates) of weight (all gates * units, k) in the arena. */
 fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void *weight, int first_gate, int gates,
                           int64_t units, int64_t k);
 
@@ -41,7 +40,7 @@ fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void
 void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *vector, int first_gate, int gates,
                   int64_t units, void *out);
 
-/* The inverses: copy the gates to rows first_gate * units and following of weight (all gates * units, k), or of a vector. */
+/* The inverses, which write rows [first_gate * units, ...) of weight (all gates * units, k) or of a vector. */
 void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight);
 void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
                      int64_t units, void *vector);
@@ -52,15 +51,16 @@ static inline fr_weights fr_matrix_weights(const fr_backend *backend, const fr_m
     fr_weights weights = matrix->weights;
     weights.panels = (const char *)weights.panels + block * weights.panel_stride;
     if (weights.scales)
-        weights.scales = fr_at(weights.scales, block * matrix->gates * backend->kernels->vector_length, backend->kernels->real_size);
+        weights.scales = fr_at(weights.scales, block * matrix->gates * backend->kernels->vector_length,
+                               backend->kernels->real_size);
     return weights;
 }
 
 /* The number of elements of scratch memory that a product with this matrix needs. */
 int64_t fr_matrix_scratch(const fr_backend *backend, const fr_matrix *matrix);
 
-/* Computes out = bias + in . matrix, or out += in . matrix if bias is NULL, for these unit blocks; with BLAS they must be all
- * blocks. The pointers are those of block 0; the layouts are as in fr_product_args. */
+/* out (+)= bias + in . matrix for these blocks of units, which must be all blocks with BLAS. With bias NULL the product is
+ * added to out. The pointers are those of block 0; layouts as in fr_product_args. */
 void fr_matrix_product(const fr_backend *backend, const fr_matrix *matrix, fr_range blocks, int64_t rows, const void *in,
                        int64_t in_stride, const void *bias, void *out, fr_gate_layout layout, void *scratch);
 

@@ -1,4 +1,4 @@
-/* Every instruction set with a kernel table for this architecture, best first: X(name). */
+/* Every instruction set for which this architecture has a kernel table, the fastest first: X(name). */
 #ifndef FR_ISA_LIST_H
 #define FR_ISA_LIST_H
 

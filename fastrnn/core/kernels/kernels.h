@@ -1,14 +1,15 @@
-/* The interface of the kernels. There is an fr_kernels table for each instruction set, and one for double; all are compiled from
- * kernels.inc.c. Kernels cannot fail; their callers make all decisions. `real` is the table's element type.
+/* The interface of the kernels. There is one table, struct fr_kernels, for each instruction set, and one for double. All are
+ * compiled from kernels.inc.c. Kernels make no decisions and cannot fail. `real` is the table's element type of inputs,
+ * states, gates, biases and outputs; struct fr_weights states the element type of a matrix.
  *
- * V is the table's vector length. Hidden units are padded to whole blocks of V with zero weights;
- * a prepacked matrix of G gates and K columns is [block][k][gate][V], so that one block yields every
- * gate of the same V units. Each output element is one chain of multiply-adds in the order bias,
- * x[0..], h[0..], whatever the number of rows. Therefore its bits do not depend on the other rows.
+ * V is the table's vector length. Hidden units are padded to whole blocks of V with zero weights. A prepacked matrix of G
+ * gates and K columns has the shape [block][k][gate][V], so that one block gives every gate of the same V units. Each output
+ * element is one chain of multiply-adds in the order bias, x[0], x[1], ..., h[0], h[1], ..., for any number of rows.
+ * Therefore the bits of a row do not depend on the other rows.
  *
- * Each row of a buffer of hidden vectors has whole blocks (stride >= blocks*V) and is aligned to V
- * elements; inputs that are only broadcast (x, h_in) may have any stride and alignment.
- * No buffers overlap unless a comment says so. Every NaN in a new state (h_out, c) has the same bits.
+ * Rows of hidden vectors have whole blocks (stride >= blocks*V) and are aligned to V elements. Inputs of which single
+ * elements are broadcast (x, h_in) may have any stride and alignment. Buffers do not overlap unless a comment says so.
+ * Every NaN in a new state (h_out, c) has the same bits.
  */
 #ifndef FR_KERNELS_H
 #define FR_KERNELS_H
@@ -41,20 +42,20 @@ typedef struct fr_product_args {
 /* One step of a standard cell for `rows` rows: products, gates and new state in registers. */
 typedef struct fr_step_args {
     int64_t rows, blocks;
-    bool backwards; /* from the last block to the first; if steps alternate, each begins with weights that are still in the cache */
-    const void *x; /* (rows, input_size); NULL: pre is bias + x . W */
+    bool backwards; /* from the last block to the first; set every other step, which then begins with what is still cached */
+    const void *x; /* (rows, input_size), or NULL: pre already contains bias + x . W */
     int64_t x_stride, input_size;
     const void *pre; /* [rows][blocks][G][V] */
     int64_t pre_stride;
     fr_weights weight_ih; /* input_size columns, G gates */
     fr_weights weight_hh; /* h_size columns, G gates */
     const void *bias;     /* [blocks][G][V]; GRU: [blocks][4][V], r z n_input n_hidden */
-    const void *h_in;     /* (rows, h_size), the whole previous output */
+    const void *h_in;     /* (rows, h_size), the previous output, all units */
     int64_t h_in_stride, h_size;
-    const void *h_old; /* GRU: (rows, H), the previous state by blocks; the same memory as h_in */
-    void *h_out;       /* (rows, H) by blocks */
+    const void *h_old; /* GRU: (rows, H), the previous state of these blocks; part of h_in */
+    void *h_out;       /* (rows, H), these blocks */
     int64_t h_out_stride;
-    void *c; /* LSTM: (rows, H) by blocks, updated in place */
+    void *c; /* LSTM: (rows, H), these blocks, updated in place */
     int64_t c_stride;
     fastrnn_activation_name activation; /* RNN: tanh or relu */
 } fr_step_args;
@@ -62,10 +63,10 @@ typedef struct fr_step_args {
 /* The gate arithmetic of any cell with any option, after the products have filled `gates`. */
 typedef struct fr_pointwise_args {
     int64_t rows, blocks;
-    void *gates; /* row, block, gate at the three strides; GRU has 4: r z n_input n_hidden */
+    void *gates; /* [row][block][gate] with the three strides; a GRU has 4 gates: r z n_input n_hidden */
     int64_t row_stride, block_stride, gate_stride;
     const fastrnn_cell_options *options; /* without FASTRNN_DEFAULT */
-    const void *peephole;                /* LSTM: weights of i, those of f and o at peephole_stride each, or NULL */
+    const void *peephole;                /* LSTM: these units' weights for i, f and o, at peephole_stride; or NULL */
     int64_t peephole_stride;
     const void *h_old; /* GRU: (rows, blocks*V) */
     int64_t h_old_stride;
@@ -87,12 +88,12 @@ typedef struct fr_kernels {
     void (*gru_step)(const fr_step_args *);  /* sigmoid sigmoid tanh, reset after the matmul */
     void (*rnn_step)(const fr_step_args *);
     void (*lstm_pointwise)(const fr_pointwise_args *);
-    void (*gru_reset)(const fr_pointwise_args *);     /* gates r, z in place; before-reset: h_out = r * h_old */
+    void (*gru_reset)(const fr_pointwise_args *);     /* gates r and z in place; with reset_before h_out = r * h_old */
     void (*gru_pointwise)(const fr_pointwise_args *); /* after gru_reset: the new h */
     void (*rnn_pointwise)(const fr_pointwise_args *);
-    void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride); /* of states; may be infinite */
+    void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride); /* of states; bound may be infinite */
     void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
-    double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* the sum of all lanes; each converges to 2 */
+    double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* returns the sum of all lanes, near 2 each */
     double (*probe_read)(int64_t times, int64_t count, const void *values); /* count is a multiple of FR_PROBE_BLOCK */
 } fr_kernels;
 

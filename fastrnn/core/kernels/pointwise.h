@@ -1,13 +1,13 @@
-/* The cells' equations, for one vector of units at a time. options == NULL means the standard cell. The fused kernels
- * pass the constant NULL, so the compiler removes the code for options from them. */
+/* The cells' equations, for one vector of units. With options == NULL they are those of the standard cell. NULL is a
+ * constant wherever a fused kernel inlines them, so that the compiler removes the code for options. */
 #ifndef FR_POINTWISE_H
 #define FR_POINTWISE_H
 
 #include "kernels.h"
 #include "vmath.h"
 
-/* If both operands are NaN, the result depends on their order, which the compiler chooses separately for each
- * tile. So every NaN is replaced by the same one, and a row's bits do not depend on its tile. */
+/* Which of two NaNs an operation returns depends on the order of its operands, which compilers choose separately for each
+ * tile. A step therefore replaces every NaN by the same one, so that the bits of a row do not depend on its tile. */
 FR_INLINE void store_state(real *to, vf value) { v_store(to, v_one_nan(value)); }
 
 FR_INLINE vf gate(vf x, const fastrnn_cell_options *options, int index, fastrnn_activation_name standard)
@@ -19,9 +19,10 @@ FR_INLINE vf gate(vf x, const fastrnn_cell_options *options, int index, fastrnn_
     return v_activate(options->activations[index], x);
 }
 
-/* Hochreiter and Schmidhuber 1997, Gers et al. 2000. `peephole` points to the units' i weights,
- * those of f and o follow at peephole_stride; the o gate sees the new cell state. Returns h. */
-FR_INLINE vf lstm_cell(const vf *gates, real *c, const fastrnn_cell_options *options, const real *peephole, int64_t peephole_stride)
+/* Hochreiter and Schmidhuber 1997, Gers et al. 2000. peephole: the units' weights for i;
+ * those for f and o follow at multiples of peephole_stride. The o gate depends on the new cell state. Returns h. */
+FR_INLINE vf lstm_cell(const vf *gates, real *c, const fastrnn_cell_options *options, const real *peephole,
+                       int64_t peephole_stride)
 {
     const vf old_c = v_load(c);
     vf gi = gates[0], gf = gates[1], go = gates[3];

@@ -1,6 +1,6 @@
-/* Loops that measure the peak rates of the vector operations, with which benchmarks compare their times.
+/* The highest rates that these vector operations reach, with which measured times are compared.
  *
- * There are as many independent chains as a tile has accumulators, which hides the latency of the instructions.
+ * There are as many independent chains of operations as a tile has accumulators, enough to hide the latency of one.
  */
 #ifndef FR_PROBE_H
 #define FR_PROBE_H
@@ -19,14 +19,14 @@ static double lanes_sum(const vf *vectors, int count)
     return sum;
 }
 
-/* Computes v = v/2 + 1 in every lane `rounds` times, which converges to 2 from any start. Returns the sum of all lanes. */
+/* Every lane computes v = v/2 + 1 `rounds` times, which converges to 2. Returns the sum of all lanes. */
 static double probe_fma(int64_t rounds, int64_t *multiply_adds)
 {
     const vf half = v_set1(0.5), one = v_set1(1);
     vf chains[FR_TILE_VECTORS];
     FR_UNROLL
     for (int i = 0; i < FR_TILE_VECTORS; i++)
-        chains[i] = v_set1(i); /* equal chains would be merged into one */
+        chains[i] = v_set1(i); /* the compiler would merge equal chains */
     for (int64_t round = 0; round < rounds; round++)
         FR_UNROLL
         for (int i = 0; i < FR_TILE_VECTORS; i++)

@@ -1,8 +1,8 @@
-/* Matrix products on prepacked weights, and whole steps: products, gates and state in registers.
+/* Matrix products with prepacked weights, and whole steps, which keep products, gates and new states in registers.
  *
- * A tile is a few rows by a few unit blocks; its accumulators stay in registers during the loop over k.
- * The shape of a tile does not change the chain of multiply-adds of an element, so it may differ from
- * call to call. `rows`, `nb` (unit blocks of the tile) and `gates` are constants after inlining.
+ * A tile is a few rows times a few blocks of units. Its accumulators stay in registers for all of k. The shape of a tile
+ * does not change the chain of multiply-adds of an element, so it may differ from call to call. `rows`, `nb` and `gates` are
+ * constants wherever these functions are inlined.
  */
 #ifndef FR_RECURRENT_H
 #define FR_RECURRENT_H
@@ -11,16 +11,16 @@
 #include "weights.h"
 
 #define FR_TILE_ROWS 6  /* at most */
-#define FR_MAX_BLOCKS 8 /* unit blocks a tile, at most */
-#define FR_CHAINS 6     /* independent chains of multiply-adds with which one row uses the whole bandwidth of L2 */
+#define FR_MAX_BLOCKS 8 /* blocks of units in a tile, at most */
+#define FR_CHAINS 6     /* so many independent chains of multiply-adds keep pace with weights for one row that are read from L2 */
 
-#ifndef FR_IN_MEMORY /* hints that a simd header defines for a compiler that needs them */
+#ifndef FR_IN_MEMORY /* simd_<isa>.h defines them for compilers that need them */
 #define FR_BEFORE_NEXT_LOAD(v) (void)0
 #define FR_IN_MEMORY(array) (void)0
 #endif
 
-/* acc[rows][nb][gates] += in . weights, from block0 on. The operand with fewer vectors (inputs or weights) is held in registers,
- * and the other is loaded one vector at a time, as 12 accumulators leave only 4 of 16 registers for both. */
+/* acc[rows][nb][gates] += in . weights, from block0 on. Whichever are fewer, a column's inputs or its weights, are held in
+ * registers while the others are loaded one after the other: with 12 accumulators in 16 registers, four are left. */
 FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const real *in,
                           int64_t in_stride, const fr_weights *weights, int64_t block0, int64_t k)
 {
@@ -97,7 +97,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     if (a->x)
         accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride,
                    &a->weight_ih, block0, a->input_size);
-    vf n_input[FR_TILE_VECTORS / 3]; /* GRU: W x + b of the candidate; acc continues with its R h + b */
+    vf n_input[FR_TILE_VECTORS / 3]; /* GRU: moved here so that the accumulators hold n_hidden */
     if (kind == FASTRNN_GRU) {
         FR_UNROLL
         for (int row = 0; row < rows; row++)
@@ -131,14 +131,14 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
 
 typedef void fr_tile(const void *args, int64_t row, int64_t block);
 
-/* Divides rows x blocks into tiles. The outer loop is over blocks, so that a panel comes from a far cache or from memory only
- * once for all rows. A tile of one row has only as many blocks as give FR_CHAINS chains: the weights are then read nearly in
- * sequence, and those that were read last are still cached in the next step. */
+/* Divides rows x blocks into tiles. The outer loop is over blocks, so that a panel is read from memory or an outer cache once
+ * for all rows. A single row reads each panel once; its tiles have the fewest blocks that give FR_CHAINS chains, so that
+ * the panels of the last tiles are what stays cached. */
 static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64_t rows, int64_t blocks, bool backwards)
 {
     if (rows == 0)
         return;
-    /* A step of a stream takes a tenth of a microsecond: no divisions for one row. */
+    /* No divisions for one row: a step of a stream may take only 0.1 us. */
     const int64_t num_tiles = rows == 1 ? 1 : fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / columns));
     const int least_rows = rows == 1 ? 1 : (int)(rows / num_tiles), longer_tiles = (int)(rows - least_rows * num_tiles);
     const int most_rows = least_rows + (longer_tiles > 0);
@@ -157,8 +157,8 @@ static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64
     }
 }
 
-/* Each shape of a tile is a function that is not inlined into walk(): otherwise the compiler would keep the constants of the
- * activations in registers across tiles, and spill accumulators. */
+/* Each shape of a tile is a function that is not inlined in walk(): otherwise the compiler would keep the constants of the
+ * gate arithmetic in registers across tiles, and accumulators in memory. */
 #define FR_TILE_FITS(R, N, COLUMNS) ((R) <= FR_TILE_ROWS && (R) * (N) * (COLUMNS) <= FR_TILE_VECTORS)
 #define FR_TILE(NAME, R, N, COLUMNS, TILE, ...)                                                                       \
     static __attribute__((noinline)) void NAME##_##R##x##N(const void *args, int64_t row, int64_t block)            \

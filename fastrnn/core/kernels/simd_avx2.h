@@ -5,7 +5,7 @@ typedef __m256 vf;
 #define FR_V 8
 #define FR_TILE_VECTORS 12
 
-/* clang 19 and 22 load too early or keep too many values in registers, and then spill accumulators. */
+/* clang 19 and 22 move loads forward, or keep other values in registers, and then spill accumulators. */
 #if defined(__clang__)
 #define FR_BEFORE_NEXT_LOAD(v) __asm__ volatile("" : "+x"(v) : : "memory")
 #define FR_IN_MEMORY(array) __asm__("" : "+m"(array))
@@ -32,5 +32,5 @@ static inline vf v_select_less(vf x, vf bound, vf a, vf b)
 {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, bound, _CMP_LT_OQ));
 }
-/* The NaN with all bits set, which is the mask that the comparison returns. */
+/* The NaN is the one with all bits set, which is the result of the comparison. */
 static inline vf v_one_nan(vf a) { return _mm256_or_ps(a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }

@@ -3,7 +3,7 @@ typedef float real;
 typedef float32x4_t vf;
 
 #define FR_V 4
-#define FR_TILE_VECTORS 20 /* with 24, compilers spill some of them */
+#define FR_TILE_VECTORS 20 /* with 24, compilers spill some */
 
 static inline vf v_load(const real *p) { return vld1q_f32(p); }
 static inline void v_store(real *p, vf a) { vst1q_f32(p, a); }

@@ -1,4 +1,4 @@
-/* Vectors of one element: the portable table, which tests compare the others with, and the double table. */
+/* Vectors of one element: what the other instruction sets are tested against, and the table for double. */
 #ifdef FR_FLOAT64
 typedef double real;
 #else
@@ -17,9 +17,9 @@ static inline vf v_add(vf a, vf b) { return a + b; }
 static inline vf v_sub(vf a, vf b) { return a - b; }
 static inline vf v_mul(vf a, vf b) { return a * b; }
 static inline vf v_div(vf a, vf b) { return a / b; }
-/* Two roundings: a true fma is a slow library call where the processor has no instruction for it. */
+/* Rounds twice: fma() is a slow library function on processors without the instruction. */
 static inline vf v_fma(vf a, vf b, vf c) { return a * b + c; }
-/* If an operand is NaN, the result is the second operand, as with the x86 instructions. */
+/* If one operand is NaN, the second one is returned, as by the x86 instructions. */
 static inline vf v_min(vf a, vf b) { return a < b ? a : b; }
 static inline vf v_max(vf a, vf b) { return a > b ? a : b; }
 static inline vf v_neg(vf a) { return -a; }
@@ -27,7 +27,7 @@ static inline vf v_neg(vf a) { return -a; }
 static inline vf v_neg_abs(vf a) { return -fabs(a); }
 #else
 static inline vf v_neg_abs(vf a) { return -fabsf(a); }
-/* 2^n from n + 127 + 1.5 * 2^23, whose lowest bits are the exponent's; n = -127 gives 0, n = 128 infinity. */
+/* 2^n from n + 127 + 1.5 * 2^23, the lowest bits of which are the exponent; n = -127 gives 0, n = 128 infinity. */
 static inline vf v_pow2(vf shifted)
 {
     uint32_t bits;
@@ -39,5 +39,5 @@ static inline vf v_pow2(vf shifted)
 #endif
 /* x < bound ? a : b in each lane; b if x is NaN. */
 static inline vf v_select_less(vf x, vf bound, vf a, vf b) { return x < bound ? a : b; }
-/* a, with every NaN replaced by the same one. */
+/* a, every NaN replaced by the same one. */
 static inline vf v_one_nan(vf a) { return a == a ? a : (real)NAN; }

@@ -1,8 +1,8 @@
-/* Compiles part of a file for one instruction set, whatever the compiler's flags are: the code between
- * FR_TARGET_BEGIN("features") and FR_TARGET_END. The features are those that fr_cpu_has_<isa> in cpu.c asks for.
+/* Functions between FR_TARGET_BEGIN("features") and FR_TARGET_END are compiled for an instruction set that the compiler's
+ * flags do not enable. The features are those that fr_cpu_has_<isa> in cpu.c checks.
  *
- * This file includes the headers that are not kernels, so that they come before such a region: their functions are compiled for
- * the base architecture, and can still be inlined into the kernels.
+ * Headers that are not part of the kernels are included here, before such a region, so that their functions are compiled for
+ * the base architecture. They can still be inlined into the kernels.
  */
 #ifndef FR_TARGET_H
 #define FR_TARGET_H

@@ -1,16 +1,16 @@
-/* exp, tanh, sigmoid and the other activations, written once over the vector operations.
+/* exp, tanh, sigmoid and the other activations, in terms of the vector operations.
  *
  * With y = n ln2 + r, |r| <= ln2/2: exp(y) = 2^n (1 + p), p = r + r^2 q(r). q is a polynomial near
  * (e^r - 1 - r)/r^2, fitted at Chebyshev nodes; tests/test_coefficients.py fits it again.
- * All functions propagate NaN: the operand that may be NaN is the second one of every min and max.
+ * A NaN input gives NaN: it is the second operand of every min and max, which they return if one is NaN.
  */
 #ifndef FR_VMATH_H
 #define FR_VMATH_H
 
 #define FR_INLINE static inline __attribute__((always_inline))
 
-/* Unrolls the next loop completely, so that arrays of vectors are kept in registers. After inlining the loop's count must be a
- * constant of at most 32. clang 14 ignores gcc's pragma. */
+/* For a loop whose count is a constant, at most 32, after inlining. It is unrolled completely, so that arrays of vectors stay
+ * in registers. clang 14 ignores gcc's pragma. */
 #if defined(__clang__)
 #define FR_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -34,9 +34,9 @@ FR_INLINE void v_exp_parts(vf y, vf *scale, vf *p)
     const vf rounder = v_set1(12583039.0); /* 1.5 * 2^23 + 127: adding it rounds to an integer and adds the exponent's bias */
     vf shifted = v_fma(y, v_set1(1.44269504088896341), rounder);
     vf n = v_sub(shifted, rounder);
-    vf r = v_fma(n, v_set1(-0.693145751953125), y); /* ln2 in two parts; the first has 15 bits, so its product with n is exact */
+    vf r = v_fma(n, v_set1(-0.693145751953125), y); /* ln2 in two parts; the first has 15 bits, so that n times it is exact */
     r = v_fma(n, v_set1(-1.4286068202862268e-06), r);
-    /* Estrin's scheme, whose dependency chain is shorter than Horner's: latency dominates in steps of few units. */
+    /* Powers of r rather than Horner's scheme: a step with few units waits for the latency of a chain. */
     static const double q[] = {0.5, 0.166665733, 0.0416664556, 0.00836377684, 0.0013934545};
     const vf r2 = v_mul(r, r);
     const vf low = v_fma(v_set1(q[1]), r, v_set1(q[0]));
@@ -69,7 +69,7 @@ FR_INLINE void v_tanh_parts(vf x, vf *over, vf *under)
     *under = v_add(*over, v_set1(2.0));
 }
 
-/* 1 / sigmoid(x) = 1 + e^-x. For e^89 the scale is infinite and 1 + p positive, so the result is infinite. */
+/* 1 / sigmoid(x) = 1 + e^-x. The scale of e^89 is infinite, and 1 + p is positive. */
 FR_INLINE vf v_sigmoid_under(vf x)
 {
     const vf one = v_set1(1.0);
@@ -87,7 +87,7 @@ FR_INLINE vf v_tanh(vf x)
 
 FR_INLINE vf v_sigmoid(vf x) { return v_div(v_set1(1.0), v_sigmoid_under(x)); }
 
-/* sigmoid(x) tanh(y) with one division, the slowest of these operations; 0 where sigmoid(x) is below 1e-30. */
+/* sigmoid(x) tanh(y) with one division, which is the slowest of these instructions; 0 where sigmoid(x) is below 1e-30. */
 FR_INLINE vf v_sigmoid_tanh(vf x, vf y)
 {
     vf over, under;
