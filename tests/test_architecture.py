@@ -250,3 +250,26 @@ def test_kernels_are_compiled_for_what_the_processor_is_asked_for():
 def test_run_time_needs_numpy_and_scipy_alone():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert sorted(re.match(r"[\w-]+", need)[0] for need in project["dependencies"]) == ["numpy", "scipy"]
+
+
+def test_every_kernel_table_is_listed():
+    """A table that isa_list.h does not name is compiled and never used."""
+    listed = set(re.findall(r"X\((\w+)\)", (CORE / "kernels" / "isa_list.h").read_text()))
+    tables = {path.stem.removeprefix("kernels_") for path in (CORE / "kernels").glob("kernels_*.c")}
+    assert tables - {"scalar_f64"} == listed - {"name"}  # scalar_f64 is for BLAS alone; X(name) is in the comment
+
+
+def test_cython_has_every_declaration_of_the_header():
+    """c_api.pxd declares every function, enumerator and struct member of fastrnn.h."""
+    header = re.sub(r"/\*.*?\*/", "", (ROOT / "include" / "fastrnn.h").read_text(), flags=re.DOTALL)
+    declared = set(re.findall(r"\w+", (PACKAGE / "c_api.pxd").read_text()))
+    functions = set(re.findall(r"\b(fastrnn_\w+)\(", header))
+    structs = re.findall(r"typedef struct \w+ \{(.*?)\} (\w+);", header, re.DOTALL)
+    assert len(functions) > 20 and len(structs) > 8
+    for body, name in structs:
+        plain = [member for member in re.sub(r"\[.*?\]", "", body).split(";") if member.strip() and "(" not in member]
+        names = {word for member in plain for word in re.findall(r"(\w+)\s*(?:,|$)", member.strip())}
+        assert {name, *names} - {"opaque"} <= declared
+    enums = re.findall(r"typedef enum \w+ \{(.*?)\} \w+;", header, re.DOTALL)
+    names = {name for body in enums if "#define" not in body for name in re.findall(r"\bFASTRNN_\w+", body)}
+    assert functions | names <= declared

@@ -87,9 +87,9 @@ static bool load_state(fr_part *part)
     return fr_poll_settle(&part->poll, &part->team, 0);
 }
 
-static void store_state(fr_part *part)
+static void save_state(fr_part *part)
 {
-    fr_state_store(&part->sequence, &part->team, part->sequence.cell - part->run->plan->layer->cells);
+    fr_state_save(&part->sequence, &part->team, part->sequence.cell - part->run->plan->layer->cells);
     if (part->last_layer)
         fr_sequence_fill(&part->sequence, &part->team);
 }
@@ -99,7 +99,7 @@ static bool run_cell(fr_part *part, int64_t layer_index, int64_t direction)
     enter_cell(part, layer_index, direction);
     if (!load_state(part) || !fr_packed_run(&part->sequence, &part->team))
         return false;
-    store_state(part);
+    save_state(part);
     return true;
 }
 
@@ -126,7 +126,7 @@ static bool run_nodes(fr_part *part, const fastrnn_unrolled *unrolled)
         if (!fr_unrolled_step(node, &part->sequence, &part->team, &block))
             return false;
         if (node->closes)
-            store_state(part);
+            save_state(part);
     }
     return true;
 }
@@ -341,7 +341,7 @@ static void compute_stored(fr_run *run)
             gather(run, true);
         return;
     }
-    run->parity = fr_store_align(plan->layer, batch->store, plan->first_slot, batch->num_rows);
+    run->parity = fr_store_equalize_parities(plan->layer, batch->store, plan->first_slot, batch->num_rows);
     compute(run);
     const fr_rows rows = {.batch = batch, .indices = plan->row_indices, .stride = 1, .count = batch->num_rows};
     fr_store_advance(batch->store, &rows);

@@ -208,7 +208,7 @@ void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index)
     count_work(sequence->poll, work);
 }
 
-void fr_state_store(const fr_sequence *sequence, const fr_team *team, int64_t index)
+void fr_state_save(const fr_sequence *sequence, const fr_team *team, int64_t index)
 {
     const fr_cell *cell = sequence->cell;
     const fr_rows *rows = &sequence->rows;

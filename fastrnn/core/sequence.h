@@ -90,7 +90,7 @@ void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team);
 /* Copy the rows' state from part `index` (one layer in one direction) of the batch's h0 and c0, or to that of hn and cn. Each
  * member of the team copies some of the rows, so the team must wait after a load. */
 void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index);
-void fr_state_store(const fr_sequence *sequence, const fr_team *team, int64_t index);
+void fr_state_save(const fr_sequence *sequence, const fr_team *team, int64_t index);
 
 /* Copies a vector of `width` elements, or zeros for NULL, and pads it with zeros to `stride` elements: kernels compute the units
  * of the padding, too, and their state must not start as uninitialized memory. */

@@ -38,20 +38,20 @@ int64_t fr_store_extra_size(const void *store) { return ((const fr_store_header 
 static void *address(const void *memory) { return (void *)(uintptr_t)memory; }
 
 /* The parts of a store after its header; `states` points to the first layer's states. */
-typedef struct fr_store_slots {
+typedef struct fr_store_pieces {
     unsigned char *parities, *marks; /* (capacity) */
     fr_arena states;
-} fr_store_slots;
+} fr_store_pieces;
 
-static fr_store_slots slots_of(const void *store)
+static fr_store_pieces pieces_of(const void *store)
 {
     fr_arena arena = fr_arena_of(address(store));
-    fr_store_slots slots;
+    fr_store_pieces pieces;
     fr_take(&arena, 1, sizeof(fr_store_header));
-    slots.parities = fr_take(&arena, 1, (size_t)fr_store_capacity(store));
-    slots.marks = fr_take(&arena, 1, (size_t)fr_store_capacity(store));
-    slots.states = arena;
-    return slots;
+    pieces.parities = fr_take(&arena, 1, (size_t)fr_store_capacity(store));
+    pieces.marks = fr_take(&arena, 1, (size_t)fr_store_capacity(store));
+    pieces.states = arena;
+    return pieces;
 }
 
 bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
@@ -59,7 +59,7 @@ bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
     const int64_t capacity = fr_store_capacity(store);
     if (!slots)
         return count == capacity;
-    unsigned char *marks = slots_of(store).marks;
+    unsigned char *marks = pieces_of(store).marks;
     int64_t marked = 0;
     for (; marked < count && fr_in_range(slots[marked], 0, capacity - 1) && !marks[slots[marked]]; marked++)
         marks[slots[marked]] = 1;
@@ -68,7 +68,7 @@ bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
     return marked == count;
 }
 
-fr_arena fr_store_states(const void *store) { return slots_of(store).states; }
+fr_arena fr_store_states(const void *store) { return pieces_of(store).states; }
 
 static size_t h_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 {
@@ -101,10 +101,10 @@ bool fr_store_add_state_bytes(size_t *total, const fastrnn_layer *layer, int64_t
     return true;
 }
 
-int fr_store_align(const fastrnn_layer *layer, void *store, int64_t first_slot, int64_t count)
+int fr_store_equalize_parities(const fastrnn_layer *layer, void *store, int64_t first_slot, int64_t count)
 {
-    fr_store_slots slots = slots_of(store);
-    unsigned char *parities = slots.parities + first_slot;
+    fr_store_pieces pieces = pieces_of(store);
+    unsigned char *parities = pieces.parities + first_slot;
     const unsigned char wanted = parities[0];
     bool differs = false;
     for (int64_t i = 1; i < count; i++)
@@ -114,7 +114,7 @@ int fr_store_align(const fastrnn_layer *layer, void *store, int64_t first_slot, 
     for (int64_t layer_index = 0; layer_index < layer->num_layers; layer_index++) {
         const size_t bytes = h_bytes(layer, &layer->cells[layer_index]);
         fr_state state;
-        fr_next_layer_state(layer, layer_index, fr_store_capacity(store), &slots.states, &state);
+        fr_next_layer_state(layer, layer_index, fr_store_capacity(store), &pieces.states, &state);
         for (int64_t i = 0; i < count; i++)
             if (parities[i] != wanted)
                 memcpy(fr_at(state.h[wanted], first_slot + i, bytes), fr_at(state.h[!wanted], first_slot + i, bytes), bytes);
@@ -125,7 +125,7 @@ int fr_store_align(const fastrnn_layer *layer, void *store, int64_t first_slot, 
 
 void fr_store_advance(void *store, const fr_rows *rows)
 {
-    unsigned char *parities = slots_of(store).parities;
+    unsigned char *parities = pieces_of(store).parities;
     for (int64_t row = 0; row < rows->count; row++)
         parities[fr_slot(rows, row)] ^= fr_length(rows, row) & 1;
 }
@@ -136,16 +136,16 @@ void fr_store_advance(void *store, const fr_rows *rows)
 bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered, size_t *copied)
 {
     const fastrnn_batch *batch = rows->batch;
-    fr_store_slots slots = slots_of(batch->store);
+    fr_store_pieces pieces = pieces_of(batch->store);
     fr_arena target = fr_arena_of(gathered);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const size_t h = h_bytes(layer, &layer->cells[i]), c = c_bytes(layer, &layer->cells[i]);
         fr_state from, to;
-        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &slots.states, &from);
+        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &pieces.states, &from);
         fr_next_layer_state(layer, i, batch->num_rows, &target, &to);
         for (int64_t row = 0; row < rows->count; row++) {
             const int64_t slot = fr_slot(rows, row);
-            memcpy(fr_at(to.h[0], at + row, h), fr_at(from.h[slots.parities[slot]], slot, h), h);
+            memcpy(fr_at(to.h[0], at + row, h), fr_at(from.h[pieces.parities[slot]], slot, h), h);
             memcpy(fr_at(to.c, at + row, c), fr_at(from.c, slot, c), c);
             *copied += h + c;
             if (*copied < PIECE_BYTES)
@@ -161,16 +161,16 @@ bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at
 void fr_store_scatter(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, const void *gathered)
 {
     const fastrnn_batch *batch = rows->batch;
-    fr_store_slots slots = slots_of(batch->store);
+    fr_store_pieces pieces = pieces_of(batch->store);
     fr_arena source = fr_arena_of(address(gathered));
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const size_t h = h_bytes(layer, &layer->cells[i]), c = c_bytes(layer, &layer->cells[i]);
         fr_state from, to;
         fr_next_layer_state(layer, i, batch->num_rows, &source, &from);
-        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &slots.states, &to);
+        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &pieces.states, &to);
         for (int64_t row = 0; row < rows->count; row++) {
             const int64_t slot = fr_slot(rows, row);
-            memcpy(fr_at(to.h[slots.parities[slot]], slot, h), fr_at(from.h[fr_length(rows, row) & 1], at + row, h), h);
+            memcpy(fr_at(to.h[pieces.parities[slot]], slot, h), fr_at(from.h[fr_length(rows, row) & 1], at + row, h), h);
             memcpy(fr_at(to.c, slot, c), fr_at(from.c, at + row, c), c);
         }
     }
@@ -207,7 +207,7 @@ fastrnn_status fastrnn_store_init(const fastrnn_layer *layer, int64_t capacity, 
 
 static char *extra_of(const fastrnn_layer *layer, const void *store)
 {
-    fr_arena arena = slots_of(store).states;
+    fr_arena arena = pieces_of(store).states;
     fr_state state;
     for (int64_t i = 0; i < layer->num_layers; i++)
         fr_next_layer_state(layer, i, fr_store_capacity(store), &arena, &state);
@@ -255,7 +255,7 @@ void fr_store_transfer(const fastrnn_layer *layer, const void *store, int64_t co
                        const fr_state_arrays *arrays, fr_transfer *transfer)
 {
     const size_t e = layer->backend.kernels->real_size;
-    fr_store_slots all = slots_of(store);
+    fr_store_pieces all = pieces_of(store);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const fr_cell *cell = &layer->cells[i];
         fr_state state;

@@ -33,7 +33,7 @@ void fr_next_layer_state(const fastrnn_layer *layer, int64_t layer_index, int64_
 bool fr_store_add_state_bytes(size_t *total, const fastrnn_layer *layer, int64_t num_rows);
 
 /* Gives `count` consecutive slots the parity of the first one; copies h in those that had the other. Returns that parity. */
-int fr_store_align(const fastrnn_layer *layer, void *store, int64_t first_slot, int64_t count);
+int fr_store_equalize_parities(const fastrnn_layer *layer, void *store, int64_t first_slot, int64_t count);
 /* Updates the parities of these rows' slots after a run in place. */
 void fr_store_advance(void *store, const fr_rows *rows);
 

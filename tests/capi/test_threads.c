@@ -447,7 +447,7 @@ static void test_slices(void)
     end_group("slices of many rows");
 }
 
-typedef enum maker { MODEL, PLAN, POOL, NUM_MAKERS } maker;
+typedef enum maker { LAYER, FIXED_LENGTH, POOL, NUM_MAKERS } maker;
 static const char *const maker_names[] = {"layer", "unrolled", "pool"};
 
 /* Make one of them and, if that works, use it and destroy it. */
@@ -456,8 +456,8 @@ static fastrnn_status make(maker what, const source *s, const fastrnn_layer *lay
     fastrnn_layer *made = NULL;
     fastrnn_unrolled *unrolled = NULL;
     fastrnn_pool *pool = NULL;
-    const fastrnn_status status = what == MODEL  ? fastrnn_layer_create(&s->config, s->cells, NULL, NULL, &made)
-                                  : what == PLAN ? fastrnn_unrolled_create(layer, j->batch.num_steps, &unrolled)
+    const fastrnn_status status = what == LAYER  ? fastrnn_layer_create(&s->config, s->cells, NULL, NULL, &made)
+                                  : what == FIXED_LENGTH ? fastrnn_unrolled_create(layer, j->batch.num_steps, &unrolled)
                                                  : fastrnn_pool_create(3, &pool);
     check((status == FASTRNN_OK) == (made || unrolled || pool), "a failed create leaves the pointer alone");
     counts_memory = false;
@@ -487,7 +487,7 @@ static void test_failed_allocations(void)
     expect(fastrnn_layer_create(&s.config, s.cells, NULL, NULL, &layer), FASTRNN_OK, "model");
     job j = job_make(layer, 8, 5, false, false);
     char *expected = job_expected(&j, RUN);
-    for (int what = MODEL; what < NUM_MAKERS; what++)
+    for (int what = LAYER; what < NUM_MAKERS; what++)
         for (int n = 0;; n++) {
             counts_memory = true;
             allocations_left = n;
