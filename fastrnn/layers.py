@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, runtime
 from .arguments import Casting, as_array, as_floats, as_integer, check_casting
+from .files import native
 from .importers import pytorch
 from .masks import check_mask, fill_masked, is_right_padded, packed_steps
 from .packed import Packed, PackedLike, as_packed, is_torch_packed, with_torch_data
@@ -229,6 +231,19 @@ class Layer(Generic[StateT]):
             cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
         )
         return cls(spec, backend=backend, dtype=dtype, isa=isa)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to a file that ``fastrnn.load`` reads: the same outputs, bit for bit.
+
+        A standard safetensors file with PyTorch's names, and the layer's options in its metadata; not backend and isa,
+        which belong to the machine. A file that is there is replaced.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        native.write(self._unpack(), path)
 
     @property
     def nbytes(self) -> int:

@@ -69,6 +69,7 @@ def spec_from_state_dict(
     *,
     nonlinearity: Nonlinearity | None = None,
     batch_first: bool = True,
+    copy: bool = True,
 ) -> LayerSpec:
     """Describe a recurrent network from weights with PyTorch's names and shapes.
 
@@ -90,6 +91,8 @@ def spec_from_state_dict(
         Of an RNN, which needs it: a state dict cannot tell. None for an LSTM and a GRU.
     batch_first : bool
         Whether x will be (B, T, I) rather than (T, B, I).
+    copy : bool
+        False: arrays that need no widening are taken as they are, for a caller that drops them afterwards.
 
     Raises
     ------
@@ -115,7 +118,7 @@ def spec_from_state_dict(
     if not isinstance(prefix, str):
         raise TypeError(f"prefix is {prefix!r}, wanted a str")
     prefix, is_cell = _find(mapping, prefix)
-    arrays, faults = _read(kind, mapping, prefix, is_cell)
+    arrays, faults = _read(kind, mapping, prefix, is_cell, copy)
     num_layers = 1 + max((layer for _, layer, _ in arrays), default=0)
     if num_layers > max(len(arrays), 1):  # one far name must not make a huge list of missing ones
         raise ValueError(f"{prefix}*_l{num_layers - 1} is given, but there are only {len(arrays)} weights in all")
@@ -162,9 +165,9 @@ def _find(mapping: Mapping[str, Any], prefix: str) -> tuple[str, bool]:
 
 
 def _read(
-    kind: str, mapping: Mapping[str, Any], prefix: str, is_cell: bool
+    kind: str, mapping: Mapping[str, Any], prefix: str, is_cell: bool, copy: bool
 ) -> tuple[dict[Key, NDArray[Any]], list[str]]:
-    """Copy the weights under `prefix`; return them and a fault for each name that is surplus."""
+    """Take the weights under `prefix`; return them and a fault for each name that is surplus."""
     arrays: dict[Key, NDArray[Any]] = {}
     surplus: list[str] = []
     wrong: list[str] = []
@@ -182,7 +185,7 @@ def _read(
             surplus.append(f"{name} is surplus, only an LSTM has a projection")
         else:
             try:
-                arrays[match[1], int(match[2] or 0), int(bool(match[3]))] = _copy(mapping[name])
+                arrays[match[1], int(match[2] or 0), int(bool(match[3]))] = _take(mapping[name], copy)
             except TypeError as error:
                 wrong.append(f"{name} is {error}, wanted a float32 or float64 array")
     if wrong:
@@ -190,8 +193,8 @@ def _read(
     return arrays, surplus
 
 
-def _copy(value: Any) -> NDArray[Any]:
-    """Copy an array or a tensor as float32 or float64; TypeError carries only what was found."""
+def _take(value: Any, copy: bool) -> NDArray[Any]:
+    """An array or a tensor as float32 or float64; TypeError carries only what was found."""
     if callable(getattr(value, "detach", None)):
         found = str(getattr(value, "dtype", type(value).__name__))
         if getattr(value, "is_meta", False):
@@ -209,7 +212,8 @@ def _copy(value: Any) -> NDArray[Any]:
         array = array.astype(np.float32)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(str(array.dtype))
-    return np.array(array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
+    dtype = np.float64 if array.dtype.itemsize == 8 else np.float32
+    return np.array(array, dtype, order="C") if copy else np.asarray(array, dtype)
 
 
 def _sizes(arrays: dict[Key, NDArray[Any]]) -> tuple[int | str, int | str, int | str]:
