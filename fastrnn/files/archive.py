@@ -25,9 +25,10 @@ class _Bounded:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MOST_DIRECTORY:
+        data = self._file.read(min(size, MOST_DIRECTORY + 1) if size >= 0 else MOST_DIRECTORY + 1)
+        if len(data) > MOST_DIRECTORY:
             raise zipfile.BadZipFile(f"its directory is larger than {MOST_DIRECTORY} bytes")
-        return self._file.read(size)
+        return data
 
 
 def open_archive(path: str, file: BinaryIO) -> zipfile.ZipFile:
