@@ -189,7 +189,8 @@ class Layer(Generic[StateT]):
         """Take over a PyTorch module of the same name, with its ``batch_first``, or a cell, such as ``nn.LSTMCell``.
 
         Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. A cell makes a
-        layer of its own, with ``batch_first``. backend, dtype, isa: as of the class.
+        layer of its own, with ``batch_first``. The module may be scripted; weights that weight_norm, a parametrisation
+        or pruning computes are taken as computed. backend, dtype, isa: as of the class.
 
         Raises
         ------
