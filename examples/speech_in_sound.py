@@ -3,8 +3,8 @@
     pip install --no-deps silero-vad==6.2.3 && pip install safetensors
     python examples/speech_in_sound.py [sound.wav]      # 16 kHz, one channel, 16 bits
 
-The convolutions around the LSTM are NumPy's here. Each # is a frame with speech. Without a file, the sound is a second of
-silence, one of a buzzer and one of noise, in which nobody speaks.
+The convolutions around the LSTM are NumPy's here. Each # is a frame with speech. Without a file, the sound is
+a second of silence, one of a buzzer and one of noise, in which nobody speaks.
 """
 
 import importlib.util

@@ -138,6 +138,13 @@ def test_importers_know_the_spec_and_functions_alone():
         assert not {name.split(".")[0] for name in imports(path)} & {"keras", "torch", "tensorflow", "onnx"}, path.name
 
 
+def test_files_stand_on_importers_and_end_in_a_spec():
+    for path in sorted((PACKAGE / "files").glob("*.py")):
+        used = {name for name in own_imports(path) if not name.startswith("fastrnn.files")}
+        below = {"fastrnn.extras", "fastrnn.spec"} | {name for name in used if name.startswith("fastrnn.importers.")}
+        assert used <= below | ({"fastrnn.layers"} if path.stem == "load" else set()), path.name
+
+
 def test_tensorflows_face_stands_on_the_layers():
     for path in set(PYTHON_FILES) - {PACKAGE / "__init__.py"}:
         used = {name for name in own_imports(path) if path.parent.name == "nn" or name.startswith("fastrnn.nn")}

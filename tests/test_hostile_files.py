@@ -191,6 +191,10 @@ HOSTILE = {
         files.zipped([("a.npy", npy(array_header((1,), [("a", "<f4")]), bytes(4)))]),
         "header that is none",
     ),
+    "array of pairs": (
+        files.zipped([("a.npy", npy(array_header((1,), "(2,)<f4"), bytes(8)))]),
+        "holds records of .*, wanted plain numbers",
+    ),
     "header that calls": (files.zipped([("a.npy", npy("__import__('os').getpid()"))]), "header that is none"),
     "deep npy header": (files.zipped([("a.npy", npy("(" * 4000))]), "header that is none"),
     "long npy header": (
@@ -198,6 +202,17 @@ HOSTILE = {
         "has a header of 70000 bytes",
     ),
     "no npy": (files.zipped([("a.npy", b"hello")]), "is no NumPy array"),
+    "many arrays": (
+        files.zipped([(f"{index:x}.npy", npy(array_header((0, 4)))) for index in range(0x1000, 0x1000 + 14500)]),
+        "no recurrent layer under PyTorch's names",
+    ),
+    "many entries": (
+        files.raw_safetensors(
+            {f"{index:x}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for index in range(8200)}
+        ),
+        "no recurrent layer under PyTorch's names",
+    ),
+    "many brackets": (files.raw_safetensors(b'{"a":[' + b"[]," * 170000 + b"[]]}"), "not an object of dtype"),
     "empty zip": (files.zipped([]), "is a zip with nothing"),
     "large directory": (
         files.zipped([(f"{'x' * 200}{index}.npy", b"") for index in range(6000)]),
