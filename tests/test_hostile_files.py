@@ -285,8 +285,7 @@ def test_hostile_files_take_little_memory(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_loading_takes_twice_the_arrays(tmp_path, dtype):
-    import ml_dtypes
-
+    ml_dtypes = pytest.importorskip("ml_dtypes")
     torch = pytest.importorskip("torch")
     model = cases.random_spec(np.random.default_rng(0), "lstm", 700, 1000)
     arrays = files.state_dict(model)
