@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from . import runtime, thread_limits
+from .files.load import load
 from .layers import GRU, LSTM, RNN, State, Unrolled
 from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
 from .runtime import get_num_threads, info, set_num_threads
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "get_num_threads",
     "info",
+    "load",
     "pack",
     "pack_sequence",
     "pad_sequence",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import NUM_GATES, Activation, CellKind, CellSpec, LayerSpec
+from .pytorch_module import weights_of
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NAME = re.compile(rf"({'|'.join(PARTS)})(?:_l(0|[1-9][0-9]{{0,5}})(_reverse)?)?")  # a cell's names have no layer number
@@ -38,20 +39,28 @@ def spec_from_module(module: Any) -> LayerSpec:
     ----------
     module : torch.nn.Module
         Its weights are copied, from any device; its `batch_first` and `nonlinearity` are used. Dropout is left out,
-        as in ``eval()``. A cell becomes a spec of one layer with `batch_first` set.
+        as in ``eval()``. A cell becomes a spec of one layer with `batch_first` set. It may be scripted, and its weights
+        may be computed: by weight_norm, a parametrisation or pruning.
 
     Raises
     ------
     TypeError, ValueError
         It is another kind of module, or its weights do not fit.
     """
-    names = [base.__name__ for base in type(module).__mro__ if base.__name__ in KINDS]
+    bases = [base.__name__ for base in type(module).__mro__]
+    is_script = "ScriptModule" in bases
+    names = [name for name in (getattr(module, "original_name", None) if is_script else None, *bases) if name in KINDS]
     if not names or not callable(getattr(module, "state_dict", None)):
         raise TypeError(f"module is {type(module).__name__}, wanted a torch.nn.LSTM, GRU or RNN, or a cell of these")
     kind, is_cell = KINDS[names[0]], names[0].endswith("Cell")
+    if is_script and not hasattr(module, "hidden_size"):
+        raise TypeError(
+            f"module is a traced {names[0]}, which does not keep its options: wanted the module that was traced, or a "
+            "scripted one"
+        )
     spec = spec_from_state_dict(
         kind,
-        module.state_dict(),
+        weights_of(module),
         nonlinearity=getattr(module, "nonlinearity", None) if kind == "rnn" else None,
         batch_first=is_cell or bool(getattr(module, "batch_first", False)),
     )
@@ -69,6 +78,7 @@ def spec_from_state_dict(
     *,
     nonlinearity: Nonlinearity | None = None,
     batch_first: bool = True,
+    copy: bool = True,
 ) -> LayerSpec:
     """Describe a recurrent network from weights with PyTorch's names and shapes.
 
@@ -90,6 +100,8 @@ def spec_from_state_dict(
         Required for an RNN, because a state dict does not contain it. None for an LSTM and a GRU.
     batch_first : bool
         Whether x will be (B, T, I) rather than (T, B, I).
+    copy : bool
+        False: arrays that need no widening are taken as they are, for a caller that drops them afterwards.
 
     Raises
     ------
@@ -115,7 +127,7 @@ def spec_from_state_dict(
     if not isinstance(prefix, str):
         raise TypeError(f"prefix is {prefix!r}, wanted a str")
     prefix, is_cell = _find(mapping, prefix)
-    arrays, faults = _read(kind, mapping, prefix, is_cell)
+    arrays, faults = _read(kind, mapping, prefix, is_cell, copy)
     num_layers = 1 + max((layer for _, layer, _ in arrays), default=0)
     if num_layers > max(len(arrays), 1):  # a single name with a high number must not cause a huge list of missing ones
         raise ValueError(f"{prefix}*_l{num_layers - 1} is given, but there are only {len(arrays)} weights in all")
@@ -162,9 +174,9 @@ def _find(mapping: Mapping[str, Any], prefix: str) -> tuple[str, bool]:
 
 
 def _read(
-    kind: str, mapping: Mapping[str, Any], prefix: str, is_cell: bool
+    kind: str, mapping: Mapping[str, Any], prefix: str, is_cell: bool, copy: bool
 ) -> tuple[dict[Key, NDArray[Any]], list[str]]:
-    """Copy the weights under `prefix`; return them and a fault for each name that is surplus."""
+    """Take the weights under `prefix`; return them and a fault for each name that is surplus."""
     arrays: dict[Key, NDArray[Any]] = {}
     surplus: list[str] = []
     wrong: list[str] = []
@@ -182,7 +194,7 @@ def _read(
             surplus.append(f"{name} is surplus, only an LSTM has a projection")
         else:
             try:
-                arrays[match[1], int(match[2] or 0), int(bool(match[3]))] = _copy(mapping[name])
+                arrays[match[1], int(match[2] or 0), int(bool(match[3]))] = _take(mapping[name], copy)
             except TypeError as error:
                 wrong.append(f"{name} is {error}, wanted a float32 or float64 array")
     if wrong:
@@ -190,8 +202,8 @@ def _read(
     return arrays, surplus
 
 
-def _copy(value: Any) -> NDArray[Any]:
-    """Copy an array or a tensor as float32 or float64; the message of TypeError says only what was found."""
+def _take(value: Any, copy: bool) -> NDArray[Any]:
+    """An array or a tensor as float32 or float64; the message of TypeError says only what was found."""
     if callable(getattr(value, "detach", None)):
         found = str(getattr(value, "dtype", type(value).__name__))
         if getattr(value, "is_meta", False):
@@ -209,7 +221,8 @@ def _copy(value: Any) -> NDArray[Any]:
         array = array.astype(np.float32)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(str(array.dtype))
-    return np.array(array, dtype=np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
+    dtype = np.float64 if array.dtype.itemsize == 8 else np.float32
+    return np.array(array, dtype, order="C") if copy else np.asarray(array, dtype)
 
 
 def _sizes(arrays: dict[Key, NDArray[Any]]) -> tuple[int | str, int | str, int | str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload
 
@@ -9,7 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import runtime
 from ..arguments import Casting, as_integer, check_casting
-from ..importers import pytorch
+from ..files import native
+from ..importers import flax, pytorch
 from ..masks import PastEnd
 from ..packed import Packed, PackedLike, is_torch_packed
 from ..spec import CellKind, LayerSpec
@@ -170,6 +172,59 @@ class Layer(Generic[StateT]):
             cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
         )
         return cls(spec, backend=backend, dtype=dtype, isa=isa)
+
+    @classmethod
+    def from_flax(
+        cls,
+        params: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: pytorch.Nonlinearity | None = None,
+        batch_first: bool = True,
+        backend: Backend = "auto",
+        dtype: DTypeLike | None = None,
+        isa: str | None = None,
+    ) -> Self:
+        """Take over one cell of Flax, linen's or nnx's, from its parameters.
+
+        Its activations have to be Flax's defaults, and a SimpleCell's ``residual`` False: parameters do not tell.
+
+        Parameters
+        ----------
+        params : nested mapping of names to arrays, such as ``model.init(...)`` or ``nnx.to_pure_dict(state)``
+            ``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell`` or ``SimpleCell``, at any depth.
+        prefix : where the cell stands, such as ``"params.encoder.cell"``, if there are several
+        nonlinearity : "tanh" or "relu" of an RNN, which needs it; None for the others
+        batch_first, backend, dtype, isa : as of ``from_state_dict``
+
+        Raises
+        ------
+        TypeError, ValueError
+            There is no such cell or there are several, or its arrays do not fit; the message lists every reason.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> inputs = {f"i{gate}": {"kernel": np.ones((3, 2), "f4"), "bias": np.zeros(2, "f4")} for gate in "rzn"}
+        >>> recurrent = {f"h{gate}": {"kernel": np.ones((2, 2), "f4")} for gate in "rzn"}
+        >>> fastrnn.GRU.from_flax({"params": {"cell": inputs | recurrent}}).hidden_size
+        2
+        """
+        spec = flax.spec_from_params(cls.kind, params, prefix, nonlinearity=nonlinearity, batch_first=batch_first)
+        return cls(spec, backend=backend, dtype=dtype, isa=isa)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to a file that ``fastrnn.load`` reads: the same outputs, bit for bit.
+
+        A standard safetensors file with PyTorch's names, and the layer's options in its metadata; not backend and isa,
+        which belong to the machine. A file that is there is replaced.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        native.write(self._unpack(), path)
 
     @property
     def nbytes(self) -> int:
