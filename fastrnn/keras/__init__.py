@@ -6,5 +6,6 @@ Inference only, NumPy arrays in and out, eager: a mask is an argument, nothing i
 from .bidirectional import Bidirectional
 from .masking import Masking
 from .recurrent import GRU, LSTM, SimpleRNN
+from .sequential import Sequential
 
-__all__ = ["GRU", "LSTM", "Bidirectional", "Masking", "SimpleRNN"]
+__all__ = ["GRU", "LSTM", "Bidirectional", "Masking", "Sequential", "SimpleRNN"]
