@@ -140,8 +140,9 @@ def inputs(name: str, mask: str) -> tuple[np.ndarray, np.ndarray | None]:
 def answers(model: Any, name: str, mask: str) -> list[np.ndarray]:
     """What Keras says; a stateful model is called twice."""
     x, counted = inputs(name, mask)
-    if hasattr(model, "reset_states"):
-        model.reset_states()
+    for part in model.layers:
+        if getattr(part, "stateful", False):
+            (part.reset_state if hasattr(part, "reset_state") else part.reset_states)()
     results = []
     for _ in range(2 if name == "stateful" else 1):
         y = model(x, mask=counted) if counted is not None else model(x)

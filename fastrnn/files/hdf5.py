@@ -139,10 +139,10 @@ class File:
                 return None
             low = node.attrs.get_id(attribute)
             count = math.prod(low.shape) if low.shape is not None else 0
-            if low.get_storage_size() > min(MOST_ATTRIBUTE, self._size) or count > MOST_NAMES:
-                raise _Refused(f"{name} has {count} entries of {low.get_storage_size()} bytes: too many")
             if count == 0:
                 return []
+            if low.get_storage_size() > min(MOST_ATTRIBUTE, self._size) or count > MOST_NAMES:
+                raise _Refused(f"{name} has {count} entries of {low.get_storage_size()} bytes: too many")
             values = np.asarray(node.attrs[attribute]).ravel().tolist()
             texts = [value.decode("utf-8") if isinstance(value, bytes) else value for value in values]
             if not all(isinstance(text, str) for text in texts):
