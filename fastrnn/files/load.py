@@ -11,6 +11,7 @@ from typing import Any, Literal
 from numpy.typing import DTypeLike
 
 from ..layers import GRU, LAYERS, LSTM, RNN, Backend
+from ..spec import LayerSpec
 from .recognize import recognize
 
 
@@ -41,8 +42,8 @@ SOURCES: dict[str, Source] = {
     "safetensors": Source("a safetensors file", "fastrnn.files.safetensors_file", _STATE_DICT),
     "npz": Source("an npz file", "fastrnn.files.npz", _STATE_DICT),
     "torch": Source("a PyTorch file", "fastrnn.files.pytorch_file", _STATE_DICT),
-    "keras": Source("a Keras file", "fastrnn.importers.keras_file", frozenset({"prefix", "batch_first", "config"})),
-    "hdf5": Source("an HDF5 file", "fastrnn.importers.keras_file", frozenset({"prefix", "batch_first", "config"})),
+    "keras": Source("a Keras file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
+    "hdf5": Source("an HDF5 file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
     "tensorflow": Source(
         "a TensorFlow 1 checkpoint",
         "fastrnn.importers.tensorflow_checkpoint",
@@ -63,7 +64,7 @@ def load(
     backend: Backend = "auto",
     dtype: DTypeLike | None = None,
     isa: str | None = None,
-) -> LSTM | GRU | RNN:
+) -> Any:
     """Load a trained recurrent layer from a file, whatever the file's name.
 
     The content tells the format: PyTorch (a state dict, or a checkpoint with one inside), safetensors, npz, Keras
@@ -86,6 +87,8 @@ def load(
     Returns
     -------
     LSTM, GRU or RNN
+        From a file of Keras where none of these computes the same: a SimpleRNN, LSTM, GRU, Bidirectional or Sequential
+        of fastrnn.keras.
 
     Raises
     ------
@@ -134,5 +137,16 @@ def load(
         verb = "is" if len(surplus) == 1 else "are"
         raise ValueError(f"{' and '.join(surplus)} {verb} given, but {name} is {source.title}, which {takes}")
     spec = importlib.import_module(source.module).read(name, **given)
+    if not isinstance(spec, LayerSpec):
+        return _as_it_is(spec, backend, dtype, isa)
     layer: LSTM | GRU | RNN = LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa)  # type: ignore[assignment]
+    return layer
+
+
+def _as_it_is(layer: Any, backend: Backend, dtype: DTypeLike | None, isa: str | None) -> Any:
+    """A layer of fastrnn.keras, which chooses what to run on by itself."""
+    given = {"backend": backend if backend != "auto" else None, "dtype": dtype, "isa": isa}
+    if names := [name for name, value in given.items() if value is not None]:
+        kind = f"fastrnn.keras.{type(layer).__name__}"
+        raise ValueError(f"{' and '.join(names)} given, but the file is loaded as a {kind}, which has no such option")
     return layer

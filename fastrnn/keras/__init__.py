@@ -7,5 +7,6 @@ to an array.
 from .bidirectional import Bidirectional
 from .masking import Masking
 from .recurrent import GRU, LSTM, SimpleRNN
+from .sequential import Sequential
 
-__all__ = ["GRU", "LSTM", "Bidirectional", "Masking", "SimpleRNN"]
+__all__ = ["GRU", "LSTM", "Bidirectional", "Masking", "Sequential", "SimpleRNN"]
