@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from numpy.typing import DTypeLike
 
-from ..layers import GRU, LAYERS, LSTM, RNN, Backend
+from ..layers import GRU, LAYERS, LSTM, RNN
+from ..layers.engine import Backend
 from ..spec import LayerSpec
 from .recognize import recognize
 
