@@ -1,0 +1,1 @@
+"""Trained models in files: recognised by content, checked before anything is allocated, read into a LayerSpec."""
