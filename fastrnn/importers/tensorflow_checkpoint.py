@@ -428,7 +428,9 @@ def _place(path: str, names: dict[str, str]) -> FoundCell:
     """Take a cell's scope apart."""
     original = path.split("/")
     *parts, own = map(_snake, original)
-    end, inner, outer, direction = len(parts), (), None, ""
+    end, direction = len(parts), ""
+    inner: tuple[int, ...] = ()
+    outer: int | None = None
     while end >= 2 and (entry := ENTRY.fullmatch(parts[end - 1])) and STACK.fullmatch(parts[end - 2]):
         inner, end = (int(entry[1]), *inner), end - 2
     if end and parts[end - 1] in ("fw", "bw"):
