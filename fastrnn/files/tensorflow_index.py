@@ -82,7 +82,7 @@ def read_index(prefix: str) -> dict[str, Entry]:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
             raise NotImplementedError(f"{path} has {size} bytes, wanted at most {MOST_BYTES}")
-        data = file.read(MOST_BYTES)
+        data = file.read(size)
     try:
         return _check(prefix, dict(_entries(data)))
     except Damaged as error:
