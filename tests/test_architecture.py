@@ -156,6 +156,7 @@ def test_importers_know_the_spec_and_functions_alone():
             "fastrnn.spec",
             "fastrnn.importers.pytorch",
             "fastrnn.importers.pytorch_module",
+            "fastrnn.importers.tensorflow",
         }, path.name
         assert not {name.split(".")[0] for name in imports(path)} & {"keras", "torch", "tensorflow", "onnx"}, path.name
 
@@ -172,6 +173,7 @@ def test_tensorflows_interface_uses_the_layers():
         used = {name for name in own_imports(path) if path.parent.name == "nn" or name.startswith("fastrnn.nn")}
         if path.parent.name == "nn":
             below = {"arguments", "functions", "importers.tensorflow", "layers", "schedule", "spec"}
+            below |= {"files.tensorflow_file", "importers.tensorflow_checkpoint"}
             used = {name for name in used if not name.startswith("fastrnn.nn")} - {f"fastrnn.{name}" for name in below}
         assert not used, path.name
 

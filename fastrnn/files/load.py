@@ -47,7 +47,7 @@ SOURCES: dict[str, Source] = {
     "hdf5": Source("an HDF5 file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
     "tensorflow": Source(
         "a TensorFlow 1 checkpoint",
-        "fastrnn.importers.tensorflow_checkpoint",
+        "fastrnn.files.tensorflow_file",
         frozenset({"scope", "nonlinearity", "batch_first", "forget_bias"}),
     ),
 }

@@ -55,10 +55,10 @@ def spec_from_variables(
     """
     P = num_proj or num_units
     sizes = (num_units, P, num_proj is not None, use_peepholes)
-    arrays, faults = _read(weights, _shapes(kind, 0, *sizes))
+    arrays, faults = _read(weights, shapes_of(kind, 0, *sizes))
     kernel = arrays.get("gates/kernel" if kind == "gru" else "kernel", np.empty(0))
     input_size = max(len(kernel) - P, 0) if kernel.ndim == 2 else 0
-    for name, shape in _shapes(kind, input_size, *sizes).items():
+    for name, shape in shapes_of(kind, input_size, *sizes).items():
         if name not in arrays:
             faults.append(f"{name} is missing")
         elif arrays[name].shape != shape:
@@ -121,7 +121,7 @@ def variables_from_cell(kind: CellKind, cell: CellSpec) -> dict[str, NDArray[Any
     return {name: reorder_gates(array, kind, target="tensorflow", axis=-1) for name, array in variables.items()}
 
 
-def _shapes(
+def shapes_of(
     kind: str, input_size: int, H: int, P: int, projects: bool, use_peepholes: bool
 ) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every variable that the cell has."""

@@ -3,6 +3,7 @@
 from . import rnn_cell
 from .bidirectional import bidirectional_dynamic_rnn, stack_bidirectional_dynamic_rnn, static_bidirectional_rnn
 from .buckets import Buckets
+from .checkpoint import Checkpoint
 from .decoding import Decoded, decode
 from .dynamic import dynamic_rnn
 from .raw import raw_rnn
@@ -11,6 +12,7 @@ from .structure import TensorShape
 
 __all__ = [
     "Buckets",
+    "Checkpoint",
     "Decoded",
     "StaticPlan",
     "TensorShape",

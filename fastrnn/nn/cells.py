@@ -15,6 +15,7 @@ from ..importers.tensorflow import spec_from_variables
 from ..layers import LAYERS, Layer
 from ..spec import LayerSpec
 from .activations import known_activation
+from .checkpoint import weights_for
 from .checks import as_number, check_dtype, check_inputs, check_state
 from .loop import run_steps
 from .structure import Structure, flatten, map_structure, zeros
@@ -196,7 +197,7 @@ class BasicRNNCell(EngineCell):
     reuse, name : ignored
     dtype : float32, float64 or None
         The type to compute in; None takes the weights' type.
-    weights : mapping
+    weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``kernel`` (I + H, H), ``bias`` (H,). Names may begin with one common scope and end in ``:0``.
 
     Raises
@@ -226,7 +227,8 @@ class BasicRNNCell(EngineCell):
         weights: Mapping[str, Any],
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
-        super().__init__(spec_from_variables("rnn", weights, units, activation=known_activation(activation)), dtype)
+        arrays = weights_for("rnn", weights)
+        super().__init__(spec_from_variables("rnn", arrays, units, activation=known_activation(activation)), dtype)
 
 
 class GRUCell(EngineCell):
@@ -239,7 +241,7 @@ class GRUCell(EngineCell):
     reuse, kernel_initializer, bias_initializer, name : ignored
     dtype : float32, float64 or None
         The type to compute in; None takes the weights' type.
-    weights : mapping
+    weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,), ``candidate/kernel`` (I + H, H),
         ``candidate/bias`` (H,). Names may begin with one common scope and end in ``:0``.
 
@@ -262,7 +264,8 @@ class GRUCell(EngineCell):
         weights: Mapping[str, Any],
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
-        super().__init__(spec_from_variables("gru", weights, units, activation=known_activation(activation)), dtype)
+        arrays = weights_for("gru", weights)
+        super().__init__(spec_from_variables("gru", arrays, units, activation=known_activation(activation)), dtype)
 
 
 class LSTMStateTuple(NamedTuple):
@@ -288,7 +291,7 @@ class LSTMCell(EngineCell):
     initializer, num_unit_shards, num_proj_shards, reuse, name : ignored
     dtype : float32, float64 or None
         The type to compute in; None takes the weights' type.
-    weights : mapping
+    weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``kernel`` (I + P, 4H) with the gates i, j, f and o, ``bias`` (4H,); ``w_i_diag``, ``w_f_diag`` and ``w_o_diag``
         (H,) with peepholes; ``projection/kernel`` (H, P) with num_proj. Names may begin with one common scope and
         end in ``:0``.
@@ -330,7 +333,7 @@ class LSTMCell(EngineCell):
     ) -> None:
         spec = spec_from_variables(
             "lstm",
-            weights,
+            weights_for("lstm", weights),
             as_integer(num_units, "num_units", 1),
             activation=known_activation(activation),
             num_proj=None if num_proj is None else as_integer(num_proj, "num_proj", 1),
