@@ -21,8 +21,8 @@ def isa(request):
     return request.param
 
 
-# tqdm's monitor is a thread of its own. Where tests let allocations fail, one of the monitor's could fail while it holds a
-# lock, for which the interpreter would wait at its exit.
+# tqdm's monitor is a thread of its own. Where tests let allocations fail, one of the monitor's could fail while it
+# holds a lock, for which the interpreter would wait at its exit.
 with contextlib.suppress(ImportError):
     import tqdm
 
