@@ -1,5 +1,6 @@
 """Fixtures that most tests share."""
 
+import contextlib
 import zlib
 
 import numpy as np
@@ -18,3 +19,11 @@ def rng(request):
 def isa(request):
     """Every instruction set that runs here, by name."""
     return request.param
+
+
+# tqdm's monitor is a thread of its own. Where tests let allocations fail, one of the monitor's could fail while it
+# holds a lock, for which the interpreter would wait at its exit.
+with contextlib.suppress(ImportError):
+    import tqdm
+
+    tqdm.tqdm.monitor_interval = 0
