@@ -52,7 +52,9 @@ CASES: dict[str, list[Any]] = {
     "masking": [("Masking", MASKED, {}), ("LSTM", 5, _options()), ("Dropout", 0.5, {}), ("LSTM", 5, {})],
     "both": [("Bidirectional", ("LSTM", 5, _options()), {})],
     "both-last": [("Bidirectional", ("GRU", 5, {}), {})],
-    "both-before": [("Bidirectional", ("GRU", 5, _options(reset_after=False, recurrent_activation="hard_sigmoid")), {})],
+    "both-before": [
+        ("Bidirectional", ("GRU", 5, _options(reset_after=False, recurrent_activation="hard_sigmoid")), {})
+    ],
     "both-sum": [("Bidirectional", ("LSTM", 5, _options()), {"merge_mode": "sum"})],
     "both-mul": [("Bidirectional", ("GRU", 5, _options()), {"merge_mode": "mul"})],
     "both-ave": [("Bidirectional", ("SimpleRNN", 5, {}), {"merge_mode": "ave"})],

@@ -82,8 +82,6 @@ def read(
         An argument is of another type.
     OSError
         The file cannot be read.
-    ModuleNotFoundError
-        h5py is missing.
     """
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix is {prefix!r}, wanted a str")
@@ -115,7 +113,7 @@ def _open(path: str, config: ConfigLike | None, stack: ExitStack) -> _Source:
     file = stack.enter_context(open(path, "rb"))  # noqa: SIM115 - the stack closes it
     if file.read(2) == b"PK":
         return _open_archive(path, file, config, stack)
-    h5 = stack.enter_context(hdf5.File(path, file))
+    h5 = hdf5.File(path, file)
     root = "model_weights" if h5.has_group("model_weights") else ""
     own = h5.text("", "model_config")
     is_legacy = h5.texts(root, "layer_names") is not None
@@ -162,7 +160,7 @@ def _open_archive(path: str, file: BinaryIO, config: ConfigLike | None, stack: E
     info = members["model.weights.h5"]
     for block in _blocks(Member(path, archive, info), info):
         weights.write(block)
-    return _Source(path, stack.enter_context(hdf5.File(path, weights)), texts["config.json"], version, None, True)
+    return _Source(path, hdf5.File(path, weights), texts["config.json"], version, None, True)
 
 
 def _blocks(member: Member, info: Any) -> Iterator[bytes]:
