@@ -452,7 +452,7 @@ class File:
         if shape is None:
             raise ValueError(f"{self._path}: {path!r} is empty, wanted an array")
         name = dtype.name
-        if name == "opaque" and dtype.size == 2 and self._is_bfloat16(found):
+        if name == "opaque" and dtype.size == 2 and self._attribute(path, "dtype") == ["bfloat16"]:
             name = "bfloat16"
         if name not in WIDENED:
             raise ValueError(f"{self._path}: {path!r} is of type {name}, wanted {', '.join(WIDENED)}")
@@ -479,10 +479,6 @@ class File:
                 else f"{self._path}: {path!r} was never written"
             )
         return Tensor(shape, name, self._reader(name, shape, dtype, None, address))
-
-    @staticmethod
-    def _is_bfloat16(found: _Object) -> bool:
-        return any(kind == 0x0C and b"dtype\0" in data and b"bfloat16" in data for kind, data in found.messages)
 
     def _reader(self, name: str, shape: tuple[int, ...], dtype: _Type, data: bytes | None, address: int) -> Any:
         raw = np.dtype(np.uint16 if name == "bfloat16" else name).newbyteorder(">" if dtype.big else "<")
