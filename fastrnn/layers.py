@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core, runtime
 from .arguments import Casting, as_array, as_floats, as_integer, check_casting
 from .files import native
-from .importers import pytorch
+from .importers import flax, pytorch
 from .masks import check_mask, fill_masked, is_right_padded, packed_steps
 from .packed import Packed, PackedLike, as_packed, is_torch_packed, with_torch_data
 from .schedule import Schedule, are_full, check_lengths, schedule
@@ -189,7 +189,8 @@ class Layer(Generic[StateT]):
         """Take over a PyTorch module of the same name, with its ``batch_first``, or a cell, such as ``nn.LSTMCell``.
 
         Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. A cell makes a
-        layer of its own, with ``batch_first``. backend, dtype, isa: as of the class.
+        layer of its own, with ``batch_first``. The module may be scripted; weights that weight_norm, a parametrisation
+        or pruning computes are taken as computed. backend, dtype, isa: as of the class.
 
         Raises
         ------
@@ -230,6 +231,46 @@ class Layer(Generic[StateT]):
         spec = pytorch.spec_from_state_dict(
             cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
         )
+        return cls(spec, backend=backend, dtype=dtype, isa=isa)
+
+    @classmethod
+    def from_flax(
+        cls,
+        params: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: pytorch.Nonlinearity | None = None,
+        batch_first: bool = True,
+        backend: Backend = "auto",
+        dtype: DTypeLike | None = None,
+        isa: str | None = None,
+    ) -> Self:
+        """Take over one cell of Flax, linen's or nnx's, from its parameters.
+
+        Its activations have to be Flax's defaults, and a SimpleCell's ``residual`` False: parameters do not tell.
+
+        Parameters
+        ----------
+        params : nested mapping of names to arrays, such as ``model.init(...)`` or ``nnx.to_pure_dict(state)``
+            ``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell`` or ``SimpleCell``, at any depth.
+        prefix : where the cell stands, such as ``"params.encoder.cell"``, if there are several
+        nonlinearity : "tanh" or "relu" of an RNN, which needs it; None for the others
+        batch_first, backend, dtype, isa : as of ``from_state_dict``
+
+        Raises
+        ------
+        TypeError, ValueError
+            There is no such cell or there are several, or its arrays do not fit; the message lists every reason.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> inputs = {f"i{gate}": {"kernel": np.ones((3, 2), "f4"), "bias": np.zeros(2, "f4")} for gate in "rzn"}
+        >>> recurrent = {f"h{gate}": {"kernel": np.ones((2, 2), "f4")} for gate in "rzn"}
+        >>> fastrnn.GRU.from_flax({"params": {"cell": inputs | recurrent}}).hidden_size
+        2
+        """
+        spec = flax.spec_from_params(cls.kind, params, prefix, nonlinearity=nonlinearity, batch_first=batch_first)
         return cls(spec, backend=backend, dtype=dtype, isa=isa)
 
     def save(self, path: str | os.PathLike[str]) -> None:

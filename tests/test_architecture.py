@@ -129,8 +129,20 @@ def test_importers_know_the_spec_and_functions_alone():
     paths = sorted((PACKAGE / "importers").glob("*.py"))
     assert paths
     for path in paths:
-        assert own_imports(path) <= {"fastrnn.functions", "fastrnn.spec"}, path.name
+        assert own_imports(path) <= {
+            "fastrnn.functions",
+            "fastrnn.spec",
+            "fastrnn.importers.pytorch",
+            "fastrnn.importers.pytorch_module",
+        }, path.name
         assert not {name.split(".")[0] for name in imports(path)} & {"keras", "torch", "tensorflow", "onnx"}, path.name
+
+
+def test_files_stand_on_importers_and_end_in_a_spec():
+    for path in sorted((PACKAGE / "files").glob("*.py")):
+        used = {name for name in own_imports(path) if not name.startswith("fastrnn.files")}
+        below = {"fastrnn.extras", "fastrnn.spec"} | {name for name in used if name.startswith("fastrnn.importers.")}
+        assert used <= below | ({"fastrnn.layers"} if path.stem == "load" else set()), path.name
 
 
 def test_tensorflows_face_stands_on_the_layers():

@@ -119,3 +119,11 @@ def test_every_rule_of_the_file_of_rules_is_named():
     text = (ROOT / "docs/rules.md").read_text()
     for name in names_of_tests(ROOT / "tests" / "test_rules.py"):
         assert f"`{name}`" in text or not name.startswith("test_rule_"), name
+
+
+def test_files_examples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/files.md").read_text(), re.S):
+        exec(block, names)
+    assert repr(names["again"]) == repr(names["layer"]) and names["again"].hidden_size == 2

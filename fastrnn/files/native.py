@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +65,8 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
         header[name] = {"dtype": TYPES[dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
+
+    import tempfile  # takes longer to import than all else here
 
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.isdir(path):

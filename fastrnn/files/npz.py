@@ -6,6 +6,7 @@ import ast
 import math
 import struct
 import zipfile
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,11 +35,11 @@ def tensors(path: str, file: BinaryIO) -> dict[str, Tensor]:
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         try:
-            shape, dtype, fortran = _read_header(Member(path, archive, info), info)
+            shape, dtype, _ = _read_header(Member(path, archive, info), info)
         except ValueError as error:
             faults.append(str(error).removeprefix(f"{path}: "))
             continue
-        found[name] = Tensor(shape, dtype.name, _reader(path, archive, info, shape, dtype, fortran))
+        found[name] = Tensor(shape, dtype.name, partial(_read_values, path, archive, info))
     if faults:
         raise ValueError(f"{path}: {'; '.join(faults[:20])}")
     return found
@@ -64,6 +65,8 @@ def _read_header(member: Member, info: zipfile.ZipInfo) -> tuple[tuple[int, ...]
         raise ValueError(f"{info.filename} has a header that is none: {text[:60]!r}") from None
     if not is_header or dtype is None or not isinstance(shape, tuple) or len(shape) > 32:
         raise ValueError(f"{info.filename} has a header that is none: {text[:60]!r}")
+    if dtype.subdtype is not None or dtype.names is not None:
+        raise ValueError(f"{info.filename} holds records of {dtype}, wanted plain numbers")
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds objects, which are pickled and not read")
     if not all(type(size) is int and 0 <= size < 2**63 for size in shape):
@@ -76,26 +79,16 @@ def _read_header(member: Member, info: zipfile.ZipInfo) -> tuple[tuple[int, ...]
     return shape, dtype, fortran
 
 
-def _reader(
-    path: str,
-    archive: zipfile.ZipFile,
-    info: zipfile.ZipInfo,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    fortran: bool,
-) -> Any:
-    def read() -> NDArray[Any]:
-        member = Member(path, archive, info)
-        _read_header(member, info)
-        array = np.empty(math.prod(shape), WIDENED[dtype.name])
-        step = max(BLOCK // dtype.itemsize, 1)
-        for start in range(0, len(array), step):
-            stop = min(start + step, len(array))
-            array[start:stop] = np.frombuffer(member.read((stop - start) * dtype.itemsize), dtype)
-        member.finish()
-        return array.reshape(shape, order="F" if fortran else "C")
-
-    return read
+def _read_values(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    member = Member(path, archive, info)
+    shape, dtype, fortran = _read_header(member, info)
+    array = np.empty(math.prod(shape), WIDENED[dtype.name])
+    step = max(BLOCK // dtype.itemsize, 1)
+    for start in range(0, len(array), step):
+        stop = min(start + step, len(array))
+        array[start:stop] = np.frombuffer(member.read((stop - start) * dtype.itemsize), dtype)
+    member.finish()
+    return array.reshape(shape, order="F" if fortran else "C")
 
 
 def read(path: str, **options: Any) -> LayerSpec:

@@ -18,7 +18,7 @@ WIDENED: dict[str, type[np.floating[Any]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """One array of a file.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import NUM_GATES, Activation, CellKind, CellSpec, LayerSpec
+from .pytorch_module import weights_of
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NAME = re.compile(rf"({'|'.join(PARTS)})(?:_l(0|[1-9][0-9]{{0,5}})(_reverse)?)?")  # a cell's has no layer
@@ -38,20 +39,28 @@ def spec_from_module(module: Any) -> LayerSpec:
     ----------
     module : torch.nn.Module
         Its weights are copied, from any device; `batch_first` and `nonlinearity` are taken over. Dropout is left out,
-        as in ``eval()``. A cell makes a model of one layer, with `batch_first` set.
+        as in ``eval()``. A cell makes a model of one layer, with `batch_first` set. It may be scripted, and its weights
+        may be computed: by weight_norm, a parametrisation or pruning.
 
     Raises
     ------
     TypeError, ValueError
         It is another kind of module, or its weights do not fit.
     """
-    names = [base.__name__ for base in type(module).__mro__ if base.__name__ in KINDS]
+    bases = [base.__name__ for base in type(module).__mro__]
+    is_script = "ScriptModule" in bases
+    names = [name for name in (getattr(module, "original_name", None) if is_script else None, *bases) if name in KINDS]
     if not names or not callable(getattr(module, "state_dict", None)):
         raise TypeError(f"module is {type(module).__name__}, wanted a torch.nn.LSTM, GRU or RNN, or a cell of these")
     kind, is_cell = KINDS[names[0]], names[0].endswith("Cell")
+    if is_script and not hasattr(module, "hidden_size"):
+        raise TypeError(
+            f"module is a traced {names[0]}, which does not keep its options: wanted the module that was traced, or a "
+            "scripted one"
+        )
     spec = spec_from_state_dict(
         kind,
-        module.state_dict(),
+        weights_of(module),
         nonlinearity=getattr(module, "nonlinearity", None) if kind == "rnn" else None,
         batch_first=is_cell or bool(getattr(module, "batch_first", False)),
     )

@@ -1,0 +1,115 @@
+"""Feed the readers that are ours with broken files, guided by coverage; needs atheris (extra 'fuzz').
+
+    python bench/fuzz_files.py --seconds 60          # a minute; the exit status is not 0 where something was found
+    python bench/fuzz_files.py CRASH-FILE            # what was found, again
+
+The first byte of an input chooses the target, the others are a file, or text in one. The same targets run in
+tests/test_hostile_files.py on seeded mutations, without atheris.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import fastrnn
+from fastrnn.files import load, native, npz, recognize, safetensors_file
+
+#: All that may come out of a reader.
+ALLOWED = (ValueError, TypeError, OSError, NotImplementedError)
+
+_folder = tempfile.TemporaryDirectory()
+_path = f"{_folder.name}/input"
+
+
+def _weights() -> dict[str, np.ndarray]:
+    return {"rnn.weight_ih_l0": np.ones((6, 2), np.float32), "rnn.weight_hh_l0": np.ones((6, 2), np.float32)}
+
+
+def _read(reader: Callable[[str], object]) -> Callable[[bytes], None]:
+    def target(data: bytes) -> None:
+        Path(_path).write_bytes(data)
+        with contextlib.suppress(ALLOWED):
+            reader(_path)
+
+    return target
+
+
+def native_config(data: bytes) -> None:
+    """A configuration of our own format, its layer built on top of arrays that fit one."""
+    text = data.decode("utf-8", "surrogateescape")
+    header = safetensors_file.Header({"format": "fastrnn", "format_version": "1", "config": text}, {})
+    with contextlib.suppress(ALLOWED):
+        native.read_config("input", header)
+
+
+#: Targets by name; each takes an input's bytes, and raises nothing unless it has found a defect.
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "recognize": _read(recognize.recognize),
+    "load": _read(load.load),
+    "safetensors": _read(safetensors_file.read),
+    "native": _read(native.read),
+    "npz": _read(npz.read),
+    "native_config": native_config,
+}
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Files and texts that are right, by target."""
+    with tempfile.TemporaryDirectory() as folder:
+        fastrnn.GRU.from_state_dict(_weights(), "rnn.").save(f"{folder}/model")
+        own = Path(f"{folder}/model").read_bytes()
+        np.savez(f"{folder}/stored.npz", **_weights())
+        np.savez_compressed(f"{folder}/deflated.npz", **_weights())
+        archives = [Path(f"{folder}/{name}.npz").read_bytes() for name in ("stored", "deflated")]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(own)
+        file.flush()
+        header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
+    every = [own, *archives]
+    found = dict.fromkeys(("recognize", "load", "safetensors", "native", "npz"), every)
+    return found | {"native_config": [header.metadata["config"].encode()]}
+
+
+def one_input(data: bytes) -> None:
+    if data:
+        names = sorted(TARGETS)
+        TARGETS[names[data[0] % len(names)]](data[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fuzz the readers of files.")
+    parser.add_argument("inputs", nargs="*", help="inputs to run once instead")
+    parser.add_argument("--seconds", type=int, default=60, help="how long (default: %(default)s)")
+    options = parser.parse_args()
+    if options.inputs:
+        for path in options.inputs:
+            one_input(Path(path).read_bytes())
+        return
+    try:
+        import atheris
+    except ModuleNotFoundError:
+        sys.exit("bench/fuzz_files.py needs the package atheris, not installed (extra 'fuzz': pip install '.[fuzz]')")
+    with tempfile.TemporaryDirectory() as corpus:
+        for index, name in enumerate(sorted(TARGETS)):
+            for number, seed in enumerate(seeds().get(name, [])):
+                Path(f"{corpus}/{name}-{number}").write_bytes(bytes([index]) + seed)
+        for module in (load, native, npz, recognize, safetensors_file):
+            for value in vars(module).values():
+                if callable(value) and getattr(value, "__module__", None) == module.__name__:
+                    try:
+                        atheris.instrument_func(value)
+                    except Exception:
+                        continue  # classes
+        atheris.Setup([sys.argv[0], f"-max_total_time={options.seconds}", "-timeout=20", corpus], one_input)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
