@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..importers import keras as importer
+from ..importers.keras import WEIGHTS, spec_from_weights
 from ..importers.keras_config import Cell, MaskLayer, Model, Recurrence, read_model
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import LAYERS, Recurrent
@@ -258,7 +258,7 @@ def _by_group(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arr
             if tensor is None:
                 some = ", ".join(map(repr, file.children(group, 5))) or "nothing"
                 hint = ": looks like use_bias=False" if i == 2 else ""
-                faults.append(f"{layer.name!r}: {group}/{i} ({importer.WEIGHTS[i]}) is missing, found {some}{hint}")
+                faults.append(f"{layer.name!r}: {group}/{i} ({WEIGHTS[i]}) is missing, found {some}{hint}")
                 break
             arrays.append((f"{group}/{i}", tensor))
         surplus = [name for name in file.children(group, 10) if name not in map(str, range(count))]
@@ -282,8 +282,8 @@ def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arra
     names = [name for name in names if inner <= set(name.split("/"))]
     counts = [3 if cell.use_bias else 2 for cell in layer.cells]
     if len(names) > sum(counts):  # a stateful layer's states stand behind them
-        names = [name for name in names if _part(name) in importer.WEIGHTS]
-    wanted = [part for count in counts for part in importer.WEIGHTS[:count]]
+        names = [name for name in names if _part(name) in WEIGHTS]
+    wanted = [part for count in counts for part in WEIGHTS[:count]]
     if len(names) != len(wanted):
         hint = ": looks like use_bias=False" if len(names) == 2 * len(counts) else ""
         hint = ": looks like use_bias=True" if len(names) == 3 * len(counts) else hint
@@ -291,7 +291,7 @@ def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arra
         return [[] for _ in layer.cells]
     tensors = []
     for name, part in zip(names, wanted, strict=True):
-        if _part(name) in importer.WEIGHTS and _part(name) != part:
+        if _part(name) in WEIGHTS and _part(name) != part:
             faults.append(f"{layer.name!r} has {name!r} where {part} is wanted")
         tensor = file.tensor(f"{group}/{name}")
         if tensor is None:
@@ -388,7 +388,7 @@ def _check_cell(layer: Recurrence, cell: Cell, arrays: Arrays, faults: list[str]
         wanted.append((2 * columns,))
     else:
         wanted.append((2, columns) if cell.kind == "gru" and reset_after else (columns,))
-    for (name, _), shape, want, part in zip(arrays, shapes, wanted, importer.WEIGHTS, strict=False):
+    for (name, _), shape, want, part in zip(arrays, shapes, wanted, WEIGHTS, strict=False):
         if shape != want:
             hint = _cause(cell, part, shape)
             faults.append(f"{layer.name!r}: {name} ({part}) has shape {shape}, wanted {want}{hint}")
@@ -515,7 +515,7 @@ def _returns_state(path: str, layer: Recurrence, outputs: tuple[int, ...]) -> bo
 
 
 def _describe(cell: Cell, arrays: Arrays, layout: _Layout) -> LayerSpec:
-    return importer.spec_from_weights(
+    return spec_from_weights(
         cell.kind,
         _weights(cell, arrays, layout),
         cell.units,
