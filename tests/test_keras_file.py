@@ -230,6 +230,83 @@ def test_a_sequence_is_wanted_between_layers(tmp_path):
         fastrnn.load(edited(tmp_path, "keras3/stack.keras", edit))
 
 
+def functional(edit, case="functional", version="keras3"):
+    """What is said about a stored functional model that was changed: edit(its layers by class)."""
+    from fastrnn.importers.keras_config import read_model
+
+    config = json.loads(GOLDEN.read(f"{version}/{case}.json"))
+    edit(config["config"], [layer for layer in layers_of(config) if layer["class_name"] == "LSTM"])
+    model = read_model(config, "3.0" if version == "keras3" else "2.15")
+    assert not model.faults
+    return "; ".join(model.unsupported)
+
+
+def test_graphs_that_are_no_chain():
+    def training(config, lstm):
+        lstm[0]["inbound_nodes"][0]["kwargs"]["training"] = True
+
+    def twice(config, lstm):
+        lstm[0]["inbound_nodes"] *= 2
+
+    def state(config, lstm):
+        lstm[1]["inbound_nodes"][0]["kwargs"]["initial_state"] = lstm[0]["inbound_nodes"][0]["args"][0]
+
+    def inner_output(config, lstm):
+        config["output_layers"] = [[lstm[0]["name"], 0, 0]]
+
+    def skips(config, lstm):
+        lstm[1]["inbound_nodes"] = lstm[0]["inbound_nodes"]
+
+    def no_mask(config, lstm):
+        lstm[0]["inbound_nodes"][0]["kwargs"]["mask"] = None
+
+    assert functional(lambda config, lstm: None) == ""
+    assert "called with training" in functional(training)
+    assert "is called 2 times, wanted once" in functional(twice)
+    assert "called with initial_state" in functional(state)
+    assert "returns outputs of layers before the last" in functional(inner_output)
+    assert "goes into several layers" in functional(skips)
+    assert functional(lambda config, lstm: None, "functional-state") == ""
+    assert "another mask than that of the Masking layer" in functional(no_mask, "functional-state")
+
+
+def test_options_of_plain_layers_do_not_apply_to_keras_layers(stored):
+    path, _ = stored("keras3/both-sum.keras")
+    with pytest.raises(ValueError, match=r"dtype given, but the file is loaded as a fastrnn.keras.Bidirectional"):
+        fastrnn.load(path, dtype="f8")
+    with pytest.raises(ValueError, match="batch_first is False"):
+        fastrnn.load(path, batch_first=False)
+    with pytest.raises(TypeError, match="prefix is 3"):
+        fastrnn.load(path, prefix=3)
+
+
+def test_sequential_refuses_what_cannot_follow(stored):
+    keras = fastrnn.keras
+    for layers, reason in [
+        ([], "wanted a list of layers"),
+        ([keras.LSTM(3), 3], r"layers\[0\] does not return sequences"),
+        ([keras.LSTM(3, return_sequences=True), 3], r"layers\[1\] is int"),
+        ([keras.LSTM(3, return_sequences=True, return_state=True), keras.LSTM(3)], "sequences alone"),
+        ([keras.Bidirectional(keras.LSTM(3, return_sequences=True), None), keras.LSTM(3)], "sequences alone"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=reason):
+            keras.Sequential(layers)
+
+
+def test_a_failed_call_of_a_stateful_sequential_changes_no_state(stored, rng):
+    path, _ = stored("keras3/stateful.keras")
+    first = fastrnn.load(path)
+    second = fastrnn.keras.GRU(2, weights=[np.ones((4, 6)), np.ones((2, 6)), np.ones((2, 6))])  # takes 4, is given 5
+    model = fastrnn.keras.Sequential([first, second])
+    with pytest.raises(ValueError, match="wanted"):
+        model(rng.standard_normal((6, 7, 3)))
+    assert first.states is None
+    first(rng.standard_normal((6, 7, 3)))
+    assert len(model.get_weights()) == 6
+    model.reset_state()
+    assert not first.states[0].any()
+
+
 # Variants of files
 
 
