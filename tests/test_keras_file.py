@@ -6,14 +6,19 @@ import subprocess
 import sys
 import zipfile
 
-import h5py
 import keras_file_cases as cases
 import numpy as np
 import pytest
 
 import fastrnn
 
+try:
+    import h5py
+except ModuleNotFoundError:
+    h5py = None
+
 GOLDEN = cases.Golden()
+needs_h5py = pytest.mark.skipif(h5py is None, reason="h5py makes the files of this test")
 PLAIN = {
     **dict.fromkeys(("lstm", "lstm-last", "lstm-no-bias", "lstm-hard-sigmoid", "lstm-dropout", "cudnn-lstm"), "LSTM"),
     **dict.fromkeys(("stack", "both", "cells", "functional"), "LSTM"),
@@ -333,6 +338,7 @@ def renamed(data, old, new):
     return buffer.getvalue()
 
 
+@needs_h5py
 def test_files_of_keras_2_12_to_2_15(stored, tmp_path):
     """Their layers stand in another group."""
     path, config = stored("keras2/stack-unlike.weights.h5")
@@ -340,6 +346,7 @@ def test_files_of_keras_2_12_to_2_15(stored, tmp_path):
     cases.check(path, "stack-unlike", "right", GOLDEN.answers("keras2", "stack-unlike", "right"), config)
 
 
+@needs_h5py
 def test_weights_alone_in_the_old_layout(stored, tmp_path):
     """model.save_weights("x.h5") of Keras 2 has the groups of the layers at the root."""
     path, _ = stored("keras2/both-sum.h5")
@@ -361,6 +368,7 @@ def test_old_configurations(stored):
     cases.check(path, "gru-before", "right", GOLDEN.answers("keras2", "gru-before", "right"), config)
 
 
+@needs_h5py
 @pytest.mark.parametrize("libver", ["earliest", "v108", "v110", "latest"])
 @pytest.mark.parametrize("track_order", [False, True])
 def test_layouts_of_hdf5(tmp_path, libver, track_order, rng):
@@ -485,6 +493,7 @@ def one_column(file, group, kernel):
     group["kernel:0"] = kernel[:, :1]
 
 
+@needs_h5py
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
