@@ -602,3 +602,33 @@ def test_mutated_configurations(rng, case, version):
             check_config(bytes(changed))
         except ValueError:
             continue
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@needs_h5py
+def test_peak_memory(tmp_path):
+    """At most twice the weights, and 16 MB."""
+    units = 1200
+    config = json.loads(GOLDEN.read("keras2/lstm.json"))
+    config["config"]["layers"][1]["config"]["units"] = units
+    path = tmp_path / "large.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"], file.attrs["keras_version"] = json.dumps(config), "2.9.0"
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = ["lstm"]
+        layer = group.create_group("lstm")
+        layer.attrs["weight_names"] = names = ["lstm/kernel:0", "lstm/recurrent_kernel:0", "lstm/bias:0"]
+        for name, shape in zip(names, [(units, 4 * units), (units, 4 * units), (4 * units,)], strict=True):
+            layer[name] = np.ones(shape, "f4")
+    code = f"""
+import fastrnn.files.keras_file as reader
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024
+before = peak()
+spec = reader.read({str(path)!r})
+print(peak() - before, spec.cells[0].weight_ih.nbytes + spec.cells[0].weight_hh.nbytes)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    used, weights = map(int, done.stdout.split())
+    assert weights == 2 * 4 * units * units * 4
+    assert used < 2 * weights + (16 << 20)

@@ -423,15 +423,29 @@ def _cause(cell: Cell, part: str, shape: tuple[int, ...]) -> str:
 # Building
 
 
-def _weights(cell: Cell, arrays: Arrays, layout: _Layout) -> list[NDArray[Any]]:
+class _Stored(Sequence[NDArray[Any]]):
+    """A cell's arrays, each read when it is asked for and not kept: memory for one at a time."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._arrays[index][1].read()
+
+
+def _weights(cell: Cell, arrays: Arrays, layout: _Layout) -> Sequence[NDArray[Any]]:
     """A cell's arrays as Keras's get_weights() has them, CuDNN's layout undone."""
+    if not layout.is_cudnn:
+        return _Stored(arrays)
     weights = [tensor.read() for _, tensor in arrays]
-    if layout.is_cudnn:
-        gates = NUM_GATES[cell.kind]
-        weights[0] = np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(weights[0], gates)])
-        weights[1] = np.hstack([part.T for part in np.hsplit(weights[1], gates)])
-        biases = weights[2].reshape(2, -1)
-        weights[2] = biases.sum(axis=0) if cell.kind == "lstm" else biases
+    gates = NUM_GATES[cell.kind]
+    weights[0] = np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(weights[0], gates)])
+    weights[1] = np.hstack([part.T for part in np.hsplit(weights[1], gates)])
+    biases = weights[2].reshape(2, -1)
+    weights[2] = biases.sum(axis=0) if cell.kind == "lstm" else biases
     return weights
 
 
@@ -547,7 +561,7 @@ def _layers(
                 go_backwards=(i == 1) if layer.structure == "bidirectional" else layer.go_backwards,
                 stateful=layer.stateful,
                 zero_output_for_mask=layer.zero_output_for_mask and is_last,
-                weights=_weights(cell, given, layout),
+                weights=list(_weights(cell, given, layout)),
                 dtype=_dtype(cell, given),
                 **options,
             )

@@ -127,7 +127,7 @@ def spec_from_weights(
     def reordered(array: NDArray[Any]) -> NDArray[Any]:
         """Copy (..., G*H) in our order of the gates."""
         split = array.reshape(*array.shape[:-1], gates, units)[..., GATE_ORDER[kind], :]
-        return split.reshape(array.shape).astype(dtype)
+        return split.reshape(array.shape).astype(dtype, copy=False)  # gathered: a copy already
 
     biases = [*np.atleast_2d(reordered(weights[2])), None] if use_bias else [None, None]
     activations = {
