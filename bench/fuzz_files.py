@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 import fastrnn
-from fastrnn.files import load, native, npz, recognize, safetensors_file
+from fastrnn.files import hdf5, keras_file, load, native, npz, recognize, safetensors_file
+from fastrnn.importers import keras_config
 
 #: All that may come out of a reader.
 ALLOWED = (ValueError, TypeError, OSError, NotImplementedError)
@@ -49,6 +51,12 @@ def native_config(data: bytes) -> None:
         native.read_config("input", header)
 
 
+def keras_json(data: bytes) -> None:
+    """The configuration of a model of Keras."""
+    with contextlib.suppress(ALLOWED):
+        keras_file.check_config(data)
+
+
 #: Targets by name; each takes an input's bytes, and raises nothing unless it has found a defect.
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "recognize": _read(recognize.recognize),
@@ -57,7 +65,11 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "native": _read(native.read),
     "npz": _read(npz.read),
     "native_config": native_config,
+    "keras": _read(keras_file.read),
+    "keras_config": keras_json,
 }
+
+KERAS_FILES = Path(__file__).parents[1] / "tests" / "golden" / "keras_files.tar.xz"
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -74,7 +86,11 @@ def seeds() -> dict[str, list[bytes]]:
         header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
     every = [own, *archives]
     found = dict.fromkeys(("recognize", "load", "safetensors", "native", "npz"), every)
-    return found | {"native_config": [header.metadata["config"].encode()]}
+    with tarfile.open(KERAS_FILES) as archive:
+        names = ("keras2/gru.h5", "keras3/gru.keras", "keras2/both-unlike.json", "keras3/functional-masking.json")
+        *keras, keras2, keras3 = (archive.extractfile(name).read() for name in names)  # type: ignore[union-attr]
+    configs = {"native_config": [header.metadata["config"].encode()], "keras_config": [keras2, keras3]}
+    return found | configs | {"keras": keras}
 
 
 def one_input(data: bytes) -> None:
@@ -100,7 +116,7 @@ def main() -> None:
         for index, name in enumerate(sorted(TARGETS)):
             for number, seed in enumerate(seeds().get(name, [])):
                 Path(f"{corpus}/{name}-{number}").write_bytes(bytes([index]) + seed)
-        for module in (load, native, npz, recognize, safetensors_file):
+        for module in (hdf5, keras_config, keras_file, load, native, npz, recognize, safetensors_file):
             for value in vars(module).values():
                 if callable(value) and getattr(value, "__module__", None) == module.__name__:
                     try:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..importers import keras as importer
+from ..importers.keras import WEIGHTS, spec_from_weights
 from ..importers.keras_config import Cell, MaskLayer, Model, Recurrence, read_model
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import LAYERS, Recurrent
@@ -82,8 +82,6 @@ def read(
         An argument is of another type.
     OSError
         The file cannot be read.
-    ModuleNotFoundError
-        h5py is missing.
     """
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix is {prefix!r}, wanted a str")
@@ -115,7 +113,7 @@ def _open(path: str, config: ConfigLike | None, stack: ExitStack) -> _Source:
     file = stack.enter_context(open(path, "rb"))  # noqa: SIM115 - the stack closes it
     if file.read(2) == b"PK":
         return _open_archive(path, file, config, stack)
-    h5 = stack.enter_context(hdf5.File(path, file))
+    h5 = hdf5.File(path, file)
     root = "model_weights" if h5.has_group("model_weights") else ""
     own = h5.text("", "model_config")
     is_legacy = h5.texts(root, "layer_names") is not None
@@ -162,7 +160,7 @@ def _open_archive(path: str, file: BinaryIO, config: ConfigLike | None, stack: E
     info = members["model.weights.h5"]
     for block in _blocks(Member(path, archive, info), info):
         weights.write(block)
-    return _Source(path, stack.enter_context(hdf5.File(path, weights)), texts["config.json"], version, None, True)
+    return _Source(path, hdf5.File(path, weights), texts["config.json"], version, None, True)
 
 
 def _blocks(member: Member, info: Any) -> Iterator[bytes]:
@@ -260,7 +258,7 @@ def _by_group(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arr
             if tensor is None:
                 some = ", ".join(map(repr, file.children(group, 5))) or "nothing"
                 hint = ": looks like use_bias=False" if i == 2 else ""
-                faults.append(f"{layer.name!r}: {group}/{i} ({importer.WEIGHTS[i]}) is missing, found {some}{hint}")
+                faults.append(f"{layer.name!r}: {group}/{i} ({WEIGHTS[i]}) is missing, found {some}{hint}")
                 break
             arrays.append((f"{group}/{i}", tensor))
         surplus = [name for name in file.children(group, 10) if name not in map(str, range(count))]
@@ -284,8 +282,8 @@ def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arra
     names = [name for name in names if inner <= set(name.split("/"))]
     counts = [3 if cell.use_bias else 2 for cell in layer.cells]
     if len(names) > sum(counts):  # a stateful layer's states stand behind them
-        names = [name for name in names if _part(name) in importer.WEIGHTS]
-    wanted = [part for count in counts for part in importer.WEIGHTS[:count]]
+        names = [name for name in names if _part(name) in WEIGHTS]
+    wanted = [part for count in counts for part in WEIGHTS[:count]]
     if len(names) != len(wanted):
         hint = ": looks like use_bias=False" if len(names) == 2 * len(counts) else ""
         hint = ": looks like use_bias=True" if len(names) == 3 * len(counts) else hint
@@ -293,7 +291,7 @@ def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arra
         return [[] for _ in layer.cells]
     tensors = []
     for name, part in zip(names, wanted, strict=True):
-        if _part(name) in importer.WEIGHTS and _part(name) != part:
+        if _part(name) in WEIGHTS and _part(name) != part:
             faults.append(f"{layer.name!r} has {name!r} where {part} is wanted")
         tensor = file.tensor(f"{group}/{name}")
         if tensor is None:
@@ -390,7 +388,7 @@ def _check_cell(layer: Recurrence, cell: Cell, arrays: Arrays, faults: list[str]
         wanted.append((2 * columns,))
     else:
         wanted.append((2, columns) if cell.kind == "gru" and reset_after else (columns,))
-    for (name, _), shape, want, part in zip(arrays, shapes, wanted, importer.WEIGHTS, strict=False):
+    for (name, _), shape, want, part in zip(arrays, shapes, wanted, WEIGHTS, strict=False):
         if shape != want:
             hint = _cause(cell, part, shape)
             faults.append(f"{layer.name!r}: {name} ({part}) has shape {shape}, wanted {want}{hint}")
@@ -425,15 +423,29 @@ def _cause(cell: Cell, part: str, shape: tuple[int, ...]) -> str:
 # Building
 
 
-def _weights(cell: Cell, arrays: Arrays, layout: _Layout) -> list[NDArray[Any]]:
+class _Stored(Sequence[NDArray[Any]]):
+    """A cell's arrays, each read when it is asked for and not kept: memory for one at a time."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._arrays[index][1].read()
+
+
+def _weights(cell: Cell, arrays: Arrays, layout: _Layout) -> Sequence[NDArray[Any]]:
     """A cell's arrays as Keras's get_weights() has them, CuDNN's layout undone."""
+    if not layout.is_cudnn:
+        return _Stored(arrays)
     weights = [tensor.read() for _, tensor in arrays]
-    if layout.is_cudnn:
-        gates = NUM_GATES[cell.kind]
-        weights[0] = np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(weights[0], gates)])
-        weights[1] = np.hstack([part.T for part in np.hsplit(weights[1], gates)])
-        biases = weights[2].reshape(2, -1)
-        weights[2] = biases.sum(axis=0) if cell.kind == "lstm" else biases
+    gates = NUM_GATES[cell.kind]
+    weights[0] = np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(weights[0], gates)])
+    weights[1] = np.hstack([part.T for part in np.hsplit(weights[1], gates)])
+    biases = weights[2].reshape(2, -1)
+    weights[2] = biases.sum(axis=0) if cell.kind == "lstm" else biases
     return weights
 
 
@@ -517,7 +529,7 @@ def _returns_state(path: str, layer: Recurrence, outputs: tuple[int, ...]) -> bo
 
 
 def _describe(cell: Cell, arrays: Arrays, layout: _Layout) -> LayerSpec:
-    return importer.spec_from_weights(
+    return spec_from_weights(
         cell.kind,
         _weights(cell, arrays, layout),
         cell.units,
@@ -549,7 +561,7 @@ def _layers(
                 go_backwards=(i == 1) if layer.structure == "bidirectional" else layer.go_backwards,
                 stateful=layer.stateful,
                 zero_output_for_mask=layer.zero_output_for_mask and is_last,
-                weights=_weights(cell, given, layout),
+                weights=list(_weights(cell, given, layout)),
                 dtype=_dtype(cell, given),
                 **options,
             )

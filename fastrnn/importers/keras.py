@@ -123,7 +123,7 @@ def spec_from_weights(
 
     def reordered(array: NDArray[Any]) -> NDArray[Any]:
         """Copy (..., G*H) with the gates in PyTorch's order."""
-        return reorder_gates(array, kind, source="keras", axis=-1).astype(dtype)
+        return reorder_gates(array, kind, source="keras", axis=-1).astype(dtype, copy=False)  # a copy already
 
     biases = [*np.atleast_2d(reordered(weights[2])), None] if use_bias else [None, None]
     activations = {

@@ -686,7 +686,7 @@ def _nodes(entry: _Entry, inside: str) -> list[_Node]:
             history = _tensor(value)
             if key == "mask" and history:
                 node.mask = history[0]
-            elif value is not None and value is not False and not (key == "training" and isinstance(value, bool)):
+            elif value is not None and value is not False:  # also training=True, which drops at inference
                 node.others.append(str(key)[:40])
         nodes.append(node)
     return nodes

@@ -53,7 +53,7 @@ def main():
                     directory = Path(folder)
                     if name in cases.CUDNN:
                         model.save(directory / "model.h5")
-                        files = {".h5": (directory / "model.h5").read_bytes()}
+                        files = {".h5": (directory / "model.h5").read_bytes(), ".json": model.to_json().encode()}
                     else:
                         files = cases.saved(model, directory)
                     for mask in cases.MASKS:
