@@ -8,7 +8,7 @@ from checkpoint_cases import (
     FOLDER,
     GOLDEN,
     GRAPHS,
-    IN_NN,
+    LIST,
     LOADED,
     OLD,
     TRAINED,
@@ -71,7 +71,7 @@ def test_load(golden, reader, graph):
     assert_same(named(y, states), named(answers["outputs"], theirs))
 
 
-@pytest.mark.parametrize("graph", IN_NN, ids=lambda graph: graph.name)
+@pytest.mark.parametrize("graph", LIST, ids=lambda graph: graph.name)
 def test_cells_of_nn(golden, without_tensorflow, graph):
     """Every cell takes the checkpoint, under the scope that the program had, as its weights."""
     variables = nn.Checkpoint(GRAPHS)
@@ -351,8 +351,10 @@ def test_a_cell_of_nn_names_its_choices(without_tensorflow):
         nn.rnn_cell.GRUCell(9, weights=variables)
     with pytest.raises(ValueError, match="has no GRU cells under scope 'lstm', wanted one: scope="):
         nn.rnn_cell.GRUCell(9, weights=variables.scope("lstm"))
-    with pytest.raises(ValueError, match=r"of cuDNN's kind, which resets after the matmul: fastrnn.load reads it"):
+    with pytest.raises(ValueError, match="is a CudnnCompatibleGRUCell, not a GRUCell"):
         nn.rnn_cell.GRUCell(5, weights=variables.scope("cudnn_gru/rnn/multi_rnn_cell/cell_0"))
+    with pytest.raises(ValueError, match="is a GRUCell, not a CudnnCompatibleGRUCell"):
+        nn.rnn_cell.CudnnCompatibleGRUCell(9, weights=variables.scope("gru"))
     with pytest.raises(ValueError, match="w_i_diag is surplus"):
         nn.rnn_cell.LSTMCell(9, weights=variables.scope("lstm_peepholes"))
 
