@@ -1,6 +1,7 @@
 """TensorFlow 1 checkpoints: their cells by name, against stored answers; what does not fit. Without TensorFlow."""
 
-import ml_dtypes
+import tracemalloc
+
 import numpy as np
 import pytest
 from checkpoint_cases import (
@@ -335,6 +336,7 @@ def test_keras_and_averages_are_recognised():
 
 
 def test_half_precision_is_widened():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
     arrays = {
         name: np.linspace(-1, 1, int(np.prod(shape))).reshape(shape).astype(ml_dtypes.bfloat16)
         for name, shape in lstm("rnn/lstm_cell").items()
@@ -396,3 +398,20 @@ def test_groups_describe_themselves():
     assert texts["multi_mixed/rnn"].startswith("LSTM of 5 inputs, 4 units, then GRU of 4 inputs, 7 units, then RNN")
     assert texts["gru_named/rnn"] == "GRU of 5 inputs, 3 units"
     assert texts["lstm_named/rnn"] == "reader with bias (12,)"
+
+
+@pytest.mark.parametrize(
+    "variables", [lstm("rnn/lstm_cell", 700, 900), gru("rnn/gru_cell", 700, 900)], ids=["lstm", "gru"]
+)
+def test_memory(variables):
+    """A layer takes at most twice its tensors while it is read, and 4 MB."""
+    table = {name: Variable(shape, "float32") for name, shape in variables.items()}
+    declared = sum(4 * int(np.prod(shape)) for shape in variables.values())
+    assert declared > 16 << 20
+    options = {"forget_bias": 1.0} if "rnn/lstm_cell/bias" in table else {}
+    tracemalloc.start()
+    try:
+        spec_from_checkpoint("", table, lambda name: np.zeros(variables[name], "f4"), **options)
+        assert tracemalloc.get_traced_memory()[1] < 2 * declared + (4 << 20)
+    finally:
+        tracemalloc.stop()

@@ -27,6 +27,7 @@ def spec_from_variables(
     proj_clip: float | None = None,
     forget_bias: float = 0.0,
     resets_after: bool = False,
+    copy: bool = True,
 ) -> LayerSpec:
     """Describe one cell of ``tf.nn.rnn_cell`` from its variables.
 
@@ -48,6 +49,8 @@ def spec_from_variables(
     resets_after : bool
         A GRU's candidate is that of ``CudnnCompatibleGRUCell``: ``candidate/input_projection/kernel`` (I, H),
         ``candidate/hidden_projection/kernel`` (H, H), and a ``bias`` (H,) beside each.
+    copy : bool
+        False where nobody else has the arrays, so that they take no memory twice.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def spec_from_variables(
     """
     P = num_proj or num_units
     sizes = (num_units, P, num_proj is not None, use_peepholes, resets_after)
-    arrays, faults = _read(weights, shapes_of(kind, 0, *sizes))
+    arrays, faults = _read(weights, shapes_of(kind, 0, *sizes), copy)
     kernel = arrays.get("gates/kernel" if kind == "gru" else "kernel", np.empty(0))
     input_size = max(len(kernel) - P, 0) if kernel.ndim == 2 else 0
     for name, shape in shapes_of(kind, input_size, *sizes).items():
@@ -71,13 +74,14 @@ def spec_from_variables(
     bias_hh = None
     if kind == "gru":
         candidate, bias = (_candidate(arrays, part, resets_after) for part in ("kernel", "bias"))
-        kernel = np.concatenate([arrays["gates/kernel"], candidate], axis=1)
+        kernel = np.concatenate([arrays.pop("gates/kernel"), candidate], axis=1)
+        del candidate
         bias = np.concatenate([arrays["gates/bias"], bias])
         if resets_after:
             bias_hh = np.zeros_like(bias)
             bias_hh[2 * num_units :] = arrays["candidate/hidden_projection/bias"]
     else:
-        kernel, bias = arrays["kernel"], arrays["bias"]
+        kernel, bias = arrays.pop("kernel"), arrays["bias"]
     if kind == "lstm":
         bias = bias + np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), num_units)
         kernel, bias = _swap_middle_gates(kernel), _swap_middle_gates(bias)
@@ -150,16 +154,16 @@ def shapes_of(
     return shapes
 
 
-def _candidate(arrays: Mapping[str, NDArray[Any]], part: str, resets_after: bool) -> NDArray[Any]:
+def _candidate(arrays: dict[str, NDArray[Any]], part: str, resets_after: bool) -> NDArray[Any]:
     """A GRU's candidate kernel (I + H, H), or the bias (H,) that is added to the inputs' part."""
     if not resets_after:
-        return arrays[f"candidate/{part}"]
+        return arrays.pop(f"candidate/{part}")
     sides = ("input", "hidden") if part == "kernel" else ("input",)
-    return np.concatenate([arrays[f"candidate/{side}_projection/{part}"] for side in sides])
+    return np.concatenate([arrays.pop(f"candidate/{side}_projection/{part}") for side in sides])
 
 
-def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Copy the variables with these names; return them and a fault for each that does not belong."""
+def _read(weights: Mapping[str, Any], names: Collection[str], copy: bool) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Take the variables with these names; return them and a fault for each that does not belong."""
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights is {type(weights).__name__}, wanted a mapping of names to arrays")
     arrays: dict[str, NDArray[Any]] = {}
@@ -171,7 +175,7 @@ def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
             faults.append(f"{full_name} is surplus, wanted {', '.join(names)}")
             continue
         try:
-            array = np.array(value)
+            array = np.asarray(value)
         except (TypeError, ValueError, RuntimeError) as error:
             faults.append(f"{full_name} is {type(value).__name__}, wanted an array: {error}")
             continue
@@ -181,7 +185,7 @@ def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
             faults.append(f"{full_name} is {name} for the second time")
         else:
             scopes.add(scope)
-            arrays[name] = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
+            arrays[name] = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32, copy=copy)
     if len(scopes) > 1:
         faults.append(f"names stand under the scopes {', '.join(sorted(map(repr, scopes)))}, wanted one")
     if len(dtypes := {str(array.dtype) for array in arrays.values()}) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -319,12 +319,21 @@ def check_group(
     return faults + [f"{name} is surplus" for name in _surplus(group, variables, scope)][:MOST_LISTED]
 
 
-def cell_variables(cell: FoundCell, read: Reader) -> dict[str, NDArray[Any]]:
-    """The arrays of a cell under TensorFlow 1.2's names, bfloat16 widened."""
-    arrays = {known: read(name) for known, name in cell.names.items()}
-    return {
-        known: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for known, array in arrays.items()
-    }
+class CellVariables(Mapping[str, NDArray[Any]]):
+    """The arrays of a cell under TensorFlow 1.2's names, read when they are asked for and not kept."""
+
+    def __init__(self, cell: FoundCell, read: Reader) -> None:
+        self._names, self._read = cell.names, read
+
+    def __getitem__(self, known: str) -> NDArray[Any]:
+        array = self._read(self._names[known])
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def spec_from_checkpoint(
@@ -661,18 +670,17 @@ def _cell_spec(
     """Read a cell's arrays into a CellSpec."""
     sizes = _sizes(cell, kind, variables)
     assert sizes is not None
-    arrays = cell_variables(cell, read)
-    peepholes = "w_i_diag" in arrays
     activation = Activation.of(nonlinearity or "tanh")
     spec = spec_from_variables(
         kind,
-        arrays,
+        CellVariables(cell, read),
         sizes.units,
         activation=activation,
         num_proj=sizes.outputs if sizes.projects else None,
-        use_peepholes=peepholes,
+        use_peepholes="w_i_diag" in cell.names,
         forget_bias=forget_bias,
         resets_after=cell.resets_after,
+        copy=False,
     )
     return spec.cells[0]
 
