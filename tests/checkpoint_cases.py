@@ -117,8 +117,6 @@ LIST = [Graph(g.name, g.driver, g.cells, g.options, "float64") if "float64" in g
 
 BY_NAME = {graph.name: graph for graph in LIST}
 
-#: Graphs whose cells fastrnn.nn has; cuDNN's are for `load` alone.
-IN_NN = [graph for graph in LIST if "cudnn_gru" not in graph.name]
 LOADED = [graph for graph in LIST if graph.options is not None]
 
 
@@ -147,10 +145,7 @@ def nn_cell(made: Cell, scope: str, weights: Callable[[str], Any]) -> Any:
     """The cell in fastrnn.nn, each leaf with what `weights` gives of its scope."""
     options = {name: value for name, value in made.options.items() if name != "name"}
     if not made.cells:
-        name = made.name.removeprefix("CudnnCompatible")
-        if made.name != name:
-            options["forget_bias"] = 0.0
-        return getattr(nn.rnn_cell, name)(made.num_units, weights=weights(scope), **options)
+        return getattr(nn.rnn_cell, made.name)(made.num_units, weights=weights(scope), **options)
     inner = [
         nn_cell(part, f"{scope}/multi_rnn_cell/cell_{k}" if made.name == "MultiRNNCell" else scope, weights)
         for k, part in enumerate(made.cells)

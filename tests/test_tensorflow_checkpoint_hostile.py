@@ -1,6 +1,7 @@
 """Checkpoints that are damaged or made to harm: refused with the reason, before TensorFlow sees them."""
 
 import shutil
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from checkpoint_cases import OLD, TRAINED
 
 from fastrnn.files import tensorflow_file, tensorflow_index
 from fastrnn.files.tensorflow_index import read_index
+from fastrnn.importers.tensorflow_checkpoint import Variable, spec_from_checkpoint
 
 REFUSED = (ValueError, TypeError, OSError, NotImplementedError)
 
@@ -207,8 +209,38 @@ def test_an_index_cut_off_or_changed_at_every_byte(tmp_path):
         tracemalloc.stop()
 
 
-def test_names_of_many_parts_take_no_long_time():
-    from fastrnn.importers.tensorflow_checkpoint import find_cells
+def test_an_index_that_grows_when_it_is_read(tmp_path):
+    """Names that share their beginnings are short in the file, and entries take more memory than their bytes."""
+    names = b"\0" + varint(4000) + b"\0" + b"a" * 4000
+    names += b"".join(varint(4000) + b"\x04\0" + b"%04d" % k for k in range(2000))
+    shared = b"\0\0" + varint(len(HEADER)) + HEADER + names + bytes(4) + b"\1\0\0\0"
+    for data in (shared, block([(b"", HEADER), *((b"%05d" % k, b"") for k in range(20_000))])):
+        places = block([(b"z", varint(0) + varint(len(data)))])
+        footer = varint(0) + varint(0) + varint(len(data) + 5) + varint(len(places))
+        index = data + bytes(5) + places + bytes(5) + footer.ljust(40, b"\0") + table(GOOD)[-8:]
+        prefix = write(tmp_path, index)
+        tracemalloc.start()
+        try:
+            with pytest.raises(NotImplementedError, match="more than 20000 variables"):
+                read_index(prefix)
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
 
-    names = ["/".join(["cell_0", "multi_rnn_cell"] * 128) + f"/{k}/kernel" for k in range(2000)]
-    assert find_cells([*names, "rnn/lstm_cell/kernel"])[0].scope == "rnn/lstm_cell"
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"s{k}/rnn/lstm_cell/kernel" for k in range(20_000)],
+        [f"rnn/multi_rnn_cell/cell_{k}/lstm_cell/kernel" for k in range(20_000)],
+        ["/".join(["cell_0", "multi_rnn_cell"] * 128) + f"/{k}/kernel" for k in range(1500)],
+        ["/".join(["rnn"] * 1000) + f"/{k}/lstm_cell/kernel" for k in range(1000)],
+    ],
+)
+def test_many_names_take_no_long_time(names):
+    """The time does not grow with the square of their number; the bound is generous."""
+    table = {name: Variable((5, 8), "float32") for name in names}
+    start = time.monotonic()
+    with pytest.raises(ValueError):
+        spec_from_checkpoint("", table, None, scope=None, forget_bias=1.0)
+    assert time.monotonic() - start < 60

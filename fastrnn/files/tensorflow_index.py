@@ -16,8 +16,10 @@ FOOTER = 48  # bytes: two places of blocks as varints, padded to 40, and the mag
 MAGIC = 0xDB4775248B80FB57
 TRAILER = 5  # bytes after a block: its compression and its checksum
 
-MOST_BYTES = 16 << 20  # of an index; some 200,000 variables
-MOST_NAME = 4096  # characters
+MOST_BYTES = 4 << 20  # of an index
+MOST_ENTRIES = 20_000  # variables, and slices of them
+MOST_NAMES = 4 << 20  # bytes of all names; in the table they share their beginnings
+MOST_NAME = 4096  # bytes
 MOST_AXES = 254  # TensorFlow's
 
 #: TensorFlow's numbers of types -> name and bytes of an element; those of variables that have a fixed size.
@@ -98,7 +100,7 @@ def _entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     _, at = _varint(footer, at)
     start, at = _varint(footer, at)
     size, _ = _varint(footer, at)
-    taken = 0
+    taken = count = names = 0
     last = None
     for _, place in _block(data, start, size):
         start, at = _varint(place, 0)
@@ -109,7 +111,9 @@ def _entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key, value in _block(data, start, size):
             if last is not None and key <= last:
                 raise Damaged(f"{key!r:.100} follows {last!r:.100}")
-            last = key
+            last, count, names = key, count + 1, names + len(key)
+            if count > MOST_ENTRIES or names > MOST_NAMES:
+                raise NotImplementedError(f"the checkpoint has more than {MOST_ENTRIES} variables, or too long names")
             yield key, value
 
 

@@ -27,6 +27,8 @@ def spec_from_variables(
     cell_clip: float | None = None,
     proj_clip: float | None = None,
     forget_bias: float = 0.0,
+    resets_after: bool = False,
+    copy: bool = True,
 ) -> LayerSpec:
     """Describe one cell of ``tf.nn.rnn_cell`` from its variables.
 
@@ -45,6 +47,11 @@ def spec_from_variables(
         Of the candidate, and of an LSTM's output.
     forget_bias : float
         Added to the forget gate's bias, as TensorFlow does at run time.
+    resets_after : bool
+        A GRU's candidate is that of ``CudnnCompatibleGRUCell``: ``candidate/input_projection/kernel`` (I, H),
+        ``candidate/hidden_projection/kernel`` (H, H), and a ``bias`` (H,) beside each.
+    copy : bool
+        False where nobody else has the arrays, so that they take no memory twice.
 
     Raises
     ------
@@ -54,8 +61,8 @@ def spec_from_variables(
         weights is not a mapping.
     """
     P = num_proj or num_units
-    sizes = (num_units, P, num_proj is not None, use_peepholes)
-    arrays, faults = _read(weights, shapes_of(kind, 0, *sizes))
+    sizes = (num_units, P, num_proj is not None, use_peepholes, resets_after)
+    arrays, faults = _read(weights, shapes_of(kind, 0, *sizes), copy)
     kernel = arrays.get("gates/kernel" if kind == "gru" else "kernel", np.empty(0))
     input_size = max(len(kernel) - P, 0) if kernel.ndim == 2 else 0
     for name, shape in shapes_of(kind, input_size, *sizes).items():
@@ -65,11 +72,17 @@ def spec_from_variables(
             faults.append(f"{name} has shape {arrays[name].shape}, wanted {shape}")
     if faults:
         raise ValueError("weights: " + "; ".join(faults))
+    bias_hh = None
     if kind == "gru":
-        kernel = np.concatenate([arrays["gates/kernel"], arrays["candidate/kernel"]], axis=1)
-        bias = np.concatenate([arrays["gates/bias"], arrays["candidate/bias"]])
+        candidate, bias = (_candidate(arrays, part, resets_after) for part in ("kernel", "bias"))
+        kernel = np.concatenate([arrays.pop("gates/kernel"), candidate], axis=1)
+        del candidate
+        bias = np.concatenate([arrays["gates/bias"], bias])
+        if resets_after:
+            bias_hh = np.zeros_like(bias)
+            bias_hh[2 * num_units :] = arrays["candidate/hidden_projection/bias"]
     else:
-        kernel, bias = arrays["kernel"], arrays["bias"]
+        kernel, bias = arrays.pop("kernel"), arrays["bias"]
     if kind == "lstm":
         bias = bias + np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), num_units)
     kernel, bias = (reorder_gates(array, kind, source="tensorflow", axis=-1) for array in (kernel, bias))
@@ -80,12 +93,13 @@ def spec_from_variables(
         weight_ih=np.ascontiguousarray(kernel[:input_size].T),
         weight_hh=np.ascontiguousarray(kernel[input_size:].T),
         bias_ih=bias,
+        bias_hh=bias_hh,
         weight_hr=np.ascontiguousarray(arrays["projection/kernel"].T) if num_proj else None,
         peephole=np.stack([arrays[f"w_{gate}_diag"] for gate in "ifo"]) if use_peepholes else None,
         activations=tuple(activations),
         cell_clip=cell_clip,
         proj_clip=proj_clip if num_proj else None,
-        linear_before_reset=False,
+        linear_before_reset=resets_after,
     )
     return LayerSpec(kind, [cell], input_size, num_units, proj_size=num_proj or 0).validate()
 
@@ -122,18 +136,17 @@ def variables_from_cell(kind: CellKind, cell: CellSpec) -> dict[str, NDArray[Any
 
 
 def shapes_of(
-    kind: str, input_size: int, H: int, P: int, projects: bool, use_peepholes: bool
+    kind: str, input_size: int, H: int, P: int, projects: bool, use_peepholes: bool, resets_after: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every variable that the cell has."""
     if kind == "gru":
-        return {
-            "gates/kernel": (input_size + H, 2 * H),
-            "gates/bias": (2 * H,),
-            "candidate/kernel": (input_size + H, H),
-            "candidate/bias": (H,),
-        }
+        sides = {"input_projection/": input_size, "hidden_projection/": H} if resets_after else {"": input_size + H}
+        shapes: dict[str, tuple[int, ...]] = {"gates/kernel": (input_size + H, 2 * H), "gates/bias": (2 * H,)}
+        for side, rows in sides.items():
+            shapes |= {f"candidate/{side}kernel": (rows, H), f"candidate/{side}bias": (H,)}
+        return shapes
     width = 4 * H if kind == "lstm" else H
-    shapes: dict[str, tuple[int, ...]] = {"kernel": (input_size + P, width), "bias": (width,)}
+    shapes = {"kernel": (input_size + P, width), "bias": (width,)}
     if use_peepholes:
         shapes |= {f"w_{gate}_diag": (H,) for gate in "ifo"}
     if projects:
@@ -141,8 +154,16 @@ def shapes_of(
     return shapes
 
 
-def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Copy the variables with these names; return them and a fault for each variable that is refused."""
+def _candidate(arrays: dict[str, NDArray[Any]], part: str, resets_after: bool) -> NDArray[Any]:
+    """A GRU's candidate kernel (I + H, H), or the bias (H,) that is added to the inputs' part."""
+    if not resets_after:
+        return arrays.pop(f"candidate/{part}")
+    sides = ("input", "hidden") if part == "kernel" else ("input",)
+    return np.concatenate([arrays.pop(f"candidate/{side}_projection/{part}") for side in sides])
+
+
+def _read(weights: Mapping[str, Any], names: Collection[str], copy: bool) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Take the variables with these names; return them and a fault for each variable that is refused."""
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights is {type(weights).__name__}, wanted a mapping of names to arrays")
     arrays: dict[str, NDArray[Any]] = {}
@@ -154,7 +175,7 @@ def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
             faults.append(f"{full_name} is surplus, wanted {', '.join(names)}")
             continue
         try:
-            array = np.array(value)
+            array = np.asarray(value)
         except (TypeError, ValueError, RuntimeError) as error:
             faults.append(f"{full_name} is {type(value).__name__}, wanted an array: {error}")
             continue
@@ -164,7 +185,7 @@ def _read(weights: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str,
             faults.append(f"{full_name} is a second {name}")
         else:
             scopes.add(scope)
-            arrays[name] = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
+            arrays[name] = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32, copy=copy)
     if len(scopes) > 1:
         faults.append(f"names begin with the scopes {', '.join(sorted(map(repr, scopes)))}, wanted one")
     if len(dtypes := {str(array.dtype) for array in arrays.values()}) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -193,7 +193,7 @@ def without_slots(names: Iterable[str]) -> list[str]:
         last = name.rpartition("/")[2]
         if SLOT.fullmatch(last) or COUNTERS.fullmatch(last):
             return True
-        return any(name[: match.start()] in everything for match in re.finditer("/", name))
+        return any(above in everything for above in _above(name))
 
     return sorted(name for name in everything if not is_slot(name))
 
@@ -243,14 +243,11 @@ def find_groups(names: Iterable[str], scope: str | None = None) -> list[Group]:
     for cells in together.values():
         places = Counter((cell.outer, cell.direction, cell.inner) for cell in cells)
         apart += [[cell] for cell in cells] if max(places.values()) > 1 else [cells]
-    bases = Counter(base for cells in apart for base in {cell.base for cell in cells})
+    below = Counter(above for cells in apart for above in (*_above(cells[0].base), cells[0].base))
     groups = []
     for cells in apart:
         base = cells[0].base
-        alone = (
-            bases[base] == 1 and sum(count for name, count in bases.items() if f"{name}/".startswith(f"{base}/")) == 1
-        )
-        name = base if alone and base else _common([cell.scope for cell in cells])
+        name = base if base and below[base] == 1 else _common([cell.scope for cell in cells])
         groups.append(_arrange(name, cells, wanted))
     return groups
 
@@ -282,7 +279,9 @@ def choose(path: str, variables: Mapping[str, Variable], scope: str | None) -> G
     raise ValueError(f"{path} has no recurrent cell of TensorFlow 1: {_looks(variables)}")
 
 
-def choose_cell(path: str, variables: Mapping[str, Variable], scope: str | None, kind: CellKind) -> FoundCell:
+def choose_cell(
+    path: str, variables: Mapping[str, Variable], scope: str | None, kind: CellKind, resets_after: bool = False
+) -> FoundCell:
     """The one cell of a kind at a scope, or of the checkpoint, whose variables have been checked.
 
     Raises
@@ -298,8 +297,9 @@ def choose_cell(path: str, variables: Mapping[str, Variable], scope: str | None,
         raise ValueError(f"{path} has {len(cells) or 'no'} {kind.upper()} cells{where}, wanted one{listed}")
     (cell,) = cells
     faults = check_group(Group(cell.scope, (cell,)), variables, [kind], cell.scope)
-    if cell.resets_after:
-        faults.append(f"{cell.scope} is of cuDNN's kind, which resets after the matmul: fastrnn.load reads it")
+    if cell.resets_after != resets_after:
+        wanted, other = ("CudnnCompatibleGRUCell", "GRUCell")[:: 1 if cell.resets_after else -1]
+        faults.append(f"{cell.scope} is a {wanted}, not a {other}: their resets differ")
     if faults:
         raise ValueError(f"{path}: {'; '.join(faults)}")
     return cell
@@ -319,12 +319,21 @@ def check_group(
     return faults + [f"{name} is surplus" for name in _surplus(group, variables, scope)][:MOST_LISTED]
 
 
-def cell_variables(cell: FoundCell, read: Reader) -> dict[str, NDArray[Any]]:
-    """The arrays of a cell under TensorFlow 1.2's names, bfloat16 widened."""
-    arrays = {known: read(name) for known, name in cell.names.items()}
-    return {
-        known: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for known, array in arrays.items()
-    }
+class CellVariables(Mapping[str, NDArray[Any]]):
+    """The arrays of a cell under TensorFlow 1.2's names, read when they are asked for and not kept."""
+
+    def __init__(self, cell: FoundCell, read: Reader) -> None:
+        self._names, self._read = cell.names, read
+
+    def __getitem__(self, known: str) -> NDArray[Any]:
+        array = self._read(self._names[known])
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def spec_from_checkpoint(
@@ -417,6 +426,11 @@ def _describe(cell: FoundCell, variables: Mapping[str, Variable]) -> str:
         return f"{_snake(cell.scope.rpartition('/')[2]) or 'a cell'} with {known} {variables[name].shape}"
     outputs = f", {sizes.outputs} outputs" if sizes.projects else ""
     return f"{(cell.kind or '').upper()} of {sizes.inputs} inputs, {sizes.units} units{outputs}"
+
+
+def _above(name: str) -> list[str]:
+    """The scopes that a name is under, from the outermost, which is empty, on."""
+    return ["", *(name[: match.start()] for match in re.finditer("/", name))] if name else []
 
 
 def _snake(component: str) -> str:
@@ -530,18 +544,8 @@ def _sizes(cell: FoundCell, kind: CellKind, variables: Mapping[str, Variable]) -
 
 def _wanted(cell: FoundCell, kind: CellKind, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every variable that a cell should have."""
-    inputs, units, outputs, projects = sizes
-    if kind == "gru" and cell.resets_after:
-        return {
-            "gates/kernel": (inputs + units, 2 * units),
-            "gates/bias": (2 * units,),
-            "candidate/input_projection/kernel": (inputs, units),
-            "candidate/input_projection/bias": (units,),
-            "candidate/hidden_projection/kernel": (units, units),
-            "candidate/hidden_projection/bias": (units,),
-        }
     peepholes = any(f"w_{gate}_diag" in cell.names for gate in "ifo")
-    return shapes_of(kind, inputs, units, outputs, projects, peepholes)
+    return shapes_of(kind, *sizes, peepholes, cell.resets_after)
 
 
 def _cell_faults(cell: FoundCell, kind: CellKind, variables: Mapping[str, Variable]) -> list[str]:
@@ -578,28 +582,23 @@ def _surplus(group: Group, variables: Mapping[str, Variable], scope: str | None)
     """Variables among the group's cells that belong to none of them, but to a wrapper or a cell that is not read."""
     used = {name for cell in group.cells for name in cell.names.values()}
     base = group.cells[0].base
-    below = f"{base}/" if base else ""
-    roots = {f"{cell.scope}/" if cell.scope else "" for cell in group.cells}
-    for cell in group.cells:
-        first = cell.scope.removeprefix(below).split("/")[0]
-        roots.add(f"{below}{first}/" if cell.scope else "")
+    start = f"{base}/" if base else ""
+    roots = {cell.scope for cell in group.cells}
+    roots |= {start + cell.scope.removeprefix(start).split("/")[0] for cell in group.cells}
     if DRIVER.fullmatch(_snake(base.rpartition("/")[2])):
-        roots.add(below)
+        roots.add(base)
     inside = f"{scope.strip('/')}/" if scope and scope.strip("/") else ""
-    others = [f"{cell.scope}/" for cell in find_cells(variables) if cell not in group.cells]
-    others += [
-        f"{other}/"
-        for other in {cell.base for cell in find_cells(variables)}
-        if f"{other}/".startswith(below) and other != base
-    ]
-    highway = {f"{below}carry_w", f"{below}carry_b"}
+    cells = find_cells(variables)
+    others = {cell.scope for cell in cells} - {cell.scope for cell in group.cells}
+    others |= {cell.base for cell in cells if base in _above(cell.base)}
+    highway = {f"{start}carry_w", f"{start}carry_b"}
     return [
         name
         for name in without_slots(variables)
         if name not in used
         and name.startswith(inside)
-        and (name in highway or any(name.startswith(root) for root in roots))
-        and not any(name.startswith(other) for other in others)
+        and (name in highway or not roots.isdisjoint(_above(name)))
+        and others.isdisjoint(_above(name))
     ]
 
 
@@ -671,37 +670,19 @@ def _cell_spec(
     """Read a cell's arrays into a CellSpec."""
     sizes = _sizes(cell, kind, variables)
     assert sizes is not None
-    arrays = cell_variables(cell, read)
-    if kind == "gru" and cell.resets_after:
-        return _resetting_after(arrays, sizes)
-    peepholes = "w_i_diag" in arrays
     activation = Activation.of(nonlinearity or "tanh")
     spec = spec_from_variables(
         kind,
-        arrays,
+        CellVariables(cell, read),
         sizes.units,
         activation=activation,
         num_proj=sizes.outputs if sizes.projects else None,
-        use_peepholes=peepholes,
+        use_peepholes="w_i_diag" in cell.names,
         forget_bias=forget_bias,
+        resets_after=cell.resets_after,
+        copy=False,
     )
     return spec.cells[0]
-
-
-def _resetting_after(arrays: Mapping[str, NDArray[Any]], sizes: Sizes) -> CellSpec:
-    """CudnnCompatibleGRUCell: ``tanh(x W + b + r * (h U + d))``, gates r and u."""
-    dtype = np.float64 if arrays["gates/kernel"].dtype == np.float64 else np.float32
-    parts = {known: array.astype(dtype) for known, array in arrays.items()}
-    gates = parts["gates/kernel"]
-    weight_ih = np.concatenate([gates[: sizes.inputs], parts["candidate/input_projection/kernel"]], axis=1)
-    weight_hh = np.concatenate([gates[sizes.inputs :], parts["candidate/hidden_projection/kernel"]], axis=1)
-    return CellSpec(
-        np.ascontiguousarray(weight_ih.T),
-        np.ascontiguousarray(weight_hh.T),
-        np.concatenate([parts["gates/bias"], parts["candidate/input_projection/bias"]]),
-        np.concatenate([np.zeros(2 * sizes.units, dtype), parts["candidate/hidden_projection/bias"]]),
-        linear_before_reset=True,
-    )
 
 
 def _looks(variables: Mapping[str, Variable]) -> str:

@@ -268,6 +268,41 @@ class GRUCell(EngineCell):
         super().__init__(spec_from_variables("gru", arrays, units, activation=known_activation(activation)), dtype)
 
 
+class CudnnCompatibleGRUCell(EngineCell):
+    """What ``CudnnGRU`` computes: a :class:`GRUCell` with the reset after the matmul.
+
+    Parameters
+    ----------
+    num_units : H
+    reuse, kernel_initializer : mean nothing
+    dtype : float32, float64 or None
+        What to compute in; None takes the weights'.
+    weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
+        ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,),
+        ``candidate/input_projection/kernel`` (I, H), ``candidate/hidden_projection/kernel`` (H, H), and a ``bias``
+        (H,) beside each. Names may stand under one common scope and end in ``:0``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A weight does not fit; the message names everything that does not.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        reuse: Any = None,
+        kernel_initializer: Any = None,
+        dtype: DTypeLike | None = None,
+        *,
+        weights: Mapping[str, Any],
+    ) -> None:
+        units = as_integer(num_units, "num_units", 1)
+        arrays = weights_for("gru", weights, resets_after=True)
+        tanh = known_activation(None)
+        super().__init__(spec_from_variables("gru", arrays, units, activation=tanh, resets_after=True), dtype)
+
+
 class LSTMStateTuple(NamedTuple):
     """An LSTM cell's state: c (B, H) and h (B, P), in TensorFlow's order."""
 
@@ -384,6 +419,15 @@ class BasicLSTMCell(LSTMCell):
             dtype=dtype,
             weights=weights,
         )
+
+
+class CudnnCompatibleLSTMCell(LSTMCell):
+    """What ``CudnnLSTM`` computes: an :class:`LSTMCell` without options and forget bias."""
+
+    def __init__(
+        self, num_units: int, reuse: Any = None, dtype: DTypeLike | None = None, *, weights: Mapping[str, Any]
+    ) -> None:
+        super().__init__(num_units, forget_bias=0.0, dtype=dtype, weights=weights)
 
 
 def _layers(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..files.tensorflow_file import reader_of, variables_of
-from ..importers.tensorflow_checkpoint import cell_variables, choose_cell, without_slots
+from ..importers.tensorflow_checkpoint import CellVariables, choose_cell, without_slots
 from ..spec import CellKind
 
 
@@ -86,7 +86,7 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     def __repr__(self) -> str:
         return f"Checkpoint({self._path!r})" + (f".scope({self._scope[:-1]!r})" if self._scope else "")
 
-    def cell_weights(self, kind: CellKind) -> dict[str, NDArray[Any]]:
+    def cell_weights(self, kind: CellKind, resets_after: bool = False) -> CellVariables:
         """The variables of the one cell of a kind, under TensorFlow 1.2's names such as ``kernel``.
 
         Raises
@@ -95,10 +95,10 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
             There is none under the scope, there are several, or variables are missing, surplus or misshapen; the
             message lists them.
         """
-        cell = choose_cell(self._path, self._variables, self._scope.strip("/") or None, kind)
-        return cell_variables(cell, self._read)
+        cell = choose_cell(self._path, self._variables, self._scope.strip("/") or None, kind, resets_after)
+        return CellVariables(cell, self._read)
 
 
-def weights_for(kind: CellKind, weights: Mapping[str, Any]) -> Mapping[str, Any]:
+def weights_for(kind: CellKind, weights: Mapping[str, Any], resets_after: bool = False) -> Mapping[str, Any]:
     """What a cell of a kind takes of its argument `weights`."""
-    return weights.cell_weights(kind) if isinstance(weights, Checkpoint) else weights
+    return weights.cell_weights(kind, resets_after) if isinstance(weights, Checkpoint) else weights
