@@ -102,6 +102,20 @@ def read(
         return _build(path, chain, arrays, layouts, outputs, batch_first)
 
 
+def survey(path: str, config: ConfigLike | None = None) -> tuple[Model, str | None]:
+    """What a file's configuration says, and the version of Keras that saved it; no weights are read.
+
+    Raises
+    ------
+    As of :func:`read`, where the file or the configuration is damaged.
+    """
+    with ExitStack() as stack:
+        source = _open(path, config, stack)
+        model = read_model(source.config, source.version)
+        _refuse(path, model.faults)
+        return model, source.version
+
+
 def _refuse(path: str, reasons: Sequence[str], error: type[Exception] = ValueError) -> None:
     if reasons:
         more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
