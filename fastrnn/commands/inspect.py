@@ -11,7 +11,7 @@ from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import Recurrent
 from ..layers.engine import choose_backend, choose_dtype
 from ..runtime import check_isa, forced_isa, info
-from ..spec import DEFAULT_ACTIVATIONS, CellSpec, LayerSpec
+from ..spec import DEFAULT_ACTIVATIONS, CellSpec, LayerSpec, activations_of
 from .options import as_value_errors, reading
 from .survey import Found, Survey, survey
 
@@ -115,8 +115,7 @@ def _weights(cell: CellSpec) -> int:
 
 def _describe_cell(spec: LayerSpec, index: int, cell: CellSpec) -> dict[str, Any]:
     options: dict[str, Any] = {"name": spec.name(index, "cell").removeprefix("cell_")}
-    given = [[a.name, a.alpha, a.beta] for a in cell.activations]
-    options["activations"] = given or [[name, 1.0, 0.0] for name in DEFAULT_ACTIVATIONS[spec.kind]]
+    options["activations"] = [[a.name, a.alpha, a.beta] for a in activations_of(spec.kind, cell)]
     options["bias"] = cell.bias_ih is not None or cell.bias_hh is not None
     options["peephole"] = cell.peephole is not None
     options |= {name: getattr(cell, name) for name in CELL_OPTIONS}
@@ -135,7 +134,7 @@ def summary(spec: LayerSpec) -> str:
 
 def report(results: dict[str, Any]) -> str:
     """The document as text."""
-    count = len(results["layers"])
+    count = sum(bool(entry["choice"]) for entry in results["layers"]) or 1  # the whole model is made of the others
     lines = [f"{results['file']}: {results['title']}, {count} recurrent layer{'s' if count != 1 else ''}"]
     for entry in results["layers"]:
         choice = " ".join(f"--{name} {value!r}" for name, value in entry["choice"].items())
@@ -161,12 +160,19 @@ def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
     for inner in layer.get("layers", ()):
         rows.append((inner["class"].rpartition(".")[2], _inner(inner)))
     if "cells" in layer:
-        rows += [("options", text) for text in dict.fromkeys(_options(layer, cell) for cell in layer["cells"]) if text]
+        texts = [_options(layer, cell) for cell in layer["cells"]]
+        if len(set(texts)) == 1:
+            rows += [("options", texts[0])] if texts[0] else []
+        else:
+            rows += [
+                ("options", f"{cell['name']}: {text or 'none'}")
+                for cell, text in zip(layer["cells"], texts, strict=True)
+            ]
     if "merge_mode" in layer:
         rows.append(("merge mode", str(layer["merge_mode"])))
     if said := [name for name in KERAS_OPTIONS if layer.get(name)]:
         rows.append(("Keras", ", ".join(said)))
-    dtype = f" of {layer['dtype']}" if "dtype" in layer else ""
+    dtype = f" in {layer['dtype']}" if "dtype" in layer else ""
     rows.append(("parameters", f"{layer['parameters']:,}{dtype}, {layer['bytes']:,} bytes"))
     rows.append(("FLOPs a step", f"{layer['flops_per_step']:,} for each row"))
     if computes := layer.get("computes"):

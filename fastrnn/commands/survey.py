@@ -155,7 +155,7 @@ def _tensorflow(path: str, given: dict[str, Any]) -> tuple[list[Found], dict[str
 
 def _keras(path: str, given: dict[str, Any]) -> tuple[list[Found], None, list[str]]:
     config, prefix = given.get("config"), given.get("prefix")
-    model, version = keras_file.survey(path, config)
+    model, _ = keras_file.survey(path, config)
     unread = dict(model.unread)
     unsupported = [reason for reason in model.unsupported if reason not in unread.values()]
 
@@ -176,8 +176,6 @@ def _keras(path: str, given: dict[str, Any]) -> tuple[list[Found], None, list[st
             found.append(_attempt(path, choice, f"{layer.class_name} {layer.name!r}", read, given | choice))
     for names, reason in unread.items():
         found.append(Found({"prefix": "/".join(names)}, "", None, reasons=[reason]))
-    if version is None:
-        unsupported.append("the file does not tell the version of Keras that saved it")
     return found, None, unsupported
 
 

@@ -92,7 +92,7 @@ def read(
     with ExitStack() as stack:
         source = _open(path, config, stack)
         model = read_model(source.config, source.version)
-        chain = _choose(path, model, prefix)
+        chain = choose(path, model, prefix)
         arrays, faults = _find_arrays(source, chain)
         if prefix is None:
             faults += _surplus(source, chain)
@@ -209,8 +209,14 @@ def _take_config(path: str, config: ConfigLike | None, h5: hdf5.File) -> Any:
 # Choosing
 
 
-def _choose(path: str, model: Model, prefix: str | None) -> list[Recurrence | MaskLayer]:
-    """The layers that are wanted, in the order in which they run."""
+def choose(path: str, model: Model, prefix: str | None) -> list[Recurrence | MaskLayer]:
+    """The layers that are wanted, in the order in which they run.
+
+    Raises
+    ------
+    ValueError, NotImplementedError
+        There is none of that name, or the model has parts that are not read; the message has every reason.
+    """
     _refuse(path, model.faults)
     names = ", ".join(repr(layer.name) for layer in model.recurrences[:MOST_REASONS]) or "none"
     if prefix is not None:
