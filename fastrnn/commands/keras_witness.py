@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import extras
 from ..files import keras_file
 from ..importers.keras_config import major_version
+from .options import framework_errors
 
 #: Keras's backends, and the module that each needs.
 BACKENDS = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax"}
@@ -27,11 +28,14 @@ class Witness(NamedTuple):
     name : Keras's name and version
     run : x (B, T, I), a mask (B, T) or None, and initial states or None to a list of outputs
     shape : the numbers of rows and steps that it is built for, None for any
+    dtype : of the model's input; None for the layer's own
+        tf-keras loses the mask of an input that it casts.
     """
 
     name: str
     run: Callable[[NDArray[Any], NDArray[np.bool_] | None, list[NDArray[Any]] | None], list[NDArray[Any]]]
     shape: tuple[int | None, int | None]
+    dtype: np.dtype[Any] | None
 
 
 def from_file(path: str, format_name: str, prefix: str | None, config: Any) -> Witness:
@@ -41,7 +45,8 @@ def from_file(path: str, format_name: str, prefix: str | None, config: Any) -> W
     extras.require([module], "verify", "verify")
     _choose_backend()
     keras = importlib.import_module(module)
-    loaded = _load(keras, path, format_name, config)
+    with framework_errors(f"{module} {keras.__version__}"):
+        loaded = _load(keras, path, format_name, config)
     shape = tuple(loaded.input_shape[:2]) if isinstance(loaded.input_shape, tuple) else (None, None)
     part = loaded
     if prefix is not None:
@@ -61,7 +66,8 @@ def from_file(path: str, format_name: str, prefix: str | None, config: Any) -> W
         y = part(_tensor(keras, x), **options)
         return [_array(keras, one) for one in (y if isinstance(y, list | tuple) else [y])]
 
-    return Witness(f"{module} {keras.__version__}", run, shape)
+    dtype = getattr(loaded.inputs[0].dtype, "name", loaded.inputs[0].dtype) if prefix is None else None
+    return Witness(f"{module} {keras.__version__}", run, shape, None if dtype is None else np.dtype(dtype))
 
 
 def _choose_backend() -> None:

@@ -37,3 +37,13 @@ def as_value_errors() -> Iterator[None]:
         yield
     except (TypeError, NotImplementedError) as error:
         raise ValueError(str(error)) from error
+
+
+@contextmanager
+def framework_errors(framework: str) -> Iterator[None]:
+    """Turn whatever a framework raises into a ValueError that says so."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{framework} cannot run the layer, so nothing is compared: {reason}") from error

@@ -12,6 +12,7 @@ from .. import extras
 from ..files import state_dict
 from ..layers.layer import Layer
 from ..spec import DEFAULT_ACTIVATIONS, NUM_GATES, LayerSpec, activations_of
+from .options import framework_errors
 from .survey import tensors_of
 
 #: Runs x (B, T, I) with lengths (B,) from a state (h, c or None): y (B, T, D*P), h and c.
@@ -22,7 +23,8 @@ def from_file(path: str, format_name: str, prefix: str | None, layer: Layer[Any]
     """A module with what PyTorch, safetensors or NumPy itself reads under the layer's names."""
     extras.require(["torch"], "verify", "torch")
     group = state_dict.choose(path, tensors_of(path, format_name), prefix)
-    content = _read(path, format_name)
+    with framework_errors("PyTorch"):
+        content = _read(path, format_name)
     arrays = {}
     for name in group.tensors:
         known = name if "_l" in name else f"{name}_l0"  # a cell's names have no layer
@@ -121,7 +123,8 @@ def _build(layer: Layer[Any], arrays: dict[str, Any], bias: bool) -> tuple[str, 
         dtype=getattr(torch, layer.dtype.name),
         **options,
     )
-    module.load_state_dict(arrays)
+    with framework_errors(f"torch {torch.__version__}"):
+        module.load_state_dict(arrays)
     module.eval()
     assert len(arrays["weight_ih_l0"]) == NUM_GATES[layer.kind] * layer.hidden_size
 

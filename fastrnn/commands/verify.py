@@ -6,7 +6,7 @@ import argparse
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from ..files.load import find_source
 from ..keras import Masking, Sequential
 from ..layers.layer import Layer
 from . import keras_witness, tensorflow_witness, torch_witness
-from .options import as_value_errors, load_layer, reading
+from .options import as_value_errors, framework_errors, load_layer, reading
 
 #: Unsorted, with ties, ones and zeros; no row is as long as the array, so that all have padding.
 LENGTHS = (6, 0, 1, 3, 6, 17, 1, 0, 4)
@@ -65,21 +65,13 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
         format_name = find_source(arguments.file, given)
     layer = load_layer(arguments)
     rng = np.random.default_rng(arguments.seed)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # frameworks warn of their own future
-            if format_name in ("keras", "hdf5"):
-                witness, parts, coarse = _against_keras(arguments, format_name, layer, given, rng)
-            else:
-                witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
-                coarse = layer.dtype
-    except (ValueError, OSError, ImportError):
-        raise
-    except Exception as error:  # whatever a framework raises
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{arguments.file}: the framework fails, so there is nothing to compare with: {reason}"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # frameworks warn of their own future
+        if format_name in ("keras", "hdf5"):
+            witness, parts, coarse = _against_keras(arguments, format_name, layer, given, rng)
+        else:
+            witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
+            coarse = layer.dtype
     results = _results(arguments, witness, parts, TOLERANCES[coarse.name])
     return results, report(results), 0 if results["agrees"] else 1
 
@@ -97,7 +89,8 @@ def _against_plain(
     lengths = np.array(LENGTHS)
     x = rng.standard_normal((len(lengths), STEPS, layer.input_size)).astype(layer.dtype)
     state = _draw_state(layer, len(lengths), rng)
-    there = theirs(x, lengths, state)
+    with framework_errors(witness):
+        there = theirs(x, lengths, state)
     h, c = state
     y, last = layer(
         x if layer.batch_first else x.swapaxes(0, 1), h if c is None else (h, c), lengths=lengths, past_end="zero"
@@ -148,12 +141,13 @@ def _against_keras(
         else:
             weights = next(part for part in inner if not isinstance(part, Masking)).get_weights()
             width, dtype = len(weights[0]), weights[0].dtype
-        x = rng.standard_normal((*mask.shape, width)).astype(dtype)
+        x = rng.standard_normal((*mask.shape, width)).astype(witness.dtype or dtype)
         given_mask: NDArray[np.bool_] | None = mask
         if masking is not None:
             x[~mask], given_mask = masking.mask_value, None
         states = _keras_states(layer, len(mask), rng, dtype) if given.get("prefix") is not None else None
-        there = witness.run(x, given_mask, states)
+        with framework_errors(witness.name):
+            there = witness.run(x, given_mask, states)
         _forget(inner)
         here = _run_here(layer, x, mask, given_mask, states, there)
         dtypes += [array.dtype for array in (*here, *there)]
@@ -196,7 +190,8 @@ def _run_here(
         state = tuple(parts) if count == 2 else parts[0]
     if not layer.batch_first:
         x, mask = x.swapaxes(0, 1), mask.swapaxes(0, 1)
-    y, last = layer(x, state, mask=mask, past_end="zero" if layer.bidirectional else "carry")
+    past_end: Literal["zero", "carry"] = "zero" if layer.bidirectional else "carry"
+    y, last = layer(x, state, mask=mask, past_end=past_end, casting="same_kind")
     if not layer.batch_first:
         y, mask = y.swapaxes(0, 1), mask.swapaxes(0, 1)
     D = layer.num_directions
