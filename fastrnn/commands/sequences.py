@@ -166,7 +166,7 @@ def _misfit(rows: list[Any], width: int, done: int) -> str:
             return f"step {step} has lists inside"
         if len(row) != width:
             return f"step {step} has {len(row)} numbers"
-    return "a number has too many digits"
+    return "a number is too large"
 
 
 class Archive:
