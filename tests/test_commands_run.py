@@ -16,6 +16,7 @@ import pytest
 
 import fastrnn
 from fastrnn import cli
+from fastrnn.commands import sequences as reading
 from fastrnn.layers import LAYERS
 
 #: Unsorted, with ties, ones, zeros, and two that are longer than a small bound.
@@ -262,8 +263,7 @@ LINES = {
     b"[[1," + b"9" * 9000 + b"]]": "line 1 is no JSON: Exceeds the limit",
     b"[" * 100_000: "line 1 nests too deep, wanted an array",
     b"[[1,2]," + b"[3,4]," * 300_000 + b"]\n": "line 1 is no JSON: Expecting value, wanted an array",
-    (b"[[1,2]," + b"[3,4]," * 170_000).ljust((1 << 20) - 6)
-    + b"[3,4],]\n": "line 1 ends behind a comma, wanted an array",
+    +b"[3,4],]\n": "line 1 ends behind a comma, wanted an array",
     b"[[1,2]," + b"[3,4]," * 300_000 + b"[5]]\n": "line 1: step 300001 has 1 numbers",
 }
 
@@ -280,6 +280,14 @@ def test_a_malformed_line_is_named(small, tmp_path, text, capsys):
 
 def good(*shape, dtype="f4"):
     return np.ones(shape, dtype)
+
+
+def test_a_part_of_a_line_that_ends_behind_a_comma():
+    """The comma is the last thing in what is parsed at a time."""
+    wanted = reading.Wanted(2, np.dtype("f4"), "safe")
+    text = (b"[[1,2]," + b"[3,4]," * 170_000).ljust(reading.MOST_TEXT - 6) + b"[3,4],]\n"
+    with pytest.raises(ValueError, match="^x: line 1 ends behind a comma, wanted an array of T steps of 2 numbers"):
+        list(reading.Lines("x", io.BytesIO(text), wanted).fragments(1000))
 
 
 ARCHIVES = {
