@@ -263,7 +263,6 @@ LINES = {
     b"[[1," + b"9" * 9000 + b"]]": "line 1 is no JSON: Exceeds the limit",
     b"[" * 100_000: "line 1 nests too deep, wanted an array",
     b"[[1,2]," + b"[3,4]," * 300_000 + b"]\n": "line 1 is no JSON: Expecting value, wanted an array",
-    +b"[3,4],]\n": "line 1 ends behind a comma, wanted an array",
     b"[[1,2]," + b"[3,4]," * 300_000 + b"[5]]\n": "line 1: step 300001 has 1 numbers",
 }
 
@@ -286,7 +285,7 @@ def test_a_part_of_a_line_that_ends_behind_a_comma():
     """The comma is the last thing in what is parsed at a time."""
     wanted = reading.Wanted(2, np.dtype("f4"), "safe")
     text = (b"[[1,2]," + b"[3,4]," * 170_000).ljust(reading.MOST_TEXT - 6) + b"[3,4],]\n"
-    with pytest.raises(ValueError, match="^x: line 1 ends behind a comma, wanted an array of T steps of 2 numbers"):
+    with pytest.raises(ValueError, match=r"^x: line 1 ends behind a comma, wanted an array"):
         list(reading.Lines("x", io.BytesIO(text), wanted).fragments(1000))
 
 
