@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +21,19 @@ from pathlib import Path
 import numpy as np
 
 import fastrnn
-from fastrnn.files import load, native, npz, recognize, safetensors_file
+from fastrnn.commands import sequences
+from fastrnn.files import keras_file, load, native, npz, recognize, safetensors_file
+from fastrnn.importers import keras_config
 
 #: All that may come out of a reader.
 ALLOWED = (ValueError, TypeError, OSError, NotImplementedError)
+
+#: Stored configurations: nested options, a functional model, a stack of cells; of Keras 2 and 3.
+KERAS_CONFIGS = [
+    f"keras{version}/{name}.json"
+    for version in (2, 3)
+    for name in ("both-unlike", "functional-masking", "cells-unlike")
+]
 
 _folder = tempfile.TemporaryDirectory()
 _path = f"{_folder.name}/input"
@@ -49,6 +60,25 @@ def native_config(data: bytes) -> None:
         native.read_config("input", header)
 
 
+def _check_keras_config(data: bytes) -> None:
+    """Keras's JSON, as of Keras 2, of Keras 3, and of a file that does not say which."""
+    with contextlib.suppress(ALLOWED):
+        keras_file.check_config(data)
+
+
+def _run_sequences(data: bytes) -> None:
+    """The input of ``fastrnn run``, with parts that are as small as can be."""
+    wanted = sequences.Wanted(2, np.dtype(np.float32), "safe")
+    with contextlib.suppress(ALLOWED):
+        for fragment in sequences.Lines("input", io.BytesIO(data), wanted).fragments(1):
+            assert fragment.x.shape in ((0, 2), (1, 2)) and np.isfinite(fragment.x).all()
+    with contextlib.suppress(ALLOWED):
+        Path(_path).write_bytes(data)
+        with open(_path, "rb") as file:
+            for fragment in sequences.Archive(_path, file, wanted, None, 2).fragments(2):
+                assert fragment.x.shape in ((0, 2), (1, 2), (2, 2))
+
+
 #: Targets by name; each takes an input's bytes, and raises nothing unless it has found a defect.
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "recognize": _read(recognize.recognize),
@@ -57,6 +87,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "native": _read(native.read),
     "npz": _read(npz.read),
     "native_config": native_config,
+    "keras_config": _check_keras_config,
+    "sequences": _run_sequences,
 }
 
 
@@ -74,7 +106,17 @@ def seeds() -> dict[str, list[bytes]]:
         header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
     every = [own, *archives]
     found = dict.fromkeys(("recognize", "load", "safetensors", "native", "npz"), every)
-    return found | {"native_config": [header.metadata["config"].encode()]}
+    found["native_config"] = [header.metadata["config"].encode()]
+    with tarfile.open(Path(__file__).parents[1] / "tests" / "golden" / "keras_files.tar.xz") as archive:
+        found["keras_config"] = [
+            archive.extractfile(member).read()  # type: ignore[union-attr]
+            for member in archive
+            if member.name in KERAS_CONFIGS
+        ]
+    buffer = io.BytesIO()
+    np.savez(buffer, x=np.ones((2, 3, 2), np.float32), lengths=np.array([3, 1]))
+    found["sequences"] = [b"[[1,2.5],[-3e2,4]]\n[]\n[[1,2]]", buffer.getvalue()]
+    return found
 
 
 def one_input(data: bytes) -> None:
@@ -100,7 +142,7 @@ def main() -> None:
         for index, name in enumerate(sorted(TARGETS)):
             for number, seed in enumerate(seeds().get(name, [])):
                 Path(f"{corpus}/{name}-{number}").write_bytes(bytes([index]) + seed)
-        for module in (load, native, npz, recognize, safetensors_file):
+        for module in (load, native, npz, recognize, safetensors_file, keras_file, keras_config, sequences):
             for value in vars(module).values():
                 if callable(value) and getattr(value, "__module__", None) == module.__name__:
                     try:

@@ -1,8 +1,10 @@
 """``fastrnn inspect``: what it says of files of every format, and of what cannot be loaded."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cases
 import checkpoint_cases
@@ -170,6 +172,25 @@ def test_weights_of_keras_need_their_configuration(tmp_path, inspect, capsys):
     document, _ = inspect(tmp_path / "model", "--config", str(tmp_path / "config"))
     layer = document["layers"][0]["layer"]
     assert layer["merge_mode"] == "sum" and [part["go_backwards"] for part in layer["layers"]] == [False, True]
+
+
+def names_of(value):
+    """Every name in a document; `other_arrays` and `choice` have names of the file."""
+    if isinstance(value, list):
+        return {name for inner in value for name in names_of(inner)}
+    if not isinstance(value, dict):
+        return set()
+    inner = {name for key, part in value.items() if key not in ("other_arrays", "choice") for name in names_of(part)}
+    return set(value) | inner
+
+
+def test_every_name_of_the_document_is_described(tmp_path, inspect):
+    text = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    described = set(re.findall(r"`(\w+)`", text))
+    for name in ("masking", "both-sum", "stack"):
+        (tmp_path / "model").write_bytes(GOLDEN.read(f"keras3/{name}.keras"))
+        assert names_of(inspect(tmp_path / "model")[0]) <= described
+    assert names_of(inspect(checkpoint_cases.GRAPHS)[0]) <= described
 
 
 def test_nothing_found_is_an_error(tmp_path, capsys):
