@@ -216,7 +216,7 @@ class Archive:
             raise ValueError(f"{path}: {'; '.join(faults)}")
         self.form = self._rows(rows[0]) if rows else Form("arrays", len(names))
         self._names = names
-        if not rows and LENGTHS in self._headers and LENGTHS not in names:
+        if not keys and not rows and LENGTHS in self._headers:
             raise ValueError(f"{path} has lengths, but no array (B, T, I) that they belong to: --key chooses arrays")
 
     def _faults(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], is_c: bool) -> list[str]:

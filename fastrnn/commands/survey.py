@@ -1,7 +1,7 @@
 """What a file of any format holds: its recurrent layers, how each is chosen, and what is not supported and why.
 
-Of the formats with PyTorch's names and of TensorFlow 1's checkpoints only the tables are read: every layer is built on
-arrays of the right shapes that take no memory.
+Of safetensors, npz and TensorFlow 1's checkpoints only the tables are read: every layer is built on arrays of the right
+shapes that take no memory.
 """
 
 from __future__ import annotations
