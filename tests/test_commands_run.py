@@ -452,6 +452,14 @@ def test_without_tqdm_there_is_no_bar(small, tmp_path, monkeypatch):
     assert sys.stderr.getvalue() == ""
 
 
+def test_importing_the_commands_imports_no_framework():
+    """Each is imported where a command needs it."""
+    modules = "convert, inspect, keras_witness, run, survey, tensorflow_witness, torch_witness, verify"
+    heavy = "{'torch', 'keras', 'tf_keras', 'tensorflow', 'h5py', 'safetensors', 'tqdm'}"
+    code = f"import sys; from fastrnn.commands import {modules}; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 # ---- Memory ----------------------------------------------------------------------------------------------------------
 
 PEAK = """
