@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 import tarfile
 import tempfile
@@ -20,11 +21,14 @@ from pathlib import Path
 import numpy as np
 
 import fastrnn
+from fastrnn.commands import sequences
 from fastrnn.files import hdf5, keras_file, load, native, npz, recognize, safetensors_file
 from fastrnn.importers import keras_config
 
 #: All that may come out of a reader.
 ALLOWED = (ValueError, TypeError, OSError, NotImplementedError)
+
+#: Stored configurations: nested options, a functional model, a stack of cells; of Keras 2 and 3.
 
 _folder = tempfile.TemporaryDirectory()
 _path = f"{_folder.name}/input"
@@ -57,6 +61,19 @@ def keras_json(data: bytes) -> None:
         keras_file.check_config(data)
 
 
+def _run_sequences(data: bytes) -> None:
+    """The input of ``fastrnn run``, with parts that are as small as can be."""
+    wanted = sequences.Wanted(2, np.dtype(np.float32), "safe")
+    with contextlib.suppress(ALLOWED):
+        for fragment in sequences.Lines("input", io.BytesIO(data), wanted).fragments(1):
+            assert fragment.x.shape in ((0, 2), (1, 2)) and np.isfinite(fragment.x).all()
+    with contextlib.suppress(ALLOWED):
+        Path(_path).write_bytes(data)
+        with open(_path, "rb") as file:
+            for fragment in sequences.Archive(_path, file, wanted, None, 2).fragments(2):
+                assert fragment.x.shape in ((0, 2), (1, 2), (2, 2))
+
+
 #: Targets by name; each takes an input's bytes, and raises nothing unless it has found a defect.
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "recognize": _read(recognize.recognize),
@@ -67,6 +84,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "native_config": native_config,
     "keras": _read(keras_file.read),
     "keras_config": keras_json,
+    "sequences": _run_sequences,
 }
 
 KERAS_FILES = Path(__file__).parents[1] / "tests" / "golden" / "keras_files.tar.xz"
@@ -90,7 +108,10 @@ def seeds() -> dict[str, list[bytes]]:
         names = ("keras2/gru.h5", "keras3/gru.keras", "keras2/both-unlike.json", "keras3/functional-masking.json")
         *keras, keras2, keras3 = (archive.extractfile(name).read() for name in names)  # type: ignore[union-attr]
     configs = {"native_config": [header.metadata["config"].encode()], "keras_config": [keras2, keras3]}
-    return found | configs | {"keras": keras}
+    buffer = io.BytesIO()
+    np.savez(buffer, x=np.ones((2, 3, 2), np.float32), lengths=np.array([3, 1]))
+    sequences_inputs = {"sequences": [b"[[1,2.5],[-3e2,4]]\n[]\n[[1,2]]", buffer.getvalue()]}
+    return found | configs | {"keras": keras} | sequences_inputs
 
 
 def one_input(data: bytes) -> None:
@@ -116,7 +137,7 @@ def main() -> None:
         for index, name in enumerate(sorted(TARGETS)):
             for number, seed in enumerate(seeds().get(name, [])):
                 Path(f"{corpus}/{name}-{number}").write_bytes(bytes([index]) + seed)
-        for module in (hdf5, keras_config, keras_file, load, native, npz, recognize, safetensors_file):
+        for module in (hdf5, keras_config, keras_file, load, native, npz, recognize, safetensors_file, sequences):
             for value in vars(module).values():
                 if callable(value) and getattr(value, "__module__", None) == module.__name__:
                     try:

@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn info``, ``demo``, ``mnist`` and ``bench``."""
+"""The command line: ``fastrnn info``, ``demo``, ``mnist`` and ``bench``; those of files are in commands/."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from fastrnn import extras
+from fastrnn.commands import parsers
 from fastrnn.runtime import info
 
 MESSAGE_LENGTH = 400  # characters of an error message at most
@@ -19,13 +20,35 @@ MESSAGE_LENGTH = 400  # characters of an error message at most
 INTERRUPTED, BROKEN_PIPE = 130, 141  # the exit codes that a shell reports for signals: 128 + SIGINT, 128 + SIGPIPE
 
 
+class Outcome(NamedTuple):
+    """What a command's function returns, or a part of it from the front.
+
+    Attributes
+    ----------
+    results : printed with --json
+    text : printed without; None for a command that has written its output itself
+    code : the exit code
+    """
+
+    results: dict[str, Any]
+    text: str | None
+    code: int = 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, 2 after a line on stderr, 130 after Ctrl-C, 141 for a broken pipe."""
+    """Run a command; return the exit code.
+
+    That is the command's own (0; of ``verify`` also 1), 2 after a line on stderr, 130 after Ctrl-C, 141 for a broken
+    pipe.
+    """
     try:
         try:
             arguments = _parser().parse_args(argv)
-            results, text = arguments.run(arguments)
-            print(json.dumps(results, indent=2) if arguments.json else text)
+            outcome = Outcome(*arguments.run(arguments))
+            if arguments.json:
+                print(json.dumps(outcome.results, indent=2))
+            elif outcome.text is not None:
+                print(outcome.text)
         finally:
             _flush()
     except BrokenPipeError:
@@ -36,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 0
+    return outcome.code
 
 
 def _flush() -> None:
@@ -77,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fastrnn", description="Trained recurrent networks on CPUs.")
     parser.add_argument("--version", action="version", version=info()["version"])
     commands = parser.add_subparsers(dest="command", required=True)
+    parsers.add(commands)
     about = commands.add_parser("info", help="show version, instruction sets, BLAS and threads")
     about.set_defaults(run=_info)
     demo = commands.add_parser(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def check_file(path: Path, option: str) -> None:
@@ -34,6 +37,30 @@ def check_file(path: Path, option: str) -> None:
         raise type(error)(f"{option} {path}: {error.strerror}") from None
     if not is_there:
         os.remove(path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes `path`'s place when the block ends, and is removed if the block raises.
+
+    What is no plain file, such as a device or a pipe, is written to as it is.
+    """
+    target = os.path.realpath(path)  # a link stays, and what it points to is replaced
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, "wb") as file:
+            yield file
+        return
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.replace(temporary, target)
+    except FileExistsError:
+        raise
+    except BaseException:
+        os.remove(temporary)
+        raise
 
 
 def make_directory(path: Path, option: str) -> None:

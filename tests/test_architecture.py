@@ -176,6 +176,17 @@ def test_files_depend_on_importers_and_specs():
         assert used <= {f"fastrnn.{name}" for name in below}, path.name
 
 
+def test_commands_for_files_are_imported_when_they_run():
+    """The command line imports their arguments alone, and nothing else imports them."""
+    for path in PYTHON_FILES:
+        used = {name for name in own_imports(path) if name.startswith("fastrnn.commands")}
+        if path.parent.name != "commands":
+            assert used <= ({"fastrnn.commands", "fastrnn.commands.parsers"} if path.stem == "cli" else set()), (
+                path.name
+            )
+    assert own_imports(PACKAGE / "commands" / "parsers.py") <= {"fastrnn", "fastrnn.extras"}
+
+
 def test_tensorflows_interface_uses_the_layers():
     for path in set(PYTHON_FILES) - {PACKAGE / "__init__.py"}:
         used = {name for name in own_imports(path) if path.parent.name == "nn" or name.startswith("fastrnn.nn")}

@@ -30,6 +30,8 @@ def packages(extra):
         (["matplotlib"], "plot"),
         (["torch"], "torch"),
         (["atheris"], "fuzz"),
+        (["tqdm"], "progress"),
+        (["keras", "tf_keras", "h5py", "tensorflow", "torch", "safetensors"], "verify"),
         *((engine.packages, "tensorflow") for name, engine in engines.ENGINES.items() if "tensorflow" in name),
         *((engine.packages, "peers") for name, engine in engines.ENGINES.items() if "tensorflow" not in name),
     ],

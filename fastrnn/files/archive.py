@@ -20,19 +20,25 @@ BLOCK = 1 << 18
 class _Bounded:
     """What `zipfile` sees of a file: no single read takes more memory than a directory may have."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file, self._most = file, most
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(min(size, MOST_DIRECTORY + 1) if size >= 0 else MOST_DIRECTORY + 1)
-        if len(data) > MOST_DIRECTORY:
-            raise zipfile.BadZipFile(f"its directory is larger than {MOST_DIRECTORY} bytes")
+        data = self._file.read(min(size, self._most + 1) if size >= 0 else self._most + 1)
+        if len(data) > self._most:
+            raise zipfile.BadZipFile(f"its directory is larger than {self._most} bytes")
         return data
 
 
-def open_archive(path: str, file: BinaryIO) -> zipfile.ZipFile:
+def open_archive(path: str, file: BinaryIO, most_directory: int = MOST_DIRECTORY) -> zipfile.ZipFile:
     """Open a zip of which every member is plain: named once, in its own place, neither encrypted nor a bomb.
+
+    Parameters
+    ----------
+    path : of the file, for messages
+    file : open for reading
+    most_directory : bytes that the directory may have
 
     Raises
     ------
@@ -40,7 +46,7 @@ def open_archive(path: str, file: BinaryIO) -> zipfile.ZipFile:
         It is not; the message lists every reason.
     """
     try:
-        opened = zipfile.ZipFile(_Bounded(file))
+        opened = zipfile.ZipFile(_Bounded(file, most_directory))
         faults = _faults(opened.infolist(), os.fstat(file.fileno()).st_size)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path} is a damaged zip: {error}") from None

@@ -90,7 +90,7 @@ def read(
     with ExitStack() as stack:
         source = _open(path, config, stack)
         model = read_model(source.config, source.version)
-        chain = _choose(path, model, prefix)
+        chain = choose(path, model, prefix)
         arrays, faults = _find_arrays(source, chain)
         if prefix is None:
             faults += _surplus(source, chain)
@@ -98,6 +98,20 @@ def read(
         _refuse(path, faults + shape_faults)
         outputs = model.outputs if prefix is None else None
         return _build(path, chain, arrays, layouts, outputs, batch_first)
+
+
+def survey(path: str, config: ConfigLike | None = None) -> tuple[Model, str | None]:
+    """What a file's configuration says, and the version of Keras that saved it; no weights are read.
+
+    Raises
+    ------
+    As of :func:`read`, where the file or the configuration is damaged.
+    """
+    with ExitStack() as stack:
+        source = _open(path, config, stack)
+        model = read_model(source.config, source.version)
+        _refuse(path, model.faults)
+        return model, source.version
 
 
 def _refuse(path: str, reasons: Sequence[str], error: type[Exception] = ValueError) -> None:
@@ -193,8 +207,14 @@ def _take_config(path: str, config: ConfigLike | None, h5: hdf5.File) -> Any:
 # Choosing
 
 
-def _choose(path: str, model: Model, prefix: str | None) -> list[Recurrence | MaskLayer]:
-    """The layers that are wanted, in the order in which they run."""
+def choose(path: str, model: Model, prefix: str | None) -> list[Recurrence | MaskLayer]:
+    """The layers that are wanted, in the order in which they run.
+
+    Raises
+    ------
+    ValueError, NotImplementedError
+        There is none of that name, or the model has parts that are not read; the message has every reason.
+    """
     _refuse(path, model.faults)
     names = ", ".join(repr(layer.name) for layer in model.recurrences[:MOST_REASONS]) or "none"
     if prefix is not None:

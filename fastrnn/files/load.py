@@ -132,16 +132,34 @@ def load(
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"path is {path!r}, wanted a str or a path")
-    source = SOURCES[recognize(name)]
-    if surplus := sorted(given.keys() - source.options):
-        takes = f"takes {' and '.join(sorted(source.options))} only" if source.options else "says all that load needs"
-        verb = "is" if len(surplus) == 1 else "are"
-        raise ValueError(f"{' and '.join(surplus)} {verb} given, but {name} is {source.title}, which {takes}")
+    source = SOURCES[find_source(name, given)]
     spec = importlib.import_module(source.module).read(name, **given)
     if not isinstance(spec, LayerSpec):
         return _as_it_is(spec, backend, dtype, isa)
     layer: LSTM | GRU | RNN = LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa)  # type: ignore[assignment]
     return layer
+
+
+def find_source(path: str, given: Mapping[str, Any]) -> str:
+    """The name of a file's format in SOURCES.
+
+    Parameters
+    ----------
+    path : the file
+    given : the options of the reader that the caller has set
+
+    Raises
+    ------
+    ValueError
+        The content is of no format that is read, or an option does not apply to it.
+    """
+    format_name = recognize(path)
+    source = SOURCES[format_name]
+    if surplus := sorted(given.keys() - source.options):
+        takes = f"takes {' and '.join(sorted(source.options))} only" if source.options else "says all that load needs"
+        verb = "is" if len(surplus) == 1 else "are"
+        raise ValueError(f"{' and '.join(surplus)} {verb} given, but {path} is {source.title}, which {takes}")
+    return format_name
 
 
 def _as_it_is(layer: Any, backend: Backend, dtype: DTypeLike | None, isa: str | None) -> Any:

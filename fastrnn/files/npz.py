@@ -35,7 +35,7 @@ def tensors(path: str, file: BinaryIO) -> dict[str, Tensor]:
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         try:
-            shape, dtype, _ = _read_header(Member(path, archive, info), info)
+            shape, dtype, _ = read_header(Member(path, archive, info), info)
         except ValueError as error:
             faults.append(str(error).removeprefix(f"{path}: "))
             continue
@@ -45,8 +45,14 @@ def tensors(path: str, file: BinaryIO) -> dict[str, Tensor]:
     return found
 
 
-def _read_header(member: Member, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Shape, type and Fortran order; the member is read up to the values."""
+def read_header(member: Member, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape, type and Fortran order; the member is read up to the values.
+
+    Raises
+    ------
+    ValueError
+        It is no array of plain numbers, or its shape does not agree with its size.
+    """
     head = member.read(min(10, info.file_size))
     if len(head) < 10 or head[:6] != b"\x93NUMPY" or head[6] not in (1, 2, 3):
         raise ValueError(f"{info.filename} is no NumPy array")
@@ -81,7 +87,7 @@ def _read_header(member: Member, info: zipfile.ZipInfo) -> tuple[tuple[int, ...]
 
 def _read_values(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     member = Member(path, archive, info)
-    shape, dtype, fortran = _read_header(member, info)
+    shape, dtype, fortran = read_header(member, info)
     array = np.empty(math.prod(shape), WIDENED[dtype.name])
     step = max(BLOCK // dtype.itemsize, 1)
     for start in range(0, len(array), step):

@@ -57,10 +57,15 @@ def read(path: str, **options: Any) -> LayerSpec:
     ModuleNotFoundError
         torch is not installed.
     """
+    return state_dict.spec_from_tensors(path, tensors(path), **options)
+
+
+def tensors(path: str) -> dict[str, Tensor]:
+    """The arrays of a state dict, or of a checkpoint with one inside; see :func:`read` for its errors."""
     with open(path, "rb") as file:
         _check(path, file)
         extras.require(["torch"], f"{path} is a PyTorch file, which", "torch")
-        return state_dict.spec_from_tensors(path, _tensors(path, _load(path, file)), **options)
+        return _tensors(path, _load(path, file))
 
 
 def _check(path: str, file: BinaryIO) -> None:

@@ -104,7 +104,7 @@ def spec_from_tensors(
     """
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(f"prefix is {prefix!r}, wanted a str")
-    group = _choose(path, tensors, prefix)
+    group = choose(path, tensors, prefix)
     faults = [] if group.kind else _causes(group)
     of_types = {name: tensor for name, tensor in group.tensors.items() if tensor.dtype not in WIDENED}
     for name, tensor in of_types.items():
@@ -146,7 +146,14 @@ def spec_from_tensors(
         raise ValueError(str(error) if path in str(error) else f"{path}: {error}") from None
 
 
-def _choose(path: str, tensors: Mapping[str, Tensor], prefix: str | None) -> Group:
+def choose(path: str, tensors: Mapping[str, Tensor], prefix: str | None) -> Group:
+    """The one layer under a prefix, or of the file.
+
+    Raises
+    ------
+    ValueError
+        There is none, or there are several; the message lists them.
+    """
     groups = groups_of(tensors)
     if not groups:
         some = ", ".join(list(tensors)[:MOST_SUGGESTED]) or "nothing"

@@ -1,0 +1,1 @@
+"""The commands that work on files of trained models: inspect, convert, verify and run."""

@@ -1,0 +1,217 @@
+"""``fastrnn inspect``: the recurrent layers of a file, their sizes, and what is not supported."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from ..keras import Bidirectional, Masking, Sequential
+from ..keras.recurrent import Recurrent
+from ..layers.engine import choose_backend, choose_dtype
+from ..runtime import check_isa, forced_isa, info
+from ..spec import DEFAULT_ACTIVATIONS, CellSpec, LayerSpec, activations_of
+from .options import as_value_errors, reading
+from .survey import Found, Survey, survey
+
+MOST_OTHERS = 5  # in the text
+
+#: A cell's options with what they are by default; a GRU's linear_before_reset is always shown.
+CELL_OPTIONS: dict[str, Any] = {"cell_clip": None, "gate_clip": None, "proj_clip": None, "coupled": False}
+
+#: The options of a layer of fastrnn.keras that say what it returns.
+KERAS_OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask")
+
+
+def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Describe a file.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        The file is damaged, of an unknown format, or has no recurrent layer.
+    """
+    with as_value_errors():
+        found = survey(arguments.file, reading(arguments))
+        results = document(arguments.file, found, arguments)
+    return results, report(results)
+
+
+def document(path: str, found: Survey, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What ``--json`` prints; docs/commands.md describes it."""
+    others = found.others
+    return {
+        "file": path,
+        "format": found.format,
+        "title": found.title,
+        "layers": [_entry(layer, arguments) for layer in found.found],
+        "unsupported": found.unsupported,
+        "other_arrays": None if others is None else {name: list(shape) for name, shape in others.items()},
+    }
+
+
+def _entry(found: Found, arguments: argparse.Namespace) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "choice": found.choice,
+        "text": found.text,
+        "loads": not found.reasons,
+        "needs": found.needs,
+        "reasons": found.reasons,
+        "layer": None,
+    }
+    if found.layer is not None:
+        entry["layer"] = facts = describe(found.layer)
+        if isinstance(found.layer, LayerSpec):
+            entry["text"] = summary(found.layer)
+            isa = forced_isa() if arguments.isa is None else check_isa(arguments.isa, "isa")
+            dtype = choose_dtype(found.layer, arguments.dtype)
+            facts["computes"] = {"dtype": dtype.name, "backend": choose_backend(arguments.backend, dtype, isa)}
+            facts["computes"]["isa"] = (isa or info()["isa"]) if facts["computes"]["backend"] == "fused" else None
+        if "nonlinearity" in found.needs:
+            for cell in facts["cells"]:
+                cell["activations"] = None
+    return entry
+
+
+def describe(layer: Any) -> dict[str, Any]:
+    """Facts about a LayerSpec or a layer of fastrnn.keras, made of JSON's types."""
+    if isinstance(layer, LayerSpec):
+        return _describe_spec(layer)
+    facts: dict[str, Any] = {"class": f"fastrnn.keras.{type(layer).__name__}"}
+    if isinstance(layer, Masking):
+        return facts | {"mask_value": float(layer.mask_value), "parameters": 0, "bytes": 0, "flops_per_step": 0}
+    if isinstance(layer, Recurrent):
+        options = {name: bool(getattr(layer, name)) for name in KERAS_OPTIONS}
+        return _describe_spec(layer.describe(layer.get_weights())) | facts | options
+    parts = layer.layers if isinstance(layer, Sequential) else (layer.forward_layer, layer.backward_layer)
+    inner = [describe(part) for part in parts]
+    if isinstance(layer, Bidirectional):
+        facts["merge_mode"] = layer.merge_mode
+    sums = {name: sum(part[name] for part in inner) for name in ("parameters", "bytes", "flops_per_step")}
+    return facts | sums | {"layers": inner}
+
+
+def _describe_spec(spec: LayerSpec) -> dict[str, Any]:
+    cells = [_describe_cell(spec, index, cell) for index, cell in enumerate(spec.cells)]
+    arrays = [array for cell in spec.cells for array in vars(cell).values() if isinstance(array, np.ndarray)]
+    names = ("kind", "input_size", "hidden_size", "proj_size", "num_layers")
+    return {
+        "class": {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}[spec.kind],
+        **{name: getattr(spec, name) for name in names},
+        **{name: bool(getattr(spec, name)) for name in ("bidirectional", "reverse", "batch_first")},
+        "dtype": spec.cells[0].weight_ih.dtype.name,
+        "parameters": sum(array.size for array in arrays),
+        "bytes": sum(array.nbytes for array in arrays),
+        "flops_per_step": 2 * sum(_weights(cell) for cell in spec.cells),
+        "cells": cells,
+    }
+
+
+def _weights(cell: CellSpec) -> int:
+    """Elements of the matrices that a step of a row is multiplied with."""
+    return sum(matrix.size for matrix in (cell.weight_ih, cell.weight_hh, cell.weight_hr) if matrix is not None)
+
+
+def _describe_cell(spec: LayerSpec, index: int, cell: CellSpec) -> dict[str, Any]:
+    options: dict[str, Any] = {"name": spec.name(index, "cell").removeprefix("cell_")}
+    options["activations"] = [[a.name, a.alpha, a.beta] for a in activations_of(spec.kind, cell)]
+    options["bias"] = cell.bias_ih is not None or cell.bias_hh is not None
+    options["peephole"] = cell.peephole is not None
+    options |= {name: getattr(cell, name) for name in CELL_OPTIONS}
+    options["linear_before_reset"] = bool(cell.linear_before_reset) if spec.kind == "gru" else None
+    return options
+
+
+def summary(spec: LayerSpec) -> str:
+    """Kind and sizes of a layer in words."""
+    sizes = [f"{spec.input_size} inputs", f"{spec.hidden_size} units"]
+    sizes += [f"{spec.proj_size} outputs"] if spec.proj_size else []
+    sizes += [f"{spec.num_layers} layers"] if spec.num_layers > 1 else []
+    sizes += ["both directions"] if spec.bidirectional else ["backward"] if spec.reverse else []
+    return f"{spec.kind.upper()} of {', '.join(sizes)}"
+
+
+def report(results: dict[str, Any]) -> str:
+    """The document as text."""
+    count = sum(bool(entry["choice"]) for entry in results["layers"]) or 1  # the whole model is made of the others
+    lines = [f"{results['file']}: {results['title']}, {count} recurrent layer{'s' if count != 1 else ''}"]
+    for entry in results["layers"]:
+        choice = " ".join(f"--{name} {value!r}" for name, value in entry["choice"].items())
+        lines += ["", " ".join(part for part in (choice and f"{choice}:", entry["text"]) if part) or "one layer"]
+        rows: list[tuple[str, str]] = []
+        if entry["layer"] is not None:
+            rows += _rows(entry["layer"])
+        if entry["needs"]:
+            rows.append(("needs", ", ".join(f"--{name.replace('_', '-')}" for name in entry["needs"])))
+        rows += [("not loaded", reason) for reason in entry["reasons"]]
+        lines += [f"  {name:13} {value}" for name, value in rows]
+    if results["unsupported"]:
+        lines += ["", "not supported:", *(f"  {reason}" for reason in results["unsupported"])]
+    if others := results["other_arrays"]:
+        some = ", ".join(f"{name} {tuple(shape)}" for name, shape in list(others.items())[:MOST_OTHERS])
+        lines += ["", f"other arrays, which are left alone: {len(others)}, {some}"]
+        lines[-1] += ", ..." if len(others) > MOST_OTHERS else ""
+    return "\n".join(lines)
+
+
+def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for inner in layer.get("layers", ()):
+        rows.append((inner["class"].rpartition(".")[2], _inner(inner)))
+    if "cells" in layer:
+        texts = [_options(layer, cell) for cell in layer["cells"]]
+        if len(set(texts)) == 1:
+            rows += [("options", texts[0])] if texts[0] else []
+        else:
+            rows += [
+                ("options", f"{cell['name']}: {text or 'none'}")
+                for cell, text in zip(layer["cells"], texts, strict=True)
+            ]
+    if "merge_mode" in layer:
+        rows.append(("merge mode", str(layer["merge_mode"])))
+    if said := [name for name in KERAS_OPTIONS if layer.get(name)]:
+        rows.append(("Keras", ", ".join(said)))
+    dtype = f" in {layer['dtype']}" if "dtype" in layer else ""
+    rows.append(("parameters", f"{layer['parameters']:,}{dtype}, {layer['bytes']:,} bytes"))
+    rows.append(("FLOPs a step", f"{layer['flops_per_step']:,} for each row"))
+    if computes := layer.get("computes"):
+        isa = f", {computes['isa']}" if computes["isa"] else ""
+        rows.append(("runs as", f"{layer['class']} in {computes['dtype']}, backend {computes['backend']}{isa}"))
+    else:
+        rows.append(("runs as", layer["class"]))
+    return rows
+
+
+def _inner(layer: dict[str, Any]) -> str:
+    if "mask_value" in layer:
+        return f"masks steps of {layer['mask_value']}"
+    if "layers" in layer:
+        return f"merge mode {layer['merge_mode']}: " + "; ".join(_inner(part) for part in layer["layers"])
+    said = [name for name in KERAS_OPTIONS if layer.get(name)]
+    options = [text for cell in layer["cells"] if (text := _options(layer, cell))]
+    return ", ".join([f"{layer['input_size']} inputs", f"{layer['hidden_size']} units", *said, *options])
+
+
+def _options(layer: dict[str, Any], cell: dict[str, Any]) -> str:
+    """What of a cell differs from the default, and where a GRU resets."""
+    texts = []
+    defaults = DEFAULT_ACTIVATIONS[layer["kind"]]
+    if cell["activations"] is not None and (
+        layer["kind"] == "rnn" or tuple(name for name, *_ in cell["activations"]) != defaults
+    ):
+        texts.append("activations " + " ".join(_activation(*activation) for activation in cell["activations"]))
+    texts += [f"{name} {cell[name]}" for name in ("cell_clip", "gate_clip", "proj_clip") if cell[name] is not None]
+    texts += ["peepholes"] if cell["peephole"] else []
+    texts += ["coupled gates"] if cell["coupled"] else []
+    if cell["linear_before_reset"] is not None:
+        texts.append(f"resets {'after' if cell['linear_before_reset'] else 'before'} the matmul")
+    texts += [] if cell["bias"] else ["no bias"]
+    return ", ".join(texts)
+
+
+def _activation(name: str, alpha: float, beta: float) -> str:
+    """A name with the parameters that it has."""
+    if name in ("sigmoid", "tanh", "relu", "linear", "softsign", "softplus"):
+        return name
+    return f"{name}({alpha:.6g}, {beta:.6g})"

@@ -1,0 +1,49 @@
+"""The options of `fastrnn.load` as the commands get them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..files.load import load
+from .parsers import COMPUTING, READING
+
+
+def reading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given of those that choose and complete what a file holds."""
+    options = {name: getattr(arguments, name) for name in READING}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def load_layer(arguments: argparse.Namespace) -> Any:
+    """What `fastrnn.load` gives for a command's arguments.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        As of load.
+    """
+    computing = {name: getattr(arguments, name) for name in COMPUTING}
+    with as_value_errors():
+        return load(arguments.file, **reading(arguments), **computing)
+
+
+@contextmanager
+def as_value_errors() -> Iterator[None]:
+    """Turn the errors of a file's or a user's content into ValueError, which the command line reports in a line."""
+    try:
+        yield
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(str(error)) from error
+
+
+@contextmanager
+def framework_errors(framework: str) -> Iterator[None]:
+    """Turn whatever a framework raises into a ValueError that says so."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{framework} cannot run the layer, so nothing is compared: {reason}") from error

@@ -1,0 +1,313 @@
+"""Sequences out of JSON lines and npz files, in fragments of a bounded number of steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal, NamedTuple
+from zipfile import ZipFile, ZipInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arguments import Casting, as_floats
+from ..files import npz
+from ..files.archive import BLOCK, Member, open_archive
+
+#: Bytes of a line that are parsed at a time, and of a single step.
+MOST_TEXT, MOST_STEP = 1 << 20, 1 << 26
+
+#: Bytes of the directory of an npz with sequences: some 100,000 of them.
+MOST_DIRECTORY = 1 << 23
+
+#: All that an array of numbers consists of in JSON.
+CHARACTERS = b"0123456789+-.eE,[] \t\r\n"
+
+LENGTHS = "lengths"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a layer takes: numbers of inputs I, its type, and the conversions to it that are allowed."""
+
+    input_size: int
+    dtype: np.dtype[Any]
+    casting: Casting
+
+    def cast(self, array: NDArray[Any], name: str) -> NDArray[Any]:
+        """The array in the layer's type; TypeError if that is not allowed."""
+        return as_floats(array, name, self.dtype, self.casting)
+
+
+class Fragment(NamedTuple):
+    """Steps x (T, I) of a sequence: a whole one, or a part of one that has more steps than are read at once."""
+
+    name: str
+    x: NDArray[Any]
+    is_first: bool
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the input holds its sequences: as lines, as arrays of an npz, or as the rows of one, of T steps each."""
+
+    kind: Literal["lines", "arrays", "rows"]
+    count: int | None = None
+    steps: int = 0
+    lengths: NDArray[np.int64] | None = None
+    name: str = ""
+
+
+class Lines:
+    """JSON lines: an array (T, I) a line. Long lines are read in parts.
+
+    Parameters
+    ----------
+    where : for messages
+    stream : of bytes; never more is read than is there
+    wanted : what every line has to fit
+    """
+
+    form = Form("lines")
+
+    def __init__(self, where: str, stream: BinaryIO, wanted: Wanted) -> None:
+        self._where, self._stream, self._wanted = where, stream, wanted
+
+    def fragments(self, most_steps: int) -> Iterator[Fragment]:
+        """Every sequence in order, in fragments of at most `most_steps` steps; named arr_0, arr_1, ...
+
+        Raises
+        ------
+        ValueError
+            A line is malformed; the message names it.
+        """
+        read = getattr(self._stream, "read1", self._stream.read)
+        buffer = b""
+        line, steps, inside, at_end = 1, 0, False, False
+        while not at_end:
+            block = read(BLOCK)
+            at_end = not block
+            buffer += block
+            while True:
+                text, newline, rest = buffer.partition(b"\n")
+                is_last = bool(newline) or (at_end and bool(text or inside))
+                if is_last:
+                    buffer = rest
+                elif len(buffer) >= MOST_TEXT and (cut := _cut(buffer)):
+                    text, buffer = buffer[: cut + 1], buffer[cut + 1 :].lstrip()[1:]  # the comma
+                    text += b"]"
+                elif len(buffer) > MOST_STEP:
+                    raise ValueError(f"{self._where}: line {line} has no step that ends within {MOST_STEP} bytes")
+                else:
+                    break
+                x = self._parse(b"[" + text if inside else text, line, steps, inside)
+                for start in range(0, max(len(x), 1), most_steps):
+                    part = x[start : start + most_steps]
+                    ends = is_last and start + most_steps >= len(x)
+                    yield Fragment(f"arr_{line - 1}", part, steps == 0 and start == 0, ends)
+                line, steps, inside = (line + 1, 0, False) if is_last else (line, steps + len(x), True)
+
+    def _parse(self, text: bytes, line: int, done: int, inside: bool) -> NDArray[Any]:
+        """The steps of a line or of a part of one, `done` steps behind its beginning."""
+        where, width = f"{self._where}: line {line}", self._wanted.input_size
+        want = f"wanted an array of T steps of {width} numbers"
+        if not text.strip():
+            raise ValueError(f"{where} is empty, {want}")
+        if odd := text.translate(None, CHARACTERS):
+            raise ValueError(f"{where} has {_shown(text, odd)}, {want}")
+        try:
+            rows = json.loads(text)
+        except RecursionError:
+            raise ValueError(f"{where} nests too deep, {want}") from None
+        except ValueError as error:
+            raise ValueError(f"{where} is no JSON: {str(error).split(':')[0]}, {want}") from None
+        if not isinstance(rows, list) or (inside and not rows):
+            raise ValueError(f"{where} {'ends behind a comma' if inside else 'is a number'}, {want}")
+        if not rows:
+            return np.empty((0, width), self._wanted.dtype)
+        try:
+            numbers = np.array(rows, np.float64)
+        except (ValueError, TypeError, OverflowError):
+            numbers = None
+        if numbers is None or numbers.shape != (len(rows), width):
+            raise ValueError(f"{where}: {_misfit(rows, width, done)}, wanted a list of {width} numbers")
+        with np.errstate(over="ignore"):
+            x = numbers.astype(self._wanted.dtype)
+        if not np.isfinite(x).all():
+            step = done + int(np.argmin(np.isfinite(x).all(axis=1)))
+            raise ValueError(f"{where}: step {step} has a number beyond {self._wanted.dtype}, wanted numbers within")
+        return x
+
+
+def _cut(buffer: bytes) -> int:
+    """Where the last step ends that another one follows, in a part of a line; 0 if nowhere."""
+    end = buffer.rfind(b"]")
+    if end > 0 and buffer[end + 1 :].lstrip()[:1] != b",":
+        end = buffer.rfind(b"]", 0, end)
+    return end if end > 0 and buffer[end + 1 :].lstrip()[:1] == b"," else 0
+
+
+def _shown(text: bytes, odd: bytes) -> str:
+    """What is at the first character that no array of numbers has."""
+    start = text.index(odd[:1])
+    return repr(text[start : start + 20].decode("utf-8", "replace"))
+
+
+def _misfit(rows: list[Any], width: int, done: int) -> str:
+    """The first step that is no list of `width` numbers."""
+    for step, row in enumerate(rows, done):
+        if not isinstance(row, list):
+            return f"step {step} is a number"
+        if any(isinstance(value, list) for value in row):
+            return f"step {step} has lists inside"
+        if len(row) != width:
+            return f"step {step} has {len(row)} numbers"
+    return "a number is too large"
+
+
+class Archive:
+    """An npz: an array (T, I) for each sequence, or one array (B, T, I) with the lengths of its rows.
+
+    Parameters
+    ----------
+    path : for messages
+    file : open for reading
+    wanted : what every array has to fit
+    keys : the arrays to read; None for all
+    most_steps : steps that may be read at once
+
+    Raises
+    ------
+    ValueError, TypeError
+        Arrays do not fit, or the file is damaged; the message names them. Values have not been read.
+    """
+
+    def __init__(self, path: str, file: BinaryIO, wanted: Wanted, keys: Sequence[str] | None, most_steps: int) -> None:
+        self._path, self._wanted = path, wanted
+        self._archive: ZipFile = open_archive(path, file, MOST_DIRECTORY)
+        members = {info.filename.removesuffix(".npy"): info for info in self._archive.infolist()}
+        if missing := [key for key in keys or () if key not in members]:
+            has = ", ".join(list(members)[:20]) or "nothing"
+            raise ValueError(f"{path} has no array {', '.join(missing)}, but {has}")
+        self._headers: dict[str, tuple[ZipInfo, tuple[int, ...], np.dtype[Any]]] = {}
+        faults: list[str] = []
+        for name, info in members.items():
+            if keys and name not in keys and name != LENGTHS:
+                continue
+            try:
+                shape, dtype, fortran = npz.read_header(Member(path, self._archive, info), info)
+                self._headers[name] = (info, shape, dtype)
+                is_c = not fortran or sum(size > 1 for size in shape) < 2 or not all(shape)
+                if name != LENGTHS or (keys and name in keys):
+                    faults += self._faults(name, shape, dtype, is_c)
+            except ValueError as error:
+                faults.append(str(error).removeprefix(f"{path}: "))
+            if len(faults) > 5:
+                break
+        names = [name for name in self._headers if name != LENGTHS or (keys and name in keys)]
+        rows = [name for name in names if len(self._headers[name][1]) == 3]
+        if rows and len(names) > 1:
+            faults.append(f"{rows[0]} is an array (B, T, I) beside other arrays, wanted it alone: --key chooses it")
+        if faults:
+            raise ValueError(f"{path}: {'; '.join(faults)}")
+        self.form = self._rows(rows[0]) if rows else Form("arrays", len(names))
+        self._names = names
+        if not keys and not rows and LENGTHS in self._headers:
+            raise ValueError(f"{path} has lengths, but no array (B, T, I) that they belong to: --key chooses arrays")
+
+    def _faults(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], is_c: bool) -> list[str]:
+        width = self._wanted.input_size
+        faults = []
+        if len(shape) not in (2, 3) or shape[-1] != width:
+            faults.append(f"{name} has shape {shape}, wanted (T, {width}) or (B, T, {width})")
+        elif not is_c:
+            faults.append(f"{name} is in Fortran order, wanted C order: numpy.ascontiguousarray")
+        try:
+            self._wanted.cast(np.empty(0, dtype), name)
+        except TypeError as error:
+            faults.append(re.sub(r'casting="(\w+)"', r"--casting \1", str(error)))
+        return faults
+
+    def _rows(self, name: str) -> Form:
+        _, (B, T, _), _ = self._headers[name]
+        if LENGTHS not in self._headers:
+            return Form("rows", B, T, None, name)
+        info, shape, dtype = self._headers[LENGTHS]
+        if shape != (B,) or dtype.kind not in "iu":
+            raise ValueError(f"{self._path}: lengths is {dtype} of shape {shape}, wanted integers of shape ({B},)")
+        member = Member(self._path, self._archive, info)
+        npz.read_header(member, info)
+        lengths = _read(member, shape, dtype)
+        member.finish()
+        if B and not (lengths.min() >= 0 and lengths.max() <= T):
+            row = int(np.argmax((lengths < 0) | (lengths > T)))
+            raise ValueError(f"{self._path}: lengths[{row}] is {lengths[row]}, wanted 0 to {T}")
+        return Form("rows", B, T, lengths.astype(np.int64), name)
+
+    def fragments(self, most_steps: int) -> Iterator[Fragment]:
+        """Every sequence in the file's order, in fragments of at most `most_steps` steps."""
+        if self.form.kind == "rows":
+            yield from self._fragments_of_rows(most_steps)
+            return
+        for name in self._names:
+            info, shape, dtype = self._headers[name]
+            member = Member(self._path, self._archive, info)
+            npz.read_header(member, info)
+            yield from self._steps(name, member, shape[0], dtype, most_steps)
+            member.finish()
+
+    def _fragments_of_rows(self, most_steps: int) -> Iterator[Fragment]:
+        name, T = self.form.name, self.form.steps
+        info, (B, _, width), dtype = self._headers[name]
+        member = Member(self._path, self._archive, info)
+        npz.read_header(member, info)
+        for row in range(B):
+            length = T if self.form.lengths is None else int(self.form.lengths[row])
+            yield from self._steps(f"arr_{row}", member, length, dtype, most_steps)
+            padding = (T - length) * width * dtype.itemsize
+            for start in range(0, padding, BLOCK):
+                member.read(min(BLOCK, padding - start))
+        member.finish()
+
+    def _steps(
+        self, name: str, member: Member, count: int, dtype: np.dtype[Any], most_steps: int
+    ) -> Iterator[Fragment]:
+        for start in range(0, max(count, 1), most_steps):
+            stop = min(start + most_steps, count)
+            steps = _read(member, (stop - start, self._wanted.input_size), dtype)
+            yield Fragment(name, self._wanted.cast(steps, name), start == 0, stop == count)
+
+
+def _read(member: Member, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = np.empty(shape, dtype)
+    if array.size:
+        view = array.reshape(-1).view(np.uint8).data
+        for start in range(0, len(view), BLOCK):
+            stop = min(start + BLOCK, len(view))
+            view[start:stop] = member.read(stop - start)
+    return array
+
+
+Input = Lines | Archive
+
+
+def open_input(path: str, stream: BinaryIO, wanted: Wanted, keys: Sequence[str] | None, most_steps: int) -> Input:
+    """The sequences of an open file, whose beginning tells what it is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        It is an npz that does not fit, or keys are given and it is none.
+    """
+    peek = getattr(stream, "peek", None)
+    if peek is not None and peek(2)[:2] == b"PK":
+        if not stream.seekable():
+            raise ValueError(f"{path} is an npz in a pipe, wanted a file, or JSON lines")
+        return Archive(os.fspath(path), stream, wanted, keys, most_steps)
+    if keys:
+        raise ValueError(f"--key {keys[0]} is given, but {path} is no npz")
+    return Lines(path, stream, wanted)

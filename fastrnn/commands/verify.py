@@ -1,0 +1,246 @@
+"""``fastrnn verify``: a layer of a file against the framework that the file is from, on random ragged input."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files.load import find_source
+from ..keras import Masking, Sequential
+from ..layers.layer import Layer
+from . import keras_witness, tensorflow_witness, torch_witness
+from .options import as_value_errors, framework_errors, load_layer, reading
+
+#: Unsorted, with ties, ones and zeros; no row is as long as the array, so that all have padding.
+LENGTHS = (6, 0, 1, 3, 6, 17, 1, 0, 4)
+STEPS = 18
+
+#: Largest differences that pass, absolute up to 1 and relative beyond.
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One result of both sides, and what the axes of the arrays are."""
+
+    name: str
+    here: NDArray[Any]
+    there: NDArray[Any]
+    axes: tuple[str, ...]
+    counted: NDArray[np.bool_] | None = None
+
+    def difference(self) -> tuple[float, tuple[int, ...]]:
+        """The largest difference, and where; infinite where one side alone is no number or the shapes differ."""
+        if self.here.shape != self.there.shape:
+            return np.inf, (0,) * len(self.axes)
+        if not self.here.size:
+            return 0.0, (0,) * len(self.axes)
+        here, there = self.here.astype(np.float64), self.there.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            found = np.abs(here - there) / np.maximum(1, np.abs(there))
+        found[(here == there) | (np.isnan(here) & np.isnan(there))] = 0
+        found[np.isnan(found)] = np.inf
+        if self.counted is not None:
+            found[~self.counted] = 0
+        index = np.unravel_index(np.argmax(found), found.shape)
+        return float(found[index]), tuple(map(int, index))
+
+
+def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Compare; the exit code is 0 if the largest difference is within the tolerance, else 1.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        The file cannot be loaded, or there is nothing to compare with: the framework is missing, or cannot run it.
+    """
+    with as_value_errors():
+        given = reading(arguments)
+        format_name = find_source(arguments.file, given)
+    layer = load_layer(arguments)
+    rng = np.random.default_rng(arguments.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # frameworks warn of their own future
+        if format_name in ("keras", "hdf5"):
+            witness, parts, coarse = _against_keras(arguments, format_name, layer, given, rng)
+        else:
+            witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
+            coarse = layer.dtype
+    results = _results(arguments, witness, parts, TOLERANCES[coarse.name])
+    return results, report(results), 0 if results["agrees"] else 1
+
+
+def _against_plain(
+    path: str, format_name: str, layer: Layer[Any], given: dict[str, Any], rng: np.random.Generator
+) -> tuple[str, list[Part]]:
+    if format_name == "native":
+        witness, theirs = torch_witness.from_layer(layer)
+    elif format_name == "tensorflow":
+        options = {name: given.get(name) for name in ("scope", "nonlinearity", "forget_bias")}
+        witness, theirs = tensorflow_witness.from_checkpoint(path, layer=layer, **options)
+    else:
+        witness, theirs = torch_witness.from_file(path, format_name, given.get("prefix"), layer)
+    lengths = np.array(LENGTHS)
+    x = rng.standard_normal((len(lengths), STEPS, layer.input_size)).astype(layer.dtype)
+    state = _draw_state(layer, len(lengths), rng)
+    with framework_errors(witness):
+        there = theirs(x, lengths, state)
+    h, c = state
+    y, last = layer(
+        x if layer.batch_first else x.swapaxes(0, 1), h if c is None else (h, c), lengths=lengths, past_end="zero"
+    )
+    y = y if layer.batch_first else y.swapaxes(0, 1)
+    return witness, _plain_parts(layer, (y, *last) if c is not None else (y, last), there, lengths)
+
+
+def _draw_state(layer: Layer[Any], B: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    count = layer.num_layers * layer.num_directions
+    h = rng.uniform(-1, 1, (count, B, layer.proj_size or layer.hidden_size)).astype(layer.dtype)
+    c = rng.uniform(-2, 2, (count, B, layer.hidden_size)).astype(layer.dtype) if layer.kind == "lstm" else None
+    return h, c
+
+
+def _plain_parts(
+    layer: Layer[Any], here: Sequence[Any], there: Sequence[Any], lengths: NDArray[np.int64]
+) -> list[Part]:
+    """y by rows, steps, directions and units; h and c by layers, directions, rows and units."""
+    L, D = layer.num_layers, layer.num_directions
+    counted = np.arange(STEPS) < lengths[:, None]
+    shape = (len(lengths), STEPS, D, -1)
+    y = Part("y", here[0].reshape(shape), np.asarray(there[0]).reshape(shape), ("row", "step", "direction", "unit"))
+    parts = [Part(y.name, y.here, y.there, y.axes, counted)]
+    for name, ours, theirs in zip(("h", "c"), here[1:], there[1:], strict=False):
+        shape = (L, D, len(lengths), -1)
+        parts.append(Part(name, ours.reshape(shape), theirs.reshape(shape), ("layer", "direction", "row", "unit")))
+    return parts
+
+
+def _against_keras(
+    arguments: argparse.Namespace, format_name: str, layer: Any, given: dict[str, Any], rng: np.random.Generator
+) -> tuple[str, list[Part], np.dtype[Any]]:
+    """The model as it is; a layer that a prefix chose also from initial states that are not zero."""
+    witness = keras_witness.from_file(arguments.file, format_name, given.get("prefix"), given.get("config"))
+    rows, steps = witness.shape
+    lengths = np.minimum(np.resize(LENGTHS, rows or len(LENGTHS)), steps or STEPS)
+    T = steps or STEPS
+    right = np.arange(T) < lengths[:, None]
+    holes = right & (rng.random(right.shape) < 0.7)
+    inner = layer.layers if isinstance(layer, Sequential) else [layer]
+    masking = next((part for part in inner if isinstance(part, Masking)), None)
+    parts: list[Part] = []
+    dtypes = []
+    for title, mask in (("", right), (" with gaps", holes)):
+        if isinstance(layer, Layer):
+            width, dtype = layer.input_size, layer.dtype
+        else:
+            weights = next(part for part in inner if not isinstance(part, Masking)).get_weights()
+            width, dtype = len(weights[0]), weights[0].dtype
+        x = rng.standard_normal((*mask.shape, width)).astype(witness.dtype or dtype)
+        given_mask: NDArray[np.bool_] | None = mask
+        if masking is not None:
+            x[~mask], given_mask = masking.mask_value, None
+        states = _keras_states(layer, len(mask), rng, dtype) if given.get("prefix") is not None else None
+        with framework_errors(witness.name):
+            there = witness.run(x, given_mask, states)
+        _forget(inner)
+        here = _run_here(layer, x, mask, given_mask, states, there)
+        dtypes += [array.dtype for array in (*here, *there)]
+        for i, (ours, theirs) in enumerate(zip(here, there, strict=True)):
+            axes = ("row", "step", "unit") if ours.ndim == 3 else ("row", "unit")
+            parts.append(Part(f"output {i}{title}", ours, theirs, axes))
+    coarse = min(dtypes, key=lambda dtype: dtype.itemsize)
+    return witness.name, parts, coarse if coarse.name in TOLERANCES else np.dtype(np.float32)
+
+
+def _keras_states(layer: Any, B: int, rng: np.random.Generator, dtype: np.dtype[Any]) -> list[NDArray[Any]] | None:
+    """Initial states in Keras's order: h, c of each direction; None where the layer is a stack of cells."""
+    if isinstance(layer, Sequential) or (isinstance(layer, Layer) and layer.num_layers > 1):
+        return None
+    if isinstance(layer, Layer):
+        sizes = [layer.hidden_size] * layer.num_directions * (2 if layer.kind == "lstm" else 1)
+    else:
+        directions = [layer] if not hasattr(layer, "forward_layer") else [layer.forward_layer, layer.backward_layer]
+        sizes = [part.units for part in directions for _ in range(part.num_states)]
+    return [rng.uniform(-1, 1, (B, size)).astype(dtype) for size in sizes]
+
+
+def _run_here(
+    layer: Any,
+    x: NDArray[Any],
+    mask: NDArray[np.bool_],
+    given_mask: NDArray[np.bool_] | None,
+    states: list[NDArray[Any]] | None,
+    there: list[NDArray[Any]],
+) -> list[NDArray[Any]]:
+    """What Keras returns, of our layer: of a plain one its outputs, or its last ones, and its states."""
+    if not isinstance(layer, Layer):
+        options = {} if states is None else {"initial_state": states}
+        y = layer(x, mask=given_mask, **options)
+        return list(y) if isinstance(y, tuple) else [y]
+    count = 2 if layer.kind == "lstm" else 1
+    state: Any = None
+    if states is not None:
+        parts = [np.stack(states[i::count]) for i in range(count)]
+        state = tuple(parts) if count == 2 else parts[0]
+    if not layer.batch_first:
+        x, mask = x.swapaxes(0, 1), mask.swapaxes(0, 1)
+    past_end: Literal["zero", "carry"] = "zero" if layer.bidirectional else "carry"
+    y, last = layer(x, state, mask=mask, past_end=past_end, casting="same_kind")
+    if not layer.batch_first:
+        y, mask = y.swapaxes(0, 1), mask.swapaxes(0, 1)
+    D = layer.num_directions
+    final = last if isinstance(last, tuple) else (last,)
+    if there[0].ndim == 3:
+        first = y
+    else:
+        first = np.concatenate(list(final[0][-D:]), axis=-1)
+        first[~mask.any(axis=1)] = 0  # as Keras: where no step counts, there is no output
+    states_after = [part[direction - D] for direction in range(D) for part in final]
+    return [first, *states_after][: len(there)]
+
+
+def _forget(layers: Sequence[Any]) -> None:
+    for part in layers:
+        if hasattr(part, "reset_state"):
+            part.reset_state()
+
+
+def _results(arguments: argparse.Namespace, witness: str, parts: list[Part], tolerance: float) -> dict[str, Any]:
+    tolerance = tolerance if arguments.tolerance is None else arguments.tolerance
+    found = [(*part.difference(), part) for part in parts]
+    largest, index, part = max(found, key=lambda item: item[0])
+    same_shape = part.here.shape == part.there.shape and part.here.size
+    return {
+        "file": arguments.file,
+        "witness": witness,
+        "largest_difference": largest,
+        "tolerance": tolerance,
+        "agrees": bool(largest <= tolerance),
+        "where": {"part": part.name, **dict(zip(part.axes, index, strict=True))},
+        "here": float(part.here[index]) if same_shape else None,
+        "there": float(part.there[index]) if same_shape else None,
+        "shapes": [list(part.here.shape), list(part.there.shape)],
+        "parts": {part.name: difference for difference, _, part in found},
+    }
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as text."""
+    where = dict(results["where"])
+    place = ", ".join([f"in {where.pop('part')}", *(f"{name} {value}" for name, value in where.items())])
+    values = f"{results['here']:.9g} here, {results['there']:.9g} there" if results["here"] is not None else "no values"
+    verdict = "they agree" if results["agrees"] else "THEY DIFFER"
+    return "\n".join(
+        [
+            f"{results['file']} against {results['witness']}",
+            f"largest difference  {results['largest_difference']:.3g} {place}: {values}",
+            "by part             " + ", ".join(f"{name} {value:.3g}" for name, value in results["parts"].items()),
+            f"{verdict:19} wanted at most {results['tolerance']:g}, absolute up to 1 and relative beyond",
+        ]
+    )
