@@ -10,15 +10,17 @@
 typedef void fr_step_kernel(const fr_step_args *);
 
 struct fastrnn_step {
-    fr_step_kernel *kernel;   /* NULL: run the plan */
-    bool sets_mode;           /* of floating-point arithmetic; only if there is a kernel */
-    unsigned char *parities;  /* of the rows' slots */
+    fr_step_kernel *kernel;  /* NULL: run the plan */
+    unsigned char *parities; /* of the rows' slots */
+    fr_step_args *args[2];   /* (num_layers) for each parity; all but the first layer's x is constant */
+    const char *h_out[2];    /* of the last layer */
     int64_t num_rows, num_layers;
-    fr_step_args *args;       /* [2][num_layers]: for both parities; all but the first layer's x is constant */
+    bool is_single; /* one row, one layer */
+    bool sets_mode; /* of floating-point arithmetic */
     int64_t out_bytes, h_stride, y_stride; /* bytes: an output vector, and from one to the next in h_out and in y */
-    fastrnn_batch batch;
+    void *workspace;   /* of the plan */
     fastrnn_plan plan; /* of `batch` */
-    void *workspace;
+    fastrnn_batch batch;
 };
 
 static fr_step_kernel *kernel_of(const fr_cell *cell, const fr_kernels *kernels)
@@ -86,7 +88,12 @@ static fastrnn_status make_plan(const fastrnn_layer *layer, const fastrnn_batch 
 static size_t bytes_after_step(const fastrnn_plan *plan)
 {
     const fr_plan *made = plan_in(plan);
-    return direct_kernel(made) ? 2 * (size_t)made->layer->num_layers * sizeof(fr_step_args) : plan->workspace_size;
+    if (!direct_kernel(made))
+        return plan->workspace_size;
+    size_t bytes = 0;
+    for (int parity = 0; parity < 2; parity++)
+        fr_add_bytes(&bytes, (size_t)made->layer->num_layers, sizeof(fr_step_args));
+    return bytes;
 }
 
 fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch *given, size_t *size)
@@ -115,60 +122,88 @@ fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_ba
     const fr_plan *plan = plan_in(&step->plan);
     const fr_cell *last = &layer->cells[layer->num_layers - 1];
     const int64_t e = (int64_t)layer->backend.kernels->real_size;
-    step->workspace = arena.next;
     step->kernel = direct_kernel(plan);
     step->sets_mode = !(flags & FASTRNN_STEP_CALLER_MODE);
     step->num_rows = step->batch.num_rows;
     step->num_layers = layer->num_layers;
+    step->is_single = step->num_rows == 1 && step->num_layers == 1;
     step->out_bytes = last->h_size * e;
     step->h_stride = last->h_stride * e;
     step->y_stride = step->batch.y.row_stride * e;
+    step->workspace = arena.next;
     if (step->kernel) {
         step->parities = fr_store_parities(step->batch.store) + plan->first_slot;
-        step->args = step->workspace;
-        fill_args(plan, 0, step->args);
-        fill_args(plan, 1, step->args + layer->num_layers);
+        for (int parity = 0; parity < 2; parity++) {
+            step->args[parity] = fr_take(&arena, (size_t)layer->num_layers, sizeof(fr_step_args));
+            fill_args(plan, parity, step->args[parity]);
+            step->h_out[parity] = step->args[parity][layer->num_layers - 1].h_out;
+        }
     }
     *prepared = step;
     return FASTRNN_OK;
 }
 
-/* Vectors are short: a loop is faster than a call of memcpy. */
+static fastrnn_status run_plan(fastrnn_step *step, const void *x, void *y)
+{
+    step->batch.x.base = (void *)(uintptr_t)x;
+    step->batch.y.base = y;
+    return fastrnn_plan_run(&step->plan, step->workspace);
+}
+
+/* Floats. The vectors are short: memcpy would take longer. */
 static inline void copy_vector(char *to, const char *from, int64_t bytes)
 {
-    int64_t at = 0;
-    for (; at + 16 <= bytes; at += 16)
-        memcpy(to + at, from + at, 16);
-    for (; at < bytes; at += 4)
-        memcpy(to + at, from + at, 4);
+    for (; bytes >= 16; to += 16, from += 16, bytes -= 16)
+        memcpy(to, from, 16);
+    if (bytes & 8) {
+        memcpy(to, from, 8);
+        to += 8, from += 8;
+    }
+    if (bytes & 4)
+        memcpy(to, from, 4);
+}
+
+static inline void run_layers(fr_step_kernel *kernel, const fr_step_args *args, int64_t num_layers)
+{
+    for (int64_t i = 0; i < num_layers; i++)
+        kernel(&args[i]);
+}
+
+/* num_rows and num_layers are the step's: 1 as constants save instructions, of which the fixed cost of a small step consists. */
+static inline __attribute__((always_inline)) fastrnn_status run_kernels(const fastrnn_step *step, const void *x, char *y,
+                                                                        int64_t num_rows, int64_t num_layers)
+{
+    unsigned char *parities = step->parities;
+    const int parity = parities[0];
+    fr_step_args *args = step->args[parity];
+    args->x = x;
+    if (step->sets_mode) {
+        const unsigned long long mode = fr_fp_flush();
+        run_layers(step->kernel, args, num_layers);
+        if ((mode & FR_FP_FLUSH) != FR_FP_FLUSH)
+            fr_fp_restore(mode);
+    } else {
+        run_layers(step->kernel, args, num_layers);
+    }
+    const char *h = step->h_out[parity];
+    for (int64_t row = 0; row < num_rows; row++) {
+        parities[row] = (unsigned char)(parity ^ 1);
+        copy_vector(y + row * step->y_stride, h + row * step->h_stride, step->out_bytes);
+    }
+    return FASTRNN_OK;
 }
 
 fastrnn_status fastrnn_step_run(fastrnn_step *step, const void *x, void *y)
 {
     if (!step)
         return FASTRNN_ERROR_ARGUMENT;
-    if (!step->kernel || !x || !y) {
-        step->batch.x.base = (void *)(uintptr_t)x;
-        step->batch.y.base = y;
-        return fastrnn_plan_run(&step->plan, step->workspace);
-    }
-    int parity = step->parities[0];
-    if (step->num_rows > 1)
-        parity = fr_store_equalize_parities(plan_in(&step->plan)->layer, step->batch.store, plan_in(&step->plan)->first_slot,
-                                            step->num_rows);
-    fr_step_args *args = parity ? step->args + step->num_layers : step->args;
-    args->x = x;
-    const unsigned long long mode = step->sets_mode ? fr_fp_flush() : FR_FP_FLUSH;
-    for (int64_t i = 0; i < step->num_layers; i++)
-        step->kernel(&args[i]);
-    if ((mode & FR_FP_FLUSH) != FR_FP_FLUSH)
-        fr_fp_restore(mode);
-    const char *h = args[step->num_layers - 1].h_out;
-    for (int64_t row = 0; row < step->num_rows; row++) {
-        copy_vector((char *)y + row * step->y_stride, h + row * step->h_stride, step->out_bytes);
-        step->parities[row] = (unsigned char)!parity;
-    }
-    return FASTRNN_OK;
+    if (!step->kernel || !x || !y)
+        return run_plan(step, x, y);
+    if (step->is_single)
+        return run_kernels(step, x, y, 1, 1);
+    const fr_plan *plan = plan_in(&step->plan);
+    fr_store_equalize_parities(plan->layer, step->batch.store, plan->first_slot, step->num_rows);
+    return run_kernels(step, x, y, step->num_rows, step->num_layers);
 }
 
 uint64_t fastrnn_fp_flush(void) { return fr_fp_flush(); }
