@@ -134,7 +134,7 @@ typedef void fr_tile(const void *args, int64_t row, int64_t block);
 /* Divides rows x blocks into tiles. The outer loop is over blocks, so that a panel is read from memory or an outer cache once
  * for all rows. A single row reads each panel once; its tiles have the fewest blocks that give FR_CHAINS chains, so that
  * the panels of the last tiles are what stays cached. */
-static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64_t rows, int64_t blocks, bool backwards)
+static void walk(fr_tile *const tiles[][5], int columns, const void *args, int64_t rows, int64_t blocks, bool backwards)
 {
     if (rows == 0)
         return;
@@ -142,16 +142,20 @@ static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64
     const int64_t num_tiles = rows == 1 ? 1 : fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / columns));
     const int least_rows = rows == 1 ? 1 : (int)(rows / num_tiles), longer_tiles = (int)(rows - least_rows * num_tiles);
     const int most_rows = least_rows + (longer_tiles > 0);
-    int nb = FR_MAX_BLOCKS, log2_nb = 3;
+    int nb = FR_MAX_BLOCKS, shape = 3; /* column of `tiles`: log2 of nb, or 4 for 3 blocks */
     for (int64_t block = 0; block < blocks; block += nb) {
         for (; nb > 1 && (block + nb > blocks || nb * most_rows * columns > FR_TILE_VECTORS ||
-                          (most_rows == 1 && nb / 2 * columns >= FR_CHAINS)); log2_nb--)
+                          (most_rows == 1 && nb / 2 * columns >= FR_CHAINS)); shape--)
             nb /= 2;
+        if (rows == 1 && nb == 2 && blocks - block == 3 && 3 * columns <= FR_TILE_VECTORS) { /* a last tile of one block would wait for the latency of its gates */
+            nb = 3;
+            shape = 4;
+        }
         const int64_t start = backwards ? blocks - block - nb : block;
         int64_t row = 0;
         for (int64_t tile = 0; tile < num_tiles; tile++) {
             const int tile_rows = tile < longer_tiles ? most_rows : least_rows;
-            tiles[tile_rows - 1][log2_nb](args, row, start);
+            tiles[tile_rows - 1][shape](args, row, start);
             row += tile_rows;
         }
     }
@@ -174,15 +178,16 @@ static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64
     FR_TILE(NAME, R, 8, __VA_ARGS__)
 #define FR_TILE_ROW(NAME, R, COLUMNS)                                                                                 \
     {FR_TILE_IF_FITS(NAME, R, 1, COLUMNS), FR_TILE_IF_FITS(NAME, R, 2, COLUMNS), FR_TILE_IF_FITS(NAME, R, 4, COLUMNS),    \
-     FR_TILE_IF_FITS(NAME, R, 8, COLUMNS)}
+     FR_TILE_IF_FITS(NAME, R, 8, COLUMNS), (R) == 1 ? FR_TILE_IF_FITS(NAME, 1, 3, COLUMNS) : NULL}
 #define FR_DEFINE_TILES(NAME, COLUMNS, ...)                                                                           \
+    FR_TILE(NAME, 1, 3, COLUMNS, __VA_ARGS__)                                                                         \
     FR_TILES(NAME, 1, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 2, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 3, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 4, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 5, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 6, COLUMNS, __VA_ARGS__)                                                                           \
-    static fr_tile *const NAME##_tiles[6][4] = {                                                                    \
+    static fr_tile *const NAME##_tiles[6][5] = {                                                                    \
         FR_TILE_ROW(NAME, 1, COLUMNS), FR_TILE_ROW(NAME, 2, COLUMNS), FR_TILE_ROW(NAME, 3, COLUMNS),                      \
         FR_TILE_ROW(NAME, 4, COLUMNS), FR_TILE_ROW(NAME, 5, COLUMNS), FR_TILE_ROW(NAME, 6, COLUMNS)};
 
@@ -196,7 +201,7 @@ FR_DEFINE_TILES(rnn, 1, step_tile, FASTRNN_RNN)
 
 static void product(const fr_product_args *a)
 {
-    static fr_tile *const (*const by_gates[])[4] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
+    static fr_tile *const (*const by_gates[])[5] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
     walk(by_gates[a->gates - 1], a->gates, a, a->rows, a->blocks, false);
 }
 
