@@ -214,7 +214,8 @@ static void lstm_gates(const fr_step_args *a, int64_t row0, int64_t block, int64
 
 typedef void fr_tile(const void *args, int64_t row, int64_t block, const fr_chunk *chunk);
 
-#define FR_CHUNKED 4 /* the index of the chunked tile, which has one block, in a row of the tables */
+/* Indices in a row of the tables, after the tiles of 1, 2, 4 and 8 blocks: a chunked tile of one block; one of 3 blocks. */
+enum { FR_CHUNKED = 4, FR_THREE_BLOCKS, FR_NUM_SHAPES };
 
 /* Measured on a Zen 3 with AVX2, whose L1 cache has 32 KiB and whose L2 cache has 512 KiB. */
 #define CHUNK_BYTES (16 << 10)
@@ -254,7 +255,7 @@ static const char *weights_at(const fr_operands *o, int64_t block, int64_t colum
 }
 
 /* All rows of one block, chunk by chunk. next_block: the one that is computed after it, or the same. */
-static void walk_chunks(fr_tile *const tiles[][5], const void *args, const fr_operands *o, fr_row_tiles t, int64_t block,
+static void walk_chunks(fr_tile *const tiles[][FR_NUM_SHAPES], const void *args, const fr_operands *o, fr_row_tiles t, int64_t block,
                         int64_t next_block, int64_t column_bytes, int64_t most_columns)
 {
     const int64_t columns = o->x_columns + o->h_columns;
@@ -288,7 +289,7 @@ static void walk_chunks(fr_tile *const tiles[][5], const void *args, const fr_op
 /* Divides rows x blocks into tiles. The outer loop is over blocks, so that a panel is read from memory or an outer cache once
  * for all rows. A single row reads each panel once; its tiles have the fewest blocks that give FR_CHAINS chains, so that
  * the panels of the last tiles are what stays cached. */
-static void walk(fr_tile *const tiles[][5], int gates, const void *args, const fr_operands *o, int64_t rows, int64_t blocks,
+static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], int gates, const void *args, const fr_operands *o, int64_t rows, int64_t blocks,
                  bool backwards)
 {
     if (rows == 0)
@@ -303,11 +304,16 @@ static void walk(fr_tile *const tiles[][5], int gates, const void *args, const f
     }
     const int64_t column_bytes = gates * FR_V * (int64_t)sizeof(weight), columns = o->x_columns + o->h_columns;
     const bool chunked = t.count <= GROUP_TILES && columns * column_bytes * blocks >= CHUNKED_WEIGHTS;
-    int nb = FR_MAX_BLOCKS, log2_nb = 3;
+    int nb = FR_MAX_BLOCKS, shape = 3; /* index in a row of `tiles`: log2 of nb, or a name */
     for (int64_t block = 0; block < blocks; block += nb) {
         for (; nb > 1 && (block + nb > blocks || nb * most_rows * gates > FR_TILE_VECTORS ||
-                          (most_rows == 1 && nb / 2 * gates >= FR_CHAINS)); log2_nb--)
+                          (most_rows == 1 && nb / 2 * gates >= FR_CHAINS)); shape--)
             nb /= 2;
+        /* After a tile of two, a last one of a single block would wait for the latency of its gates. */
+        if (rows == 1 && nb == 2 && blocks - block == 3 && 3 * gates <= FR_TILE_VECTORS) {
+            nb = 3;
+            shape = FR_THREE_BLOCKS;
+        }
         const int64_t start = backwards ? blocks - block - nb : block;
         if (t.count > 2 && nb == 1 && (chunked || o->lstm)) {
             const int64_t next = block + 1 == blocks ? start : backwards ? start - 1 : start + 1;
@@ -317,7 +323,7 @@ static void walk(fr_tile *const tiles[][5], int gates, const void *args, const f
         int64_t row = 0;
         for (int64_t tile = 0; tile < t.count; tile++) {
             const int tile_rows = t.least_rows + (tile < t.longer);
-            tiles[tile_rows - 1][log2_nb](args, row, start, NULL);
+            tiles[tile_rows - 1][shape](args, row, start, NULL);
             row += tile_rows;
         }
     }
@@ -348,15 +354,16 @@ static void walk(fr_tile *const tiles[][5], int gates, const void *args, const f
     FR_TILE(NAME, R, 8, __VA_ARGS__)
 #define FR_TILE_ROW(NAME, R, COLUMNS)                                                                                 \
     {FR_TILE_IF_FITS(NAME, R, 1, COLUMNS), FR_TILE_IF_FITS(NAME, R, 2, COLUMNS), FR_TILE_IF_FITS(NAME, R, 4, COLUMNS),    \
-     FR_TILE_IF_FITS(NAME, R, 8, COLUMNS), NAME##_##R##_chunked}
+     FR_TILE_IF_FITS(NAME, R, 8, COLUMNS), NAME##_##R##_chunked, (R) == 1 ? FR_TILE_IF_FITS(NAME, 1, 3, COLUMNS) : NULL}
 #define FR_DEFINE_TILES(NAME, COLUMNS, ...)                                                                           \
+    FR_TILE(NAME, 1, 3, COLUMNS, __VA_ARGS__)                                                                         \
     FR_TILES(NAME, 1, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 2, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 3, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 4, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 5, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 6, COLUMNS, __VA_ARGS__)                                                                           \
-    static fr_tile *const NAME##_tiles[6][5] = {                                                                    \
+    static fr_tile *const NAME##_tiles[6][FR_NUM_SHAPES] = {                                                                    \
         FR_TILE_ROW(NAME, 1, COLUMNS), FR_TILE_ROW(NAME, 2, COLUMNS), FR_TILE_ROW(NAME, 3, COLUMNS),                      \
         FR_TILE_ROW(NAME, 4, COLUMNS), FR_TILE_ROW(NAME, 5, COLUMNS), FR_TILE_ROW(NAME, 6, COLUMNS)};
 
@@ -370,12 +377,12 @@ FR_DEFINE_TILES(rnn, 1, step_tile, FASTRNN_RNN)
 
 static void product(const fr_product_args *a)
 {
-    static fr_tile *const (*const by_gates[])[5] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
+    static fr_tile *const (*const by_gates[])[FR_NUM_SHAPES] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
     const fr_operands operands = {.h = &a->weights, .h_columns = a->k};
     walk(by_gates[a->gates - 1], a->gates, a, &operands, a->rows, a->blocks, false);
 }
 
-FR_INLINE void step(fr_tile *const tiles[][5], int columns, const fr_step_args *a, bool lstm)
+FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], int columns, const fr_step_args *a, bool lstm)
 {
     const fr_operands operands = {.x = &a->weight_ih, .h = &a->weight_hh, .x_columns = a->x ? a->input_size : 0,
                                   .h_columns = a->h_size, .lstm = lstm ? a : NULL};
