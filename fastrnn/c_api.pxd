@@ -70,6 +70,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct fastrnn_layer
     ctypedef struct fastrnn_unrolled
     ctypedef struct fastrnn_pool
+    ctypedef struct fastrnn_step
     ctypedef struct fastrnn_view:
         void *base
         void **rows
@@ -117,6 +118,13 @@ cdef extern from "fastrnn.h" nogil:
     void fastrnn_pool_set_threshold(fastrnn_pool *, double)
     fastrnn_status fastrnn_plan_make(const fastrnn_layer *, const fastrnn_batch *, fastrnn_plan *)
     fastrnn_status fastrnn_plan_run(const fastrnn_plan *, void *)
+    enum:
+        FASTRNN_STEP_CALLER_MODE
+    fastrnn_status fastrnn_step_size(const fastrnn_layer *, const fastrnn_batch *, size_t *)
+    fastrnn_status fastrnn_step_prepare(const fastrnn_layer *, const fastrnn_batch *, unsigned, void *, fastrnn_step **)
+    fastrnn_status fastrnn_step_run(fastrnn_step *, const void *, void *)
+    uint64_t fastrnn_fp_flush()
+    void fastrnn_fp_restore(uint64_t)
     fastrnn_status fastrnn_store_size(const fastrnn_layer *, int64_t, int64_t, size_t *)
     fastrnn_status fastrnn_store_init(const fastrnn_layer *, int64_t, int64_t, void *)
     fastrnn_status fastrnn_store_set(const fastrnn_layer *, void *, int64_t, const int64_t *, const void *, const void *)

@@ -250,6 +250,33 @@ FASTRNN_API fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const f
  * interrupted, y, hn and cn are unspecified, and a store is unchanged. */
 FASTRNN_API fastrnn_status fastrnn_plan_run(const fastrnn_plan *plan, void *workspace);
 
+/* A prepared step of a stream: everything that does not change from step to step is checked and laid out once, in the caller's
+ * memory, so that a run costs little more than its arithmetic. */
+typedef struct fastrnn_step fastrnn_step;
+
+/* A flag: runs leave the thread's floating-point mode as it is, which saves some nanoseconds. The caller sets it with
+ * fastrnn_fp_flush, once for many steps: in another mode steps whose numbers become subnormal are tens of times slower, and
+ * results may differ in the last bits. Steps that run other than as described at fastrnn_step_run set the mode all the same. */
+#define FASTRNN_STEP_CALLER_MODE 1u
+
+/* The batch has num_steps 1 and a store; x.base and y.base are not read. fastrnn_step_size sets *size to the bytes that
+ * fastrnn_step_prepare needs for this batch; `memory` may have any alignment, and is the step's until its last run. *step points
+ * into it. The layer, the store, and the arrays that the batch points to must outlive the step; the batch itself need not. */
+FASTRNN_API fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch *batch, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_batch *batch, unsigned flags,
+                                                void *memory, fastrnn_step **step);
+
+/* One step, with the bits of fastrnn_plan_run; x and y take the place of x.base and y.base. Prepared steps and other calls may
+ * take turns on one store. A step and a store belong to one run at a time.
+ * Steps are fastest for standard cells without projection and without BLAS, on one thread, with consecutive slots, without
+ * `interrupted`, past_end, lengths, row_indices and addresses of rows. Any other step costs as much as fastrnn_plan_run. */
+FASTRNN_API fastrnn_status fastrnn_step_run(fastrnn_step *step, const void *x, void *y);
+
+/* Sets this thread's floating-point mode to that of the library's calls, in which subnormal numbers are flushed to zero, and
+ * returns what fastrnn_fp_restore needs to set it back. Only steps with FASTRNN_STEP_CALLER_MODE need it. */
+FASTRNN_API uint64_t fastrnn_fp_flush(void);
+FASTRNN_API void fastrnn_fp_restore(uint64_t mode);
+
 /* The state of `capacity` independent rows ("slots") between calls, in the caller's memory, aligned to 64 bytes; for layers of
  * the forward direction. In a live stream every call runs all slots of its store. A store may be copied as bytes, for use with
  * the same layer on the same instruction set.

@@ -332,3 +332,15 @@ def test_nans_have_the_same_bits_whoever_shares_the_batch(rng, isa, name, size):
 def test_nans_have_the_same_bits_through_blas(rng, name, backend):
     layer, spec = make(rng, name, 19, False, backend, input_size=7)
     assert_nans_have_the_same_bits(layer, rng, spec)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3], ids=["x-in-the-step", "x-ahead"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_large_weights_in_chunks(rng, isa, kind, num_steps):
+    """Panels of weights that are divided into chunks for the rows of a batch give a row the bits that it has alone."""
+    layer = LAYERS[kind](random_spec(rng, kind, 517, 520), isa=isa)
+    for num_rows in (7, 13, 37, 80):
+        x = rng.standard_normal((num_rows, num_steps, 517)).astype(np.float32)
+        y, _ = layer(x)
+        for row in (0, num_rows // 2, num_rows - 1):
+            assert_same_bits(y[row], layer(x[row : row + 1])[0][0])

@@ -20,6 +20,10 @@ cdef class Stream:
     cdef int64_t num_steps  # of the plan; -1: it cannot be used again
     cdef int64_t pool_number  # of the plan's thread pool
     cdef bint is_long, is_short  # whether calls of the plan are
+    cdef fastrnn_step *prepared  # a step of all rows; NULL before the first one
+    cdef void *prepared_block  # its allocation
+    cdef int64_t prepared_pool  # the number of its thread pool
+    cdef bint prepared_is_short
     cdef bint busy
 
     def __cinit__(self, Layer layer not None, int64_t batch_size):
@@ -39,6 +43,7 @@ cdef class Stream:
 
     def __dealloc__(self):
         PyMem_RawFree(self.block)
+        PyMem_RawFree(self.prepared_block)
 
     def set_state(self, cnp.ndarray h, cnp.ndarray c):
         self.layer.check_states(h, c, self.batch_size, False)
@@ -97,7 +102,7 @@ cdef class Stream:
         self.busy = True
         return 0
 
-    cdef int make_plan(self, int64_t num_rows, int64_t num_steps, bint steps_axis, cnp.ndarray slots) except -1:
+    cdef void describe_batch(self, int64_t num_rows, int64_t num_steps, bint steps_axis, cnp.ndarray slots):
         cdef fastrnn_batch *batch = &self.batch
         # multiply-adds of a gate in one step of one row
         cdef double work = <double>self.layer.hidden_size * (self.layer.input_size + self.layer.hidden_size)
@@ -116,11 +121,46 @@ cdef class Stream:
         batch.x.step_stride, batch.y.step_stride = self.layer.input_size, self.layer.h_size
         batch.x.row_stride = batch.x.step_stride * (num_steps if steps_axis else 1)
         batch.y.row_stride = batch.y.step_stride * (num_steps if steps_axis else 1)
-        self.raise_rows(fastrnn_plan_make(self.layer.layer, batch, &self.plan), slots)
+
+    cdef int make_plan(self, int64_t num_rows, int64_t num_steps, bint steps_axis, cnp.ndarray slots) except -1:
+        self.describe_batch(num_rows, num_steps, steps_axis, slots)
+        self.raise_rows(fastrnn_plan_make(self.layer.layer, &self.batch, &self.plan), slots)
         self.workspace.reserve(self.plan.workspace_size)
         if slots is None:
             self.num_steps, self.pool_number = num_steps, shared_pool.number
         return 0
+
+    cdef int prepare(self) except -1:
+        """Prepare a step of all rows on the present thread pool."""
+        cdef size_t size
+        self.describe_batch(self.batch_size, 1, False, None)
+        raise_status(fastrnn_step_size(self.layer.layer, &self.batch, &size))
+        self.prepared = NULL
+        PyMem_RawFree(self.prepared_block)
+        self.prepared_block = PyMem_RawMalloc(size)
+        if self.prepared_block == NULL:
+            raise MemoryError(f"no memory for a step of {size} bytes")
+        raise_status(fastrnn_step_prepare(self.layer.layer, &self.batch, 0, self.prepared_block, &self.prepared))
+        self.prepared_pool, self.prepared_is_short = shared_pool.number, self.is_short
+        return 0
+
+    cdef int run_prepared(self, const void *x, void *y) except -1:
+        """One step of all rows."""
+        cdef fastrnn_status status
+        cdef Pool pool
+        if self.busy:
+            self.claim()  # which raises
+        if self.prepared == NULL or self.prepared_pool != shared_pool.number:
+            self.prepare()
+        if self.prepared_is_short:  # no other thread can run Python code before it returns
+            status = fastrnn_step_run(self.prepared, x, y)
+        else:
+            pool = shared_pool  # which another thread may replace
+            self.busy = True
+            with nogil:
+                status = fastrnn_step_run(self.prepared, x, y)
+            self.busy = False
+        return 0 if status == FASTRNN_OK else raise_status(status)
 
     cdef int advance(self, cnp.ndarray x, cnp.ndarray y, int64_t num_steps, bint steps_axis, cnp.ndarray slots) except -1:
         """x (B, I) or, with steps_axis, (B, T, I); both C-contiguous. slots: the rows' numbers, or None for all."""
@@ -193,7 +233,10 @@ cdef class Stream:
         if not cnp.PyArray_ISCARRAY_RO(array):
             array = np.array(array, self.layer.dtype, order="C")
         cdef cnp.ndarray y = cnp.PyArray_SimpleNew(2, shape, self.layer.type_number)
-        self.advance(array, y, 1, False, slots)
+        if slots is None:
+            self.run_prepared(cnp.PyArray_DATA(array), cnp.PyArray_DATA(y))
+        else:
+            self.advance(array, y, 1, False, slots)
         return y
 
     def run(self, x, rows=None, *, casting="safe"):

@@ -1,9 +1,5 @@
 #include "cpu.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 bool fr_cpu_has_scalar(void) { return true; }
 
 #if defined(__x86_64__)
@@ -20,17 +16,6 @@ bool fr_cpu_has_avx512(void)
 
 bool fr_cpu_has_neon(void) { return false; }
 
-enum { MXCSR_DAZ = 1 << 6, MXCSR_FTZ = 1 << 15 };
-
-unsigned long long fr_fp_flush(void)
-{
-    unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode | MXCSR_DAZ | MXCSR_FTZ);
-    return mode;
-}
-
-void fr_fp_restore(unsigned long long mode) { _mm_setcsr((unsigned)mode); }
-
 #else
 
 bool fr_cpu_has_avx2(void) { return false; }
@@ -40,21 +25,9 @@ bool fr_cpu_has_avx512(void) { return false; }
 
 bool fr_cpu_has_neon(void) { return true; } /* part of the base architecture */
 
-unsigned long long fr_fp_flush(void)
-{
-    unsigned long long mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode | 1ULL << 24));
-    return mode;
-}
-
-void fr_fp_restore(unsigned long long mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
-
 #else
 
 bool fr_cpu_has_neon(void) { return false; }
-unsigned long long fr_fp_flush(void) { return 0; }
-void fr_fp_restore(unsigned long long mode) { (void)mode; }
 
 #endif
 #endif

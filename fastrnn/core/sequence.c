@@ -7,7 +7,7 @@
 #define UNIT_WORK 32    /* a gate's activation */
 #define VECTOR_WORK 100 /* computing the address of a vector; copying it costs 1 for each byte */
 
-#define AHEAD_BELOW_ROWS 8 /* with more rows in each step, reading W once a step costs little */
+#define AHEAD_BELOW_ROWS 24 /* with more rows in each step, reading W once a step costs little */
 
 /* Whether W x is computed for a whole block before its steps, or within each step. */
 static bool projects_ahead(const fr_cell *cell, int64_t rows, int64_t steps)

@@ -69,6 +69,7 @@ bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
 }
 
 fr_arena fr_store_states(const void *store) { return pieces_of(store).states; }
+unsigned char *fr_store_parities(void *store) { return pieces_of(store).parities; }
 
 static size_t h_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 {

@@ -25,6 +25,7 @@ bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots);
 fastrnn_status fr_store_check(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots);
 int64_t fr_store_capacity(const void *store);
 int64_t fr_store_extra_size(const void *store);
+unsigned char *fr_store_parities(void *store); /* (capacity) */
 
 /* The states of `num_rows` rows are in memory layer after layer. Each call of fr_next_layer_state sets `state` to those of the
  * next layer and advances the arena. fr_store_states returns an arena at the first layer of a store. */

@@ -645,6 +645,20 @@ static void swap(int64_t *a, int64_t *b)
     *b = kept;
 }
 
+/* The initial states of the problem's first B rows: h0 (L, B, P), c0 (L, B, H). */
+static void initial_states(const problem *p, int64_t B, void *h0, void *c0)
+{
+    const net *n = p->net;
+    const size_t e = size_of(n->config.dtype);
+    const int64_t P = n->P, H = n->config.hidden_size;
+    for (int64_t layer = 0; layer < n->num_cells; layer++) {
+        void *h = reals(p->h0 + layer * p->B * P, B * P, n->config.dtype), *c = reals(p->c0 + layer * p->B * H, B * H, n->config.dtype);
+        memcpy((char *)h0 + (size_t)(layer * B * P) * e, h, (size_t)(B * P) * e);
+        memcpy((char *)c0 + (size_t)(layer * B * H) * e, c, (size_t)(B * H) * e);
+        free(h), free(c);
+    }
+}
+
 /* If the slots of a store run in several calls, each with some of the slots in any order and with its own lengths, the results
  * have the bits of one run; also if the store is restored from a snapshot in between. */
 static void check_slots(const fastrnn_layer *layer, const problem *p)
@@ -668,14 +682,8 @@ static void check_slots(const fastrnn_layer *layer, const problem *p)
     for (int64_t row = 0; row < B; row++) {
         order[row] = row;
         taken[row] = 0;
-        for (int64_t layer = 0; layer < L; layer++) {
-            void *h = reals(p->h0 + (layer * p->B + row) * P, P, n->config.dtype);
-            void *c = reals(p->c0 + (layer * p->B + row) * H, H, n->config.dtype);
-            memcpy((char *)h0 + (size_t)((layer * B + row) * P) * e, h, (size_t)P * e);
-            memcpy((char *)c0 + (size_t)((layer * B + row) * H) * e, c, (size_t)H * e);
-            free(h), free(c);
-        }
     }
+    initial_states(p, B, h0, c0);
     const bool lstm = n->config.kind == FASTRNN_LSTM;
     expect(fastrnn_store_set(layer, store, B, order, h0, lstm ? c0 : NULL), FASTRNN_OK, "store set");
     for (int64_t row = 0; row < B; row++)
@@ -744,6 +752,121 @@ static void check_slots(const fastrnn_layer *layer, const problem *p)
         free(blocks[i]);
 }
 
+/* A prepared step of some slots, in memory of just its size and of no alignment. Its rows are `gap` elements apart. */
+typedef struct stepper {
+    int64_t count, slots[MOST_ROWS], gap;
+    fastrnn_batch batch;
+    unsigned flags;
+    void *memory;
+    fastrnn_step *step;
+} stepper;
+
+static void stepper_prepare(stepper *s, const fastrnn_layer *layer, const net *n, void *store, bool named)
+{
+    size_t size = 0;
+    fastrnn_batch batch = {.struct_size = sizeof batch, .num_rows = s->count, .num_steps = 1, .store = store, .pool = pool,
+                           .slots = named ? s->slots : NULL, .x.row_stride = n->config.input_size + s->gap,
+                           .y.row_stride = n->P + s->gap};
+    s->batch = batch;
+    expect(fastrnn_step_size(layer, &batch, &size), FASTRNN_OK, "step size");
+    s->memory = block(size + 1);
+    expect(fastrnn_step_prepare(layer, &batch, s->flags, (char *)s->memory + 1, &s->step), FASTRNN_OK, "prepare a step");
+    memset(&batch, POISON, sizeof batch); /* it is not used any more */
+}
+
+/* Prepared steps and runs of slots in turns, with the states read and set again in between, have the bits of one run. */
+static void check_steps(const fastrnn_layer *layer, const problem *p)
+{
+    const net *n = p->net;
+    const size_t e = size_of(n->config.dtype);
+    const int64_t I = n->config.input_size, P = n->P, H = n->config.hidden_size, L = n->num_cells, T = p->T;
+    const bool lstm = n->config.kind == FASTRNN_LSTM;
+    int64_t B = 1, taken[MOST_ROWS] = {0};
+    while (B < p->B && p->lengths[B] == T)
+        B++;
+    outcome all = execute(layer, p, 0, B, RUN, BATCH_MAJOR);
+    outcome found = {.y = block((size_t)(B * T * P) * e), .hn = block((size_t)(L * B * P) * e), .cn = block((size_t)(L * B * H) * e)};
+    void *store = store_make(layer, B, 0);
+    initial_states(p, B, found.hn, found.cn);
+    expect(fastrnn_store_set(layer, store, B, NULL, found.hn, lstm ? found.cn : NULL), FASTRNN_OK, "store set");
+    /* Single slots, then the last half, two slots in descending order, and all slots. */
+    stepper steppers[MOST_ROWS + 3] = {0};
+    const int64_t num_steppers = B + 3;
+    for (int64_t i = 0; i < num_steppers; i++) {
+        stepper *s = &steppers[i];
+        s->count = i < B ? 1 : i == B ? B - B / 2 : i == B + 1 ? (B > 1 ? 2 : 1) : B;
+        for (int64_t row = 0; row < s->count; row++)
+            s->slots[row] = i < B ? i : i == B ? B / 2 + row : i == B + 1 ? (row ? 0 : B - 1) : row;
+        s->gap = i % 2 ? 0 : 5;
+        s->flags = i % 3 ? FASTRNN_STEP_CALLER_MODE : 0;
+        stepper_prepare(s, layer, n, store, i < B + 2);
+    }
+    bool modes_stay = true, gaps_stay = true;
+    for (int64_t left = B * T; left > 0;) {
+        stepper *s = &steppers[B + (int64_t)(random_bits() % 3)];
+        for (int64_t row = 0; row < s->count; row++)
+            if (taken[s->slots[row]] == T) { /* then a single slot that is not done */
+                int64_t slot = (int64_t)(random_bits() % (uint64_t)B);
+                while (taken[slot] == T)
+                    slot = (slot + 1) % B;
+                s = &steppers[slot];
+                break;
+            }
+        const bool runs = random_bits() % 4 == 0;
+        int64_t steps = runs ? 3 : 1;
+        for (int64_t row = 0; row < s->count; row++)
+            if (T - taken[s->slots[row]] < steps)
+                steps = T - taken[s->slots[row]];
+        const int64_t x_row = steps * I + s->gap, y_row = steps * P + s->gap;
+        char *x = block((size_t)((s->count - 1) * x_row + steps * I) * e), *y = block((size_t)((s->count - 1) * y_row + steps * P) * e);
+        for (int64_t row = 0; row < s->count; row++) {
+            const int64_t slot = s->slots[row];
+            void *values = reals(p->x + (slot * T + taken[slot]) * I, steps * I, n->config.dtype);
+            memcpy(x + (size_t)(row * x_row) * e, values, (size_t)(steps * I) * e);
+            free(values);
+        }
+        if (runs) {
+            fastrnn_batch batch = s->batch;
+            batch.num_steps = steps;
+            batch.x = (fastrnn_view){.base = x, .row_stride = x_row, .step_stride = I};
+            batch.y = (fastrnn_view){.base = y, .row_stride = y_row, .step_stride = P};
+            expect(run(layer, &batch), FASTRNN_OK, "run of slots");
+        } else {
+            const uint64_t kept = s->flags ? fastrnn_fp_flush() : 0;
+            const unsigned long long before = floating_mode();
+            expect(fastrnn_step_run(s->step, x, y), FASTRNN_OK, "a prepared step");
+            modes_stay &= floating_mode() == before;
+            if (s->flags)
+                fastrnn_fp_restore(kept);
+        }
+        for (int64_t row = 0; row < s->count; row++) {
+            const int64_t slot = s->slots[row];
+            const char *from = y + (size_t)(row * y_row) * e;
+            memcpy((char *)found.y + (size_t)((slot * T + taken[slot]) * P) * e, from, (size_t)(steps * P) * e);
+            gaps_stay &= row + 1 == s->count || is_poison(from + (size_t)(steps * P) * e, (size_t)s->gap * e);
+            taken[slot] += steps;
+            left -= steps;
+        }
+        free(x), free(y);
+        if (random_bits() % 8 == 0) {
+            expect(fastrnn_store_get(layer, store, B, NULL, found.hn, lstm ? found.cn : NULL), FASTRNN_OK, "store get");
+            expect(fastrnn_store_set(layer, store, B, NULL, NULL, NULL), FASTRNN_OK, "store reset");
+            expect(fastrnn_store_set(layer, store, B, NULL, found.hn, lstm ? found.cn : NULL), FASTRNN_OK, "store set");
+        }
+    }
+    expect(fastrnn_store_get(layer, store, B, NULL, found.hn, lstm ? found.cn : NULL), FASTRNN_OK, "store get");
+    check(!memcmp(found.y, all.y, (size_t)(B * T * P) * e) && !memcmp(found.hn, all.hn, (size_t)(L * B * P) * e) &&
+              (!lstm || !memcmp(found.cn, all.cn, (size_t)(L * B * H) * e)),
+          "prepared steps have the bits of a run");
+    check(modes_stay, "the floating-point mode is the caller's after a prepared step");
+    check(gaps_stay, "a prepared step writes nothing between the rows");
+    for (int64_t i = 0; i < num_steppers; i++)
+        free(steppers[i].memory);
+    outcome_free(&all);
+    outcome_free(&found);
+    free(store);
+}
+
 /* ---- Groups of checks ------------------------------------------------------------------------------------------ */
 
 typedef struct sweep {
@@ -771,8 +894,10 @@ static void test_sizes(const char *isa, fastrnn_kind kind, sweep s)
             fastrnn_layer *layer = layer_make(&n, isa, NULL);
             check_problem(layer, &p, at);
             check_unpacked(layer, &p, isa, NULL);
-            if (directions == 1)
+            if (directions == 1) {
                 check_slots(layer, &p);
+                check_steps(layer, &p);
+            }
             fastrnn_layer_destroy(layer);
             problem_free(&p);
             net_free(&n);
@@ -832,8 +957,10 @@ static void check_options(const char *isa, const fastrnn_blas *blas, fastrnn_con
     fastrnn_layer *layer = layer_make(&n, isa, blas);
     check_problem(layer, &p, (layout)(turn % NUM_LAYOUTS));
     check_unpacked(layer, &p, isa, blas);
-    if (n.D == 1)
+    if (n.D == 1) {
         check_slots(layer, &p);
+        check_steps(layer, &p);
+    }
     fastrnn_layer_destroy(layer);
     problem_free(&p);
     net_free(&n);
@@ -1565,6 +1692,140 @@ static void test_empty(const char *isa)
     end_group("%s: no rows, no steps, no inputs", isa);
 }
 
+static fastrnn_status prepared(const fastrnn_layer *layer, const void *batch, unsigned flags)
+{
+    size_t size = 0;
+    fastrnn_step *step = NULL;
+    const fastrnn_status status = fastrnn_step_size(layer, batch, &size);
+    void *memory = block(size + 1), *before = memcpy(block(size + 1), memory, size + 1);
+    const fastrnn_status again = fastrnn_step_prepare(layer, batch, flags, memory, &step);
+    check(status == again || flags, "step size and prepare refuse the same");
+    check((again == FASTRNN_OK) == (step != NULL), "a step, or an error");
+    check(step || !memcmp(before, memory, size + 1), "a refused step leaves the memory as it was");
+    free(memory), free(before);
+    return again;
+}
+
+typedef struct later_batch { fastrnn_batch now; int64_t later; } later_batch;
+
+static void test_wrong_steps(void)
+{
+    small s = small_make(1, 4, 1), other = small_make(1, 4, 1), both = small_make(1, 4, 2);
+    size_t size = 0;
+    void *store = store_make(s.layer, 2, 0);
+    fastrnn_unrolled *unrolled = NULL;
+    expect(fastrnn_unrolled_create(s.layer, 1, &unrolled), FASTRNN_OK, "unrolled");
+    later_batch later = {.now = s.batch};
+    later.now.store = store;
+    CHECK_STRUCT_SIZE(later, prepared(s.layer, &later, 0));
+    CHECK_UNKNOWN_MEMBER(later, prepared(s.layer, &later, 0));
+    const fastrnn_batch good = later.now;
+    fastrnn_batch batch = good;
+#define REFUSED(MEMBER, VALUE, STATUS)                                                                                 \
+    batch = good, batch.struct_size = sizeof batch, batch.MEMBER = VALUE;                                              \
+    expect(prepared(s.layer, &batch, 0), STATUS, "a step with " #MEMBER " " #VALUE)
+    const int64_t twice[] = {1, 1};
+    REFUSED(num_steps, 0, FASTRNN_ERROR_ARGUMENT);
+    REFUSED(num_steps, 2, FASTRNN_ERROR_ARGUMENT);
+    REFUSED(num_rows, 1, FASTRNN_ERROR_ARGUMENT);
+    REFUSED(num_rows, -1, FASTRNN_ERROR_ARGUMENT);
+    REFUSED(store, NULL, FASTRNN_ERROR_ARGUMENT);
+    REFUSED(store, (char *)store + 4, FASTRNN_ERROR_STORE);
+    REFUSED(slots, twice, FASTRNN_ERROR_ARGUMENT);
+
+    REFUSED(h0, s.x, FASTRNN_ERROR_ARGUMENT);
+    REFUSED(hn, s.x, FASTRNN_ERROR_ARGUMENT);
+    REFUSED(unrolled, unrolled, FASTRNN_ERROR_ARGUMENT);
+#undef REFUSED
+    batch = good, batch.struct_size = sizeof batch;
+    expect(prepared(other.layer, &batch, 0), FASTRNN_ERROR_STORE, "a store of another layer");
+    expect(prepared(both.layer, &batch, 0), FASTRNN_ERROR_STORE, "two directions");
+    expect(prepared(NULL, &batch, 0), FASTRNN_ERROR_ARGUMENT, "no layer");
+    expect(prepared(s.layer, NULL, 0), FASTRNN_ERROR_ARGUMENT, "no batch");
+    expect(prepared(s.layer, &batch, FASTRNN_STEP_CALLER_MODE << 1), FASTRNN_ERROR_ARGUMENT, "an unknown flag");
+    expect(fastrnn_step_size(s.layer, &batch, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the size");
+    expect(fastrnn_step_size(s.layer, &batch, &size), FASTRNN_OK, "step size");
+    void *memory = block(size);
+    fastrnn_step *step = NULL;
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, NULL, &step), FASTRNN_ERROR_ARGUMENT, "no memory");
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the step");
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, &step), FASTRNN_OK, "prepare");
+
+    float h[2 * 4], zero[2 * 4] = {0};
+    expect(fastrnn_step_run(NULL, s.x, s.y), FASTRNN_ERROR_ARGUMENT, "no step");
+    expect(fastrnn_step_run(step, NULL, s.y), FASTRNN_ERROR_ARGUMENT, "no x");
+    expect(fastrnn_step_run(step, s.x, NULL), FASTRNN_ERROR_ARGUMENT, "no y");
+    expect(fastrnn_store_get(s.layer, store, 2, NULL, h, NULL), FASTRNN_OK, "store get");
+    check(!memcmp(h, zero, sizeof h), "a refused run leaves the states as they were");
+    expect(fastrnn_step_run(step, s.x, s.y), FASTRNN_OK, "a good step");
+    expect(fastrnn_store_get(s.layer, store, 2, NULL, h, NULL), FASTRNN_OK, "store get");
+    check(!memcmp(h, s.y, sizeof h), "the new states");
+    free(memory);
+
+    /* The addresses of rows are read at each step. */
+    void *x_rows[] = {s.x, s.x + 3};
+    float a[4], b[4];
+    void *y_rows[] = {a, b};
+    batch.x = (fastrnn_view){.rows = x_rows};
+    batch.y = (fastrnn_view){.rows = y_rows};
+    expect(fastrnn_step_size(s.layer, &batch, &size), FASTRNN_OK, "step size");
+    memory = block(size);
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, &step), FASTRNN_OK, "prepare");
+    expect(fastrnn_store_set(s.layer, store, 2, NULL, NULL, NULL), FASTRNN_OK, "store set");
+    y_rows[0] = b, y_rows[1] = a;
+    expect(fastrnn_step_run(step, NULL, NULL), FASTRNN_OK, "rows at addresses");
+    check(!memcmp(b, s.y, sizeof b) && !memcmp(a, s.y + 4, sizeof a), "the rows' outputs");
+    free(memory);
+    free(store);
+    fastrnn_unrolled_destroy(unrolled);
+    small_free(&s);
+    small_free(&other);
+    small_free(&both);
+    end_group("refused steps");
+}
+
+/* h = relu(x) keeps a subnormal number only if the floating-point mode does. */
+static void test_step_modes(unsigned long long usual)
+{
+    const float tiny = 1e-40F, one = 1;
+    const fastrnn_config config = config_of(FASTRNN_RNN, 1, 1, 0, 1, 1);
+    const fastrnn_cell cell = {.struct_size = sizeof cell, .weight_ih = &one, .weight_hh = &one,
+                               .options.activations[0].name = FASTRNN_RELU};
+    const char *isa;
+    for (size_t i = 0; (isa = fastrnn_isa(i)) != NULL; i++)
+        for (int turn = 0; turn < 8; turn++) {
+            const bool callers = turn & 1, flushes = turn & 2;
+            const unsigned long long mode = turn & 4 ? usual | ROUND_UP : usual;
+            fastrnn_layer *layer = NULL;
+            expect(fastrnn_layer_create(&config, &cell, isa, NULL, &layer), FASTRNN_OK, "a layer");
+            stepper s = {.count = 1, .flags = callers ? FASTRNN_STEP_CALLER_MODE : 0};
+            const net n = {.config = config, .P = 1};
+            void *store = store_make(layer, 1, 0);
+            stepper_prepare(&s, layer, &n, store, false);
+            float y = -1;
+            in_context("%s turn %d", isa, turn);
+            set_floating_mode(mode);
+            const uint64_t kept = flushes ? fastrnn_fp_flush() : 0;
+            const unsigned long long before = floating_mode();
+            const fastrnn_status status = fastrnn_step_run(s.step, &tiny, &y);
+            const unsigned long long after = floating_mode();
+            if (flushes)
+                fastrnn_fp_restore(kept);
+            const unsigned long long last = floating_mode();
+            set_floating_mode(usual);
+            expect(status, FASTRNN_OK, "a step");
+            check((before != mode) == flushes && last == mode, "flush and restore set the mode");
+            check(after == before, "a step does not change the mode");
+            uint32_t found, wanted;
+            memcpy(&found, &y, sizeof y);
+            memcpy(&wanted, callers && !flushes ? &tiny : &(float){0}, sizeof wanted);
+            check(found == wanted, "the mode in which a step computes");
+            free(s.memory), free(store);
+            fastrnn_layer_destroy(layer);
+        }
+    end_group("prepared steps, and the floating-point mode");
+}
+
 static int stop_at_zero(void *calls_left) { return (*(int *)calls_left)-- == 0; }
 
 /* A run that is long enough to be polled ends when the callback says so, and always restores the caller's floating-point mode. */
@@ -1712,6 +1973,8 @@ int main(int argc, char **argv)
     test_wrong_layers();
     test_wrong_runs();
     test_wrong_stores();
+    test_wrong_steps();
+    test_step_modes(usual);
     test_interruption(usual);
     test_interrupted_copy();
     printf("%ld passed, %ld failed\n", passed, failed);

@@ -19,44 +19,84 @@
 #define FR_IN_MEMORY(array) (void)0
 #endif
 
-/* acc[rows][nb][gates] += in . weights, from block0 on. Whichever are fewer, a column's inputs or its weights, are held in
- * registers while the others are loaded one after the other: with 12 accumulators in 16 registers, four are left. */
-FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const real *in,
-                          int64_t in_stride, const fr_weights *weights, int64_t block0, int64_t k)
+/* One column of accumulate(): acc[rows][nb][gates] += in[.][i] * weights[.][i]. Whichever are fewer, the column's inputs or its
+ * weights, are held in registers while the others are loaded one after the other: with 12 accumulators in 16 registers, four
+ * are left. */
+FR_INLINE void accumulate_column(vf *restrict acc, const int rows, const int nb, const int gates, const real *in,
+                                 int64_t in_stride, const weight *panels, int64_t stride)
 {
-    const weight *panels = w_panel(weights, block0);
-    const int64_t stride = w_stride(weights);
     const bool hold_inputs = rows <= nb * gates;
     const int num_held = hold_inputs ? rows : nb * gates, num_passing = hold_inputs ? nb * gates : rows;
-    for (int64_t i = 0; i < k; i++) {
-#define FR_INPUT(row) v_broadcast(in + (row) * in_stride + i)
-#define FR_WEIGHT(n) w_load(panels + (n) / gates * stride + (i * gates + (n) % gates) * FR_V)
-        vf held[FR_TILE_ROWS];
+#define FR_INPUT(row) v_broadcast(in + (row) * in_stride)
+#define FR_WEIGHT(n) w_load(panels + (n) / gates * stride + (n) % gates * FR_V)
+    vf held[FR_TILE_ROWS];
+    FR_UNROLL
+    for (int n = 0; n < num_held; n++)
+        held[n] = hold_inputs ? FR_INPUT(n) : FR_WEIGHT(n);
+    FR_UNROLL
+    for (int m = 0; m < num_passing; m++) {
+        const vf passing = hold_inputs ? FR_WEIGHT(m) : FR_INPUT(m);
         FR_UNROLL
-        for (int n = 0; n < num_held; n++)
-            held[n] = hold_inputs ? FR_INPUT(n) : FR_WEIGHT(n);
-        FR_UNROLL
-        for (int m = 0; m < num_passing; m++) {
-            const vf passing = hold_inputs ? FR_WEIGHT(m) : FR_INPUT(m);
-            FR_UNROLL
-            for (int n = 0; n < num_held; n++) {
-                const int row = hold_inputs ? n : m, weight = hold_inputs ? m : n;
-                vf *a = &acc[row * nb * gates + weight];
-                *a = v_fma(held[n], passing, *a);
-                if (!hold_inputs)
-                    FR_BEFORE_NEXT_LOAD(*a);
-            }
+        for (int n = 0; n < num_held; n++) {
+            const int row = hold_inputs ? n : m, weight = hold_inputs ? m : n;
+            vf *a = &acc[row * nb * gates + weight];
+            *a = v_fma(held[n], passing, *a);
+            if (!hold_inputs)
+                FR_BEFORE_NEXT_LOAD(*a);
         }
+    }
 #undef FR_INPUT
 #undef FR_WEIGHT
-    }
 }
 
-FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t block0, const int rows, const int nb, const int gates)
+/* A part of the columns of both matrices. Where several tiles of rows use the same panel, and the panels are read from an outer
+ * cache, a panel is divided into chunks that fit the L1 cache: each tile of rows computes one chunk before the first of them
+ * computes the next. Meanwhile the accumulators are saved, which does not change their bits. */
+typedef struct fr_chunk {
+    int64_t x_begin, x_end, h_begin, h_end; /* columns; either those of x or those of h are none */
+    vf *saved;                              /* [rows][FR_SAVED] */
+    const char *prefetch;                   /* this tile's share of the next chunk */
+    int64_t prefetch_step;                  /* bytes of it for each column that the tile computes */
+} fr_chunk;
+
+#define FR_SAVED 4 /* vectors of a row of one block: its accumulators, and in a GRU n_input */
+
+/* acc[rows][nb][gates] += in . weights, for columns [begin, end) of the panels from block0 on. chunk: as of the tile, or NULL. Two
+ * columns at once only where inputs are held: gcc 12 orders the others' loads badly. */
+FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const real *in, int64_t in_stride,
+                          const fr_weights *weights, int64_t block0, int64_t begin, int64_t end, const fr_chunk *chunk,
+                          const bool chunked)
+{
+    const int64_t stride = w_stride(weights), column = gates * FR_V;
+    const weight *panels = w_panel(weights, block0) + begin * column;
+    int64_t k = end - begin;
+    in += begin;
+    if (chunked && rows <= nb * gates) {
+        const char *next = chunk->prefetch;
+        for (; k >= 2; k -= 2, in += 2, panels += 2 * column, next += 2 * chunk->prefetch_step) {
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + FR_ALIGNMENT);
+            accumulate_column(acc, rows, nb, gates, in, in_stride, panels, stride);
+            accumulate_column(acc, rows, nb, gates, in + 1, in_stride, panels + column, stride);
+        }
+    } else if (chunked) {
+        const char *next = chunk->prefetch;
+        for (; k > 0; k--, in++, panels += column, next += chunk->prefetch_step) {
+            __builtin_prefetch(next);
+            accumulate_column(acc, rows, nb, gates, in, in_stride, panels, stride);
+        }
+        return;
+    }
+    for (; k > 0; k--, in++, panels += column)
+        accumulate_column(acc, rows, nb, gates, in, in_stride, panels, stride);
+}
+
+FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t block0, const fr_chunk *chunk,
+                            const bool chunked, const int rows, const int nb, const int gates)
 {
     vf acc[FR_TILE_VECTORS];
     real *out = (real *)a->out + row0 * a->out_row_stride + block0 * a->out_block_stride;
-    const real *bias = a->bias ? (const real *)a->bias + block0 * a->out_block_stride : NULL;
+    const real *bias = a->bias && !(chunked && chunk->h_begin > 0) ? (const real *)a->bias + block0 * a->out_block_stride : NULL;
     FR_UNROLL
     for (int row = 0; row < rows; row++)
         FR_UNROLL
@@ -67,7 +107,7 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
                 acc[(row * nb + b) * gates + j] = v_load(bias ? bias + at : out + row * a->out_row_stride + at);
             }
     accumulate(acc, rows, nb, gates, (const real *)a->in + row0 * a->in_stride, a->in_stride,
-               &a->weights, block0, a->k);
+               &a->weights, block0, chunked ? chunk->h_begin : 0, chunked ? chunk->h_end : a->k, chunk, chunked);
     FR_UNROLL
     for (int row = 0; row < rows; row++)
         FR_UNROLL
@@ -78,38 +118,64 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
                         acc[(row * nb + b) * gates + j]);
 }
 
-FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, const int rows, const int nb,
-                         const fastrnn_kind kind)
+FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, const fr_chunk *chunk, const bool chunked,
+                         const int rows, const int nb, const fastrnn_kind kind)
 {
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
     const int64_t column_block = (kind == FASTRNN_GRU ? 4 : gates) * FR_V;
     vf acc[FR_TILE_VECTORS];
     const real *bias = (const real *)a->bias + block0 * column_block;
-    const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * column_block;
-    const int64_t pre_stride = a->x ? 0 : a->pre_stride;
-    FR_UNROLL
-    for (int row = 0; row < rows; row++)
+    const int64_t x_begin = chunked ? chunk->x_begin : 0, x_end = chunked ? chunk->x_end : a->x ? a->input_size : 0,
+                  h_begin = chunked ? chunk->h_begin : 0, h_end = chunked ? chunk->h_end : a->h_size;
+    const bool begins = !chunked || (x_begin == 0 && h_begin == 0), ends = !chunked || h_end == a->h_size;
+    vf n_input[FR_TILE_VECTORS / 3]; /* GRU: moved here so that the accumulators hold n_hidden */
+    if (begins) {
+        const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * column_block;
+        const int64_t pre_stride = a->x ? 0 : a->pre_stride;
         FR_UNROLL
-        for (int b = 0; b < nb; b++)
+        for (int row = 0; row < rows; row++)
+            FR_UNROLL
+            for (int b = 0; b < nb; b++)
+                FR_UNROLL
+                for (int j = 0; j < gates; j++)
+                    acc[(row * nb + b) * gates + j] = v_load(pre + row * pre_stride + b * column_block + j * FR_V);
+    } else {
+        FR_UNROLL
+        for (int row = 0; row < rows; row++)
             FR_UNROLL
             for (int j = 0; j < gates; j++)
-                acc[(row * nb + b) * gates + j] = v_load(pre + row * pre_stride + b * column_block + j * FR_V);
-    if (a->x)
-        accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride,
-                   &a->weight_ih, block0, a->input_size);
-    vf n_input[FR_TILE_VECTORS / 3]; /* GRU: moved here so that the accumulators hold n_hidden */
+                acc[row * gates + j] = chunk->saved[row * FR_SAVED + j];
+    }
+    if (x_begin < x_end)
+        accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride, &a->weight_ih, block0, x_begin,
+                   x_end, chunk, chunked);
     if (kind == FASTRNN_GRU) {
+        const bool continues = h_begin > 0, switches = h_begin == 0 && h_end > 0;
         FR_UNROLL
         for (int row = 0; row < rows; row++)
             FR_UNROLL
             for (int b = 0; b < nb; b++) {
-                n_input[row * nb + b] = acc[(row * nb + b) * gates + 2];
-                acc[(row * nb + b) * gates + 2] = v_load(bias + b * column_block + 3 * FR_V);
+                const int at = row * nb + b;
+                n_input[at] = continues ? chunk->saved[row * FR_SAVED + 3] : acc[at * gates + 2];
+                if (switches)
+                    acc[at * gates + 2] = v_load(bias + b * column_block + 3 * FR_V);
             }
         FR_IN_MEMORY(n_input); /* it is not used while h is multiplied */
     }
-    accumulate(acc, rows, nb, gates, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride,
-               &a->weight_hh, block0, a->h_size);
+    if (!chunked || h_begin < h_end)
+        accumulate(acc, rows, nb, gates, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride, &a->weight_hh, block0,
+                   h_begin, h_end, chunk, chunked);
+    if (!ends || (chunked && kind == FASTRNN_LSTM)) {
+        FR_UNROLL
+        for (int row = 0; row < rows; row++) {
+            FR_UNROLL
+            for (int j = 0; j < gates; j++)
+                chunk->saved[row * FR_SAVED + j] = acc[row * gates + j];
+            if (kind == FASTRNN_GRU)
+                chunk->saved[row * FR_SAVED + 3] = n_input[row];
+        }
+        return;
+    }
     FR_UNROLL
     for (int row = 0; row < rows; row++)
         FR_UNROLL
@@ -129,29 +195,135 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         }
 }
 
-typedef void fr_tile(const void *args, int64_t row, int64_t block);
+/* The gates of rows of one block whose accumulators are saved. Each operation of a cell depends on the one before; two passes
+ * over many cells give a processor independent ones. The bits are those of lstm_cell. */
+static void lstm_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
+{
+    real *c = (real *)a->c + row0 * a->c_stride + block * FR_V;
+    for (int64_t row = 0; row < rows; row++, c += a->c_stride) {
+        vf *g = &saved[row * FR_SAVED];
+        const vf new_c = v_fma(v_sigmoid(g[1]), v_load(c), v_sigmoid_tanh(g[0], g[2]));
+        store_state(c, new_c);
+        g[0] = new_c;
+        g[1] = v_sigmoid_under(g[3]);
+    }
+    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
+    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride)
+        store_state(h, v_tanh_over(saved[row * FR_SAVED], saved[row * FR_SAVED + 1]));
+}
+
+typedef void fr_tile(const void *args, int64_t row, int64_t block, const fr_chunk *chunk);
+
+/* Indices in a row of the tables, after the tiles of 1, 2, 4 and 8 blocks: a chunked tile of one block; one of 3 blocks. */
+enum { FR_CHUNKED = 4, FR_THREE_BLOCKS, FR_NUM_SHAPES };
+
+/* Measured on a Zen 3 with AVX2, whose L1 cache has 32 KiB and whose L2 cache has 512 KiB. */
+#define CHUNK_BYTES (16 << 10)
+#define CHUNKED_WEIGHTS (2 << 20) /* bytes of weights from which on chunks are faster */
+#define GROUP_TILES 12            /* of rows that compute a chunk in turn; if there are more, whole panels are as fast */
+
+/* The two matrices of a step; a product has h only. */
+typedef struct fr_operands {
+    const fr_weights *x, *h;
+    int64_t x_columns, h_columns;
+    const fr_step_args *lstm; /* an LSTM's step, whose gates are computed for many rows at once; else NULL */
+} fr_operands;
+
+/* How rows are divided into tiles: the first `longer` of them have one row more than the others. */
+typedef struct fr_row_tiles {
+    int64_t count, longer;
+    int least_rows;
+} fr_row_tiles;
+
+/* The chunk that begins at column `begin`, counted through both matrices. Returns its end. */
+static int64_t next_chunk(const fr_operands *o, int64_t begin, int64_t most_columns, fr_chunk *chunk)
+{
+    const bool of_x = begin < o->x_columns;
+    const int64_t end = fr_min(begin + most_columns, of_x ? o->x_columns : o->x_columns + o->h_columns);
+    chunk->x_begin = of_x ? begin : o->x_columns;
+    chunk->x_end = of_x ? end : o->x_columns;
+    chunk->h_begin = of_x ? 0 : begin - o->x_columns;
+    chunk->h_end = of_x ? 0 : end - o->x_columns;
+    return end;
+}
+
+/* The weights of a block from column `column` on, counted through both matrices. */
+static const char *weights_at(const fr_operands *o, int64_t block, int64_t column, int64_t column_bytes)
+{
+    const bool of_x = column < o->x_columns;
+    return (const char *)w_panel(of_x ? o->x : o->h, block) + (of_x ? column : column - o->x_columns) * column_bytes;
+}
+
+/* All rows of one block, chunk by chunk. next_block: the one that is computed after it, or the same. */
+static void walk_chunks(fr_tile *const tiles[][FR_NUM_SHAPES], const void *args, const fr_operands *o, fr_row_tiles t, int64_t block,
+                        int64_t next_block, int64_t column_bytes, int64_t most_columns)
+{
+    const int64_t columns = o->x_columns + o->h_columns;
+    vf saved[GROUP_TILES * FR_TILE_ROWS * FR_SAVED];
+    int64_t row0 = 0;
+    for (int64_t tile0 = 0; tile0 < t.count; tile0 += GROUP_TILES) {
+        const int64_t last_tile = fr_min(tile0 + GROUP_TILES, t.count);
+        int64_t row = row0;
+        for (int64_t begin = 0, end; begin < columns; begin = end) {
+            fr_chunk chunk;
+            end = next_chunk(o, begin, most_columns, &chunk);
+            chunk.prefetch_step = column_bytes / (last_tile - tile0);
+            chunk.prefetch = end < columns        ? weights_at(o, block, end, column_bytes)
+                             : last_tile < t.count ? weights_at(o, block, 0, column_bytes)
+                                                   : weights_at(o, next_block, 0, column_bytes);
+            row = row0;
+            for (int64_t tile = tile0; tile < last_tile; tile++) {
+                const int tile_rows = t.least_rows + (tile < t.longer);
+                chunk.saved = &saved[(row - row0) * FR_SAVED];
+                tiles[tile_rows - 1][FR_CHUNKED](args, row, block, &chunk);
+                chunk.prefetch += (end - begin) * chunk.prefetch_step;
+                row += tile_rows;
+            }
+        }
+        if (o->lstm)
+            lstm_gates(o->lstm, row0, block, row - row0, saved);
+        row0 = row;
+    }
+}
 
 /* Divides rows x blocks into tiles. The outer loop is over blocks, so that a panel is read from memory or an outer cache once
  * for all rows. A single row reads each panel once; its tiles have the fewest blocks that give FR_CHAINS chains, so that
  * the panels of the last tiles are what stays cached. */
-static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64_t rows, int64_t blocks, bool backwards)
+static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], int gates, const void *args, const fr_operands *o, int64_t rows, int64_t blocks,
+                 bool backwards)
 {
     if (rows == 0)
         return;
-    /* No divisions for one row: a step of a stream may take only 0.1 us. */
-    const int64_t num_tiles = rows == 1 ? 1 : fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / columns));
-    const int least_rows = rows == 1 ? 1 : (int)(rows / num_tiles), longer_tiles = (int)(rows - least_rows * num_tiles);
-    const int most_rows = least_rows + (longer_tiles > 0);
-    int nb = FR_MAX_BLOCKS, log2_nb = 3;
+    fr_row_tiles t = {.count = 1, .least_rows = 1};
+    int most_rows = 1;
+    if (rows > 1) { /* no divisions for one row: a step of a stream may take only 0.1 us */
+        t.count = fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / gates));
+        t.least_rows = (int)(rows / t.count);
+        t.longer = rows - t.least_rows * t.count;
+        most_rows = t.least_rows + (t.longer > 0);
+    }
+    const int64_t column_bytes = gates * FR_V * (int64_t)sizeof(weight), columns = o->x_columns + o->h_columns;
+    const bool chunked = t.count <= GROUP_TILES && columns * column_bytes * blocks >= CHUNKED_WEIGHTS;
+    int nb = FR_MAX_BLOCKS, shape = 3; /* index in a row of `tiles`: log2 of nb, or a name */
     for (int64_t block = 0; block < blocks; block += nb) {
-        for (; nb > 1 && (block + nb > blocks || nb * most_rows * columns > FR_TILE_VECTORS ||
-                          (most_rows == 1 && nb / 2 * columns >= FR_CHAINS)); log2_nb--)
+        for (; nb > 1 && (block + nb > blocks || nb * most_rows * gates > FR_TILE_VECTORS ||
+                          (most_rows == 1 && nb / 2 * gates >= FR_CHAINS)); shape--)
             nb /= 2;
+        /* After a tile of two, a last one of a single block would wait for the latency of its gates. */
+        if (rows == 1 && nb == 2 && blocks - block == 3 && 3 * gates <= FR_TILE_VECTORS) {
+            nb = 3;
+            shape = FR_THREE_BLOCKS;
+        }
         const int64_t start = backwards ? blocks - block - nb : block;
+        if (t.count > 2 && nb == 1 && (chunked || o->lstm)) {
+            const int64_t next = block + 1 == blocks ? start : backwards ? start - 1 : start + 1;
+            walk_chunks(tiles, args, o, t, start, next, column_bytes, chunked ? CHUNK_BYTES / column_bytes : INT32_MAX);
+            continue;
+        }
         int64_t row = 0;
-        for (int64_t tile = 0; tile < num_tiles; tile++) {
-            const int tile_rows = tile < longer_tiles ? most_rows : least_rows;
-            tiles[tile_rows - 1][log2_nb](args, row, start);
+        for (int64_t tile = 0; tile < t.count; tile++) {
+            const int tile_rows = t.least_rows + (tile < t.longer);
+            tiles[tile_rows - 1][shape](args, row, start, NULL);
             row += tile_rows;
         }
     }
@@ -161,28 +333,37 @@ static void walk(fr_tile *const tiles[][4], int columns, const void *args, int64
  * gate arithmetic in registers across tiles, and accumulators in memory. */
 #define FR_TILE_FITS(R, N, COLUMNS) ((R) <= FR_TILE_ROWS && (R) * (N) * (COLUMNS) <= FR_TILE_VECTORS)
 #define FR_TILE(NAME, R, N, COLUMNS, TILE, ...)                                                                       \
-    static __attribute__((noinline)) void NAME##_##R##x##N(const void *args, int64_t row, int64_t block)            \
+    static __attribute__((noinline)) void NAME##_##R##x##N(const void *args, int64_t row, int64_t block, const fr_chunk *chunk) \
     {                                                                                                               \
         const bool fits = FR_TILE_FITS(R, N, COLUMNS);                                                                \
-        TILE(args, row, block, fits ? (R) : 1, fits ? (N) : 1, __VA_ARGS__);                                        \
+        (void)chunk;                                                                                                \
+        TILE(args, row, block, NULL, false, fits ? (R) : 1, fits ? (N) : 1, __VA_ARGS__);                           \
+    }
+#define FR_CHUNKED_TILE(NAME, R, COLUMNS, TILE, ...)                                                                  \
+    static __attribute__((noinline)) void NAME##_##R##_chunked(const void *args, int64_t row, int64_t block, const fr_chunk *chunk) \
+    {                                                                                                               \
+        const bool fits = FR_TILE_FITS(R, 1, COLUMNS);                                                                \
+        TILE(args, row, block, chunk, true, fits ? (R) : 1, 1, __VA_ARGS__);                                        \
     }
 #define FR_TILE_IF_FITS(NAME, R, N, COLUMNS) FR_TILE_FITS(R, N, COLUMNS) ? NAME##_##R##x##N : NULL
 #define FR_TILES(NAME, R, ...)                                                                                      \
+    FR_CHUNKED_TILE(NAME, R, __VA_ARGS__)                                                                            \
     FR_TILE(NAME, R, 1, __VA_ARGS__)                                                                                \
     FR_TILE(NAME, R, 2, __VA_ARGS__)                                                                                \
     FR_TILE(NAME, R, 4, __VA_ARGS__)                                                                                \
     FR_TILE(NAME, R, 8, __VA_ARGS__)
 #define FR_TILE_ROW(NAME, R, COLUMNS)                                                                                 \
     {FR_TILE_IF_FITS(NAME, R, 1, COLUMNS), FR_TILE_IF_FITS(NAME, R, 2, COLUMNS), FR_TILE_IF_FITS(NAME, R, 4, COLUMNS),    \
-     FR_TILE_IF_FITS(NAME, R, 8, COLUMNS)}
+     FR_TILE_IF_FITS(NAME, R, 8, COLUMNS), NAME##_##R##_chunked, (R) == 1 ? FR_TILE_IF_FITS(NAME, 1, 3, COLUMNS) : NULL}
 #define FR_DEFINE_TILES(NAME, COLUMNS, ...)                                                                           \
+    FR_TILE(NAME, 1, 3, COLUMNS, __VA_ARGS__)                                                                         \
     FR_TILES(NAME, 1, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 2, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 3, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 4, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 5, COLUMNS, __VA_ARGS__)                                                                           \
     FR_TILES(NAME, 6, COLUMNS, __VA_ARGS__)                                                                           \
-    static fr_tile *const NAME##_tiles[6][4] = {                                                                    \
+    static fr_tile *const NAME##_tiles[6][FR_NUM_SHAPES] = {                                                                    \
         FR_TILE_ROW(NAME, 1, COLUMNS), FR_TILE_ROW(NAME, 2, COLUMNS), FR_TILE_ROW(NAME, 3, COLUMNS),                      \
         FR_TILE_ROW(NAME, 4, COLUMNS), FR_TILE_ROW(NAME, 5, COLUMNS), FR_TILE_ROW(NAME, 6, COLUMNS)};
 
@@ -196,12 +377,20 @@ FR_DEFINE_TILES(rnn, 1, step_tile, FASTRNN_RNN)
 
 static void product(const fr_product_args *a)
 {
-    static fr_tile *const (*const by_gates[])[4] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
-    walk(by_gates[a->gates - 1], a->gates, a, a->rows, a->blocks, false);
+    static fr_tile *const (*const by_gates[])[FR_NUM_SHAPES] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
+    const fr_operands operands = {.h = &a->weights, .h_columns = a->k};
+    walk(by_gates[a->gates - 1], a->gates, a, &operands, a->rows, a->blocks, false);
 }
 
-static void lstm_step(const fr_step_args *a) { walk(lstm_tiles, 4, a, a->rows, a->blocks, a->backwards); }
-static void gru_step(const fr_step_args *a) { walk(gru_tiles, 3, a, a->rows, a->blocks, a->backwards); }
-static void rnn_step(const fr_step_args *a) { walk(rnn_tiles, 1, a, a->rows, a->blocks, a->backwards); }
+FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], int columns, const fr_step_args *a, bool lstm)
+{
+    const fr_operands operands = {.x = &a->weight_ih, .h = &a->weight_hh, .x_columns = a->x ? a->input_size : 0,
+                                  .h_columns = a->h_size, .lstm = lstm ? a : NULL};
+    walk(tiles, columns, a, &operands, a->rows, a->blocks, a->backwards);
+}
+
+static void lstm_step(const fr_step_args *a) { step(lstm_tiles, 4, a, true); }
+static void gru_step(const fr_step_args *a) { step(gru_tiles, 3, a, false); }
+static void rnn_step(const fr_step_args *a) { step(rnn_tiles, 1, a, false); }
 
 #endif

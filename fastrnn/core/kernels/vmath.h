@@ -23,6 +23,8 @@ FR_INLINE vf v_exp_nonpositive(vf y) { return exp(y); }
 FR_INLINE vf v_expm1_nonpositive(vf y) { return expm1(y); }
 FR_INLINE vf v_tanh(vf x) { return tanh(x); }
 FR_INLINE vf v_sigmoid(vf x) { return 1 / (1 + exp(-x)); }
+FR_INLINE vf v_sigmoid_under(vf x) { return 1 + exp(-x); }
+FR_INLINE vf v_tanh_over(vf y, vf under) { return tanh(y) / under; }
 FR_INLINE vf v_sigmoid_tanh(vf x, vf y) { return v_sigmoid(x) * tanh(y); }
 FR_INLINE vf v_log1p_unit(vf e) { return log1p(e); }
 FR_INLINE vf v_next_above(double a) { return nextafter(a, INFINITY); }
@@ -87,13 +89,16 @@ FR_INLINE vf v_tanh(vf x)
 
 FR_INLINE vf v_sigmoid(vf x) { return v_div(v_set1(1.0), v_sigmoid_under(x)); }
 
-/* sigmoid(x) tanh(y) with one division, which is the slowest of these instructions; 0 where sigmoid(x) is below 1e-30. */
-FR_INLINE vf v_sigmoid_tanh(vf x, vf y)
+/* tanh(y) / u, with one division. */
+FR_INLINE vf v_tanh_over(vf y, vf u)
 {
     vf over, under;
     v_tanh_parts(y, &over, &under);
-    return v_div(over, v_mul(v_sigmoid_under(x), under));
+    return v_div(over, v_mul(u, under));
 }
+
+/* sigmoid(x) tanh(y) with one division, which is the slowest of these instructions; 0 where sigmoid(x) is below 1e-30. */
+FR_INLINE vf v_sigmoid_tanh(vf x, vf y) { return v_tanh_over(y, v_sigmoid_under(x)); }
 
 /* log(1 + e) = 2 artanh(s), s = e / (2 + e), for e in [0, 1]. */
 FR_INLINE vf v_log1p_unit(vf e)

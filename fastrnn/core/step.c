@@ -1,0 +1,210 @@
+/* Prepared steps of streams. A step of standard cells on the caller's thread, with its states in place in the store, calls the
+ * kernels directly; any other one runs its plan. */
+#include <string.h>
+
+#include "cpu.h"
+#include "plan.h"
+#include "store.h"
+#include "structs.h"
+
+typedef void fr_step_kernel(const fr_step_args *);
+
+struct fastrnn_step {
+    fr_step_kernel *kernel;  /* NULL: run the plan */
+    unsigned char *parities; /* of the rows' slots */
+    fr_step_args *args[2];   /* (num_layers) for each parity; all but the first layer's x is constant */
+    const char *h_out[2];    /* of the last layer */
+    int64_t num_rows, num_layers;
+    bool is_single; /* one row, one layer */
+    bool sets_mode; /* of floating-point arithmetic */
+    int64_t out_bytes, h_stride, y_stride; /* bytes: an output vector, and from one to the next in h_out and in y */
+    void *workspace;   /* of the plan */
+    fastrnn_plan plan; /* of `batch` */
+    fastrnn_batch batch;
+};
+
+static fr_step_kernel *kernel_of(const fr_cell *cell, const fr_kernels *kernels)
+{
+    switch (cell->kind) {
+    case FASTRNN_LSTM: return kernels->lstm_step;
+    case FASTRNN_GRU: return kernels->gru_step;
+    case FASTRNN_RNN: return kernels->rnn_step;
+    }
+    return NULL;
+}
+
+/* The kernel that computes every layer of the step, or NULL if the step must run its plan. */
+static fr_step_kernel *direct_kernel(const fr_plan *plan)
+{
+    const fastrnn_layer *layer = plan->layer;
+    const fastrnn_batch *batch = plan->batch;
+    if (plan->shared.workers > 1 || plan->alone.num_slices > 1 || plan->alone_layout.gathers || plan->row_indices ||
+        batch->lengths || batch->x.rows || batch->y.rows || batch->past_end != FASTRNN_PAST_END_NOTHING || batch->interrupted ||
+        batch->num_rows == 0 || layer->input_size == 0)
+        return NULL;
+    for (int64_t i = 0; i < layer->num_layers; i++)
+        if (!layer->cells[i].standard || layer->cells[i].projected)
+            return NULL;
+    return kernel_of(layer->cells, layer->backend.kernels);
+}
+
+/* The kernel's arguments for all layers, if the slots have this parity. */
+static void fill_args(const fr_plan *plan, int parity, fr_step_args *args)
+{
+    const fastrnn_layer *layer = plan->layer;
+    const fastrnn_batch *batch = plan->batch;
+    const fr_backend *backend = &layer->backend;
+    const size_t e = backend->kernels->real_size;
+    fr_arena arena = fr_store_states(batch->store);
+    for (int64_t i = 0; i < layer->num_layers; i++) {
+        const fr_cell *cell = &layer->cells[i];
+        fr_state state;
+        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &arena, &state);
+        char *h_in = fr_at(state.h[parity], plan->first_slot * cell->h_stride, e);
+        args[i] = (fr_step_args){
+            .rows = batch->num_rows, .blocks = cell->input.blocks, .backwards = parity == 1, .input_size = cell->input_size,
+            .x = i ? args[i - 1].h_out : NULL, .x_stride = i ? args[i - 1].h_out_stride : batch->x.row_stride,
+            .weight_ih = cell->input.weights, .weight_hh = cell->recurrent.weights, .bias = cell->bias,
+            .h_in = h_in, .h_in_stride = cell->h_stride, .h_size = cell->h_size, .h_old = h_in,
+            .h_out = fr_at(state.h[!parity], plan->first_slot * cell->h_stride, e), .h_out_stride = cell->h_stride,
+            .c = fr_at(state.c, plan->first_slot * cell->c_stride, e), .c_stride = cell->c_stride,
+            .activation = cell->options.activations[0].name,
+        };
+    }
+}
+
+static const fr_plan *plan_in(const fastrnn_plan *plan) { return (const void *)plan->opaque; }
+
+static fastrnn_status make_plan(const fastrnn_layer *layer, const fastrnn_batch *given, fastrnn_batch *batch, fastrnn_plan *plan)
+{
+    if (!layer || !given || !fr_struct_read(batch, sizeof *batch, sizeof *batch, given) || !batch->store || batch->num_steps != 1)
+        return FASTRNN_ERROR_ARGUMENT;
+    batch->struct_size = sizeof *batch;
+    plan->struct_size = sizeof *plan;
+    return fastrnn_plan_make(layer, batch, plan);
+}
+
+/* The bytes of the arguments or of the workspace; a plan's workspace_size is far below SIZE_MAX. */
+static size_t bytes_after_step(const fastrnn_plan *plan)
+{
+    const fr_plan *made = plan_in(plan);
+    if (!direct_kernel(made))
+        return plan->workspace_size;
+    size_t bytes = 0;
+    for (int parity = 0; parity < 2; parity++)
+        fr_add_bytes(&bytes, (size_t)made->layer->num_layers, sizeof(fr_step_args));
+    return bytes;
+}
+
+fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch *given, size_t *size)
+{
+    fastrnn_batch batch;
+    fastrnn_plan plan;
+    const fastrnn_status status = size ? make_plan(layer, given, &batch, &plan) : FASTRNN_ERROR_ARGUMENT;
+    if (status == FASTRNN_OK)
+        *size = FR_ALIGNMENT + sizeof(fastrnn_step) + FR_ALIGNMENT + bytes_after_step(&plan); /* alignment of both parts */
+    return status;
+}
+
+fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_batch *given, unsigned flags, void *memory,
+                                    fastrnn_step **prepared)
+{
+    if (!memory || !prepared || (flags & ~(unsigned)FASTRNN_STEP_CALLER_MODE))
+        return FASTRNN_ERROR_ARGUMENT;
+    fr_arena arena = fr_arena_of(memory);
+    fastrnn_step *step = fr_take(&arena, 1, sizeof *step);
+    fastrnn_step made = {0};
+    fastrnn_status status = make_plan(layer, given, &made.batch, &made.plan); /* a refused batch leaves the memory as it was */
+    if (status != FASTRNN_OK)
+        return status;
+    *step = made;
+    fastrnn_plan_make(layer, &step->batch, &step->plan); /* which refers to this copy of the batch */
+    const fr_plan *plan = plan_in(&step->plan);
+    const fr_cell *last = &layer->cells[layer->num_layers - 1];
+    const int64_t e = (int64_t)layer->backend.kernels->real_size;
+    step->kernel = direct_kernel(plan);
+    step->sets_mode = !(flags & FASTRNN_STEP_CALLER_MODE);
+    step->num_rows = step->batch.num_rows;
+    step->num_layers = layer->num_layers;
+    step->is_single = step->num_rows == 1 && step->num_layers == 1;
+    step->out_bytes = last->h_size * e;
+    step->h_stride = last->h_stride * e;
+    step->y_stride = step->batch.y.row_stride * e;
+    step->workspace = arena.next;
+    if (step->kernel) {
+        step->parities = fr_store_parities(step->batch.store) + plan->first_slot;
+        for (int parity = 0; parity < 2; parity++) {
+            step->args[parity] = fr_take(&arena, (size_t)layer->num_layers, sizeof(fr_step_args));
+            fill_args(plan, parity, step->args[parity]);
+            step->h_out[parity] = step->args[parity][layer->num_layers - 1].h_out;
+        }
+    }
+    *prepared = step;
+    return FASTRNN_OK;
+}
+
+static fastrnn_status run_plan(fastrnn_step *step, const void *x, void *y)
+{
+    step->batch.x.base = (void *)(uintptr_t)x;
+    step->batch.y.base = y;
+    return fastrnn_plan_run(&step->plan, step->workspace);
+}
+
+/* Floats. The vectors are short: memcpy would take longer. */
+static inline void copy_vector(char *to, const char *from, int64_t bytes)
+{
+    for (; bytes >= 16; to += 16, from += 16, bytes -= 16)
+        memcpy(to, from, 16);
+    if (bytes & 8) {
+        memcpy(to, from, 8);
+        to += 8, from += 8;
+    }
+    if (bytes & 4)
+        memcpy(to, from, 4);
+}
+
+static inline void run_layers(fr_step_kernel *kernel, const fr_step_args *args, int64_t num_layers)
+{
+    for (int64_t i = 0; i < num_layers; i++)
+        kernel(&args[i]);
+}
+
+/* num_rows and num_layers are the step's: 1 as constants save instructions, of which the fixed cost of a small step consists. */
+static inline __attribute__((always_inline)) fastrnn_status run_kernels(const fastrnn_step *step, const void *x, char *y,
+                                                                        int64_t num_rows, int64_t num_layers)
+{
+    unsigned char *parities = step->parities;
+    const int parity = parities[0];
+    fr_step_args *args = step->args[parity];
+    args->x = x;
+    if (step->sets_mode) {
+        const unsigned long long mode = fr_fp_flush();
+        run_layers(step->kernel, args, num_layers);
+        if ((mode & FR_FP_FLUSH) != FR_FP_FLUSH)
+            fr_fp_restore(mode);
+    } else {
+        run_layers(step->kernel, args, num_layers);
+    }
+    const char *h = step->h_out[parity];
+    for (int64_t row = 0; row < num_rows; row++) {
+        parities[row] = (unsigned char)(parity ^ 1);
+        copy_vector(y + row * step->y_stride, h + row * step->h_stride, step->out_bytes);
+    }
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_step_run(fastrnn_step *step, const void *x, void *y)
+{
+    if (!step)
+        return FASTRNN_ERROR_ARGUMENT;
+    if (!step->kernel || !x || !y)
+        return run_plan(step, x, y);
+    if (step->is_single)
+        return run_kernels(step, x, y, 1, 1);
+    const fr_plan *plan = plan_in(&step->plan);
+    fr_store_equalize_parities(plan->layer, step->batch.store, plan->first_slot, step->num_rows);
+    return run_kernels(step, x, y, step->num_rows, step->num_layers);
+}
+
+uint64_t fastrnn_fp_flush(void) { return fr_fp_flush(); }
+void fastrnn_fp_restore(uint64_t mode) { fr_fp_restore(mode); }
