@@ -12,10 +12,22 @@ import pytest
 
 import fastrnn
 from fastrnn import _core, cli
-from fastrnn.benchmark import engines, environment, experiments, plots, probe, report, run, workloads
+from fastrnn.benchmark import (
+    engines,
+    environment,
+    experiments,
+    mnn_engine,
+    ncnn_engine,
+    plots,
+    probe,
+    report,
+    run,
+    workloads,
+)
 from fastrnn.benchmark.engines import ENGINES, Engine, answers
 from fastrnn.benchmark.probe import Level, Limits
-from fastrnn.benchmark.workloads import Workload, draw_input, draw_lengths, parse
+from fastrnn.benchmark.workloads import Workload, draw_input, draw_lengths, draw_weights, parse
+from fastrnn.importers.gate_orders import reorder_gates
 
 RAGGED = Workload("tiny", "lstm", 3, 4, 2, 2, 2, 3, "uniform")
 STREAM = Workload("tiny", "gru", 3, 5, 2, 1, 2, 1, "stream")
@@ -36,7 +48,8 @@ def results_of(chosen, names=("fastrnn", "torch")):
 
 
 def made_row(name, ours, peer, group="a"):
-    entries = {"fastrnn": {"microseconds": ours, "agrees": True}, "torch": {"microseconds": peer, "agrees": True}}
+    times = {"fastrnn": ours, "torch": peer}
+    entries = {name: {"microseconds": took, "weights": "float32", "agrees": True} for name, took in times.items()}
     return {"name": name, "group": group, "engines": entries, "ratio": peer / ours}
 
 
@@ -109,12 +122,77 @@ def test_lengths(kind, batch, steps):
 @pytest.mark.parametrize("workload", [*TINY, STREAM._replace(cell="lstm"), RAGGED._replace(cell="rnn")], ids=str)
 def test_installed_engines_agree(engine, workload):
     if not ENGINES[engine].runs(workload):
-        assert engine.startswith("tensorflow") and workload.cell == "gru"
+        assert workload.is_ragged if engine in ("mnn", "tract") else workload.cell == "gru"
         return
     x, lengths = draw_input(workload), draw_lengths(workload)
     found, wanted = (answers(workload, ENGINES[name].build(workload, x, lengths, 1)) for name in (engine, "fastrnn"))
     assert found.shape == wanted.shape and np.ptp(wanted) > 0.1
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 if ENGINES[engine].weights == "float32" else 2e-2)
+
+
+def test_engines_without_lengths_leave_ragged_batches_out():
+    for engine in ("mnn", "tract"):
+        assert not ENGINES[engine].runs(RAGGED) and ENGINES[engine].runs(RAGGED._replace(lengths="full"))
+        assert ENGINES[engine].runs(STREAM)
+
+
+def test_a_model_that_mnn_cannot_convert_is_an_error(tmp_path):
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"^MNN cannot convert model\.onnx: "):
+        mnn_engine._convert(source, tmp_path / "model.mnn")
+
+
+@pytest.mark.parametrize("workload", [*TINY, STREAM._replace(cell="lstm")], ids=str)
+def test_ncnn_gets_the_weights_rounded_to_its_scales_and_in_its_order(workload):
+    """Read the files as ncnn's layers do, and compare with the weights."""
+    magic, counts, *lines = ncnn_engine._structure(workload).splitlines()
+    layers = [line.split() for line in lines if not line.startswith("Input ")]
+    blobs = {word for line in lines for word in line.split()[4:] if "=" not in word}
+    assert magic == "7767517" and counts == f"{len(lines)} {len(blobs)}" and len(layers) == workload.num_layers
+    assert layers[0][4] == "x" and layers[1:] == [line for line in layers[1:] if line[4] in layers[0]]
+    data, weights, H = ncnn_engine._weights(workload), draw_weights(workload), workload.hidden_size
+    D, G = workload.num_directions, {"lstm": 4, "gru": 3, "rnn": 1}[workload.cell]
+    at = 0
+
+    def take(kind, *shape, tag=None):
+        nonlocal at
+        if tag is not None:
+            assert int.from_bytes(data[at : at + 4], "little") == tag
+            at += 4
+        array = np.frombuffer(data, kind, math.prod(shape), at).reshape(shape)
+        at += -(-array.nbytes // 4) * 4
+        return array
+
+    for layer, width in enumerate(workload.input_sizes()):
+        options = dict(word.split("=") for word in layers[layer] if "=" in word)
+        wanted = {"0": f"{H}", "1": f"{D * G * H * width}", "8": "2"} | ({"2": "2"} if D == 2 else {})
+        assert options == wanted
+        W = take(np.int8, D, G * H, width, tag=0x000D4B38)
+        bias = take(np.float32, D, 4 if workload.cell == "gru" else G, H, tag=0)
+        R = take(np.int8, D, G * H, H, tag=0x000D4B38)
+        scales = [take(np.float32, D, G * H) for _ in range(2)]
+        for direction, end in enumerate(("", "_reverse")[:D]):
+
+            def own(name, end=f"l{layer}{end}"):
+                return reorder_gates(weights[f"{name}_{end}"], workload.cell, target="ncnn")
+
+            for found, scale, name in zip((W, R), scales, ("weight_ih", "weight_hh"), strict=True):
+                exact, step = own(name), 1 / scale[direction][:, None]
+                assert (np.abs(found[direction] * step - exact) <= 0.5001 * step).all()
+                assert (np.abs(found[direction]).max(1) == 127).all()
+            parts = [own(name).reshape(G, H) for name in ("bias_ih", "bias_hh")]
+            both = parts[0] + parts[1]
+            if workload.cell == "gru":
+                both = np.stack([*both[:2], parts[0][2], parts[1][2]])
+            np.testing.assert_array_equal(bias[direction], both)
+    assert at == len(data)
+
+
+def test_ncnns_scale_of_a_row_of_zeros_is_one():
+    values, scales = ncnn_engine.quantize(np.array([[[0, 0]], [[-2, 1]]], np.float32))
+    np.testing.assert_array_equal(values, [[[0, 0]], [[-127, 64]]])
+    np.testing.assert_array_equal(scales, np.array([[1], [63.5]], np.float32))
 
 
 def test_a_stream_carries_its_state():
@@ -142,6 +220,25 @@ def test_an_engine_with_other_answers_is_marked_and_does_not_count(monkeypatch):
     assert row["ratio"] is None and row["best_peer"] is None
     assert "! " in report.line(row, ["fastrnn", "torch"])
     assert report.ratios_to("torch", [row]) == []
+
+
+@pytest.mark.parametrize(("error", "agrees", "mark"), [(1e-2, True, "~"), (0.1, False, "!")])
+def test_int8_has_a_wider_tolerance_and_a_mark_and_is_never_the_peer(error, agrees, mark, monkeypatch):
+    def rounded(workload, x, lengths, num_threads):
+        call = ENGINES["fastrnn"].build(workload, x, lengths, num_threads)
+        return lambda: call() + np.float32(error)
+
+    monkeypatch.setitem(ENGINES, "torch", Engine(rounded, weights="int8"))
+    monkeypatch.setitem(ENGINES, "tract", Engine(ENGINES["fastrnn"].build))
+    monkeypatch.setattr(run, "fastest", lambda calls, rounds, seconds: [2e-6, 1e-6, 6e-6][: len(calls)])
+    names = ["fastrnn", "torch", "tract"]
+    row = run.measure(TINY[2], names, NO_LIMITS, threads=1, seconds=0, rounds=1)
+    assert row["engines"]["torch"]["agrees"] == agrees and row["engines"]["torch"]["weights"] == "int8"
+    assert row["best_peer"] == "tract" and row["ratio"] == pytest.approx(3)
+    assert f" 1.0{mark}" in report.line(row, names) and " 6.0 " in report.line(row, names)
+    assert report.ratios_to("torch", [row]) == ([pytest.approx(0.5)] if agrees else [])
+    alone = run.measure(TINY[2], names[:2], NO_LIMITS, threads=1, seconds=0, rounds=1)
+    assert alone["ratio"] is None and alone["best_peer"] is None
 
 
 def test_an_engine_that_cannot_run_a_workload_leaves_a_gap(monkeypatch):
@@ -332,6 +429,9 @@ def test_a_file_that_no_run_wrote_is_refused(text, tmp_path, capsys):
     ("arguments", "extra"),
     [
         (["--engines", "torch"], "peers"),
+        (["--engines", "mnn"], "peers"),
+        (["--engines", "tract"], "peers"),
+        (["--engines", "ncnn-int8"], "peers"),
         (["--engines", "tensorflow-static"], "tensorflow"),
         (["--plot", "pictures"], "plot"),
     ],
@@ -384,6 +484,7 @@ def test_the_benchmark_needs_no_engine_to_be_imported():
     modules = ["run", "report", "plots", "experiments", "command"]
     code = "import sys\n" + "".join(f"import fastrnn.benchmark.{module}\n" for module in modules)
     code += (
-        "sys.exit(bool({'torch', 'onnxruntime', 'openvino', 'tensorflow', 'onnx', 'matplotlib'} & sys.modules.keys()))"
+        "engines = {'torch', 'onnxruntime', 'openvino', 'MNN', 'tract', 'ncnn', 'tensorflow', 'onnx', 'matplotlib'}\n"
+        "sys.exit(bool(engines & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
