@@ -16,6 +16,7 @@ from fastrnn.benchmark import (
     engines,
     environment,
     experiments,
+    markdown,
     mnn_engine,
     ncnn_engine,
     plots,
@@ -258,7 +259,9 @@ def test_probe_finds_positive_finite_limits(isa, threads):
     limits = probe.measure(isa, threads, caches, seconds=0.001)
     assert [level.name for level in limits.levels] == ["L1", "L2", "memory"]
     assert [level.size for level in limits.levels] == [2**14 * threads, 2**16, math.inf]
-    rates = [limits.flops, *(level.bandwidth for level in limits.levels)]
+    assert limits.gates.keys() == _core.PROBE_GATES.keys()
+    rates = [limits.flops, *(level.bandwidth for level in limits.levels), *limits.gates.values()]
+    rates += [limits.step, limits.call]
     assert all(math.isfinite(rate) and rate > 0 for rate in rates)
     assert json.loads(json.dumps(limits.to_json(), allow_nan=False))["levels"][-1]["size"] is None
 
@@ -271,6 +274,12 @@ def test_probe_does_the_work_that_it_counts(isa):
     (values,) = probe._buffers(4 * 512, 1)
     values[:] = np.arange(512)
     assert _core.probe_read(isa, values, 3) == 3 * 511 * 512 / 2
+    values[:] = np.linspace(-3, 2, 512)
+    sigmoids, tanhs = 1 / (1 + np.exp(-values.astype(float))), np.tanh(values.astype(float))
+    for gate, each in {"sigmoid": sigmoids, "tanh": tanhs, "sigmoid*tanh": sigmoids * tanhs}.items():
+        assert _core.probe_gate(isa, gate, values, 3) == pytest.approx(3 * each.sum(), rel=1e-4)
+    with pytest.raises(ValueError):
+        _core.probe_gate(isa, "tanh", values[:255], 1)
     with pytest.raises(ValueError):
         _core.probe_read(isa, values[1:257], 1)
     with pytest.raises(ValueError):
@@ -285,9 +294,10 @@ def test_work_counted_by_hand():
     # 4*16*(3 + 3*4) = 960 bytes, and 4*16*(8 + 3*4) = 1280.
     found = probe.bound(RAGGED, np.array([3, 1]), NO_LIMITS)
     assert (found.flops, found.bytes) == (2 * (896 + 1536), 2 * (960 + 1280))
-    assert probe.bound(RAGGED, np.array([3, 1]), Limits(1.0, NO_LIMITS.levels))[2:] == (found.flops, "FMA")
-    slow = Limits(math.inf, (Level("memory", math.inf, 1.0),))
-    assert probe.bound(RAGGED, np.array([3, 1]), slow)[2:] == (found.bytes, "memory")
+    slow = probe.bound(RAGGED, np.array([3, 1]), Limits(1.0, NO_LIMITS.levels))
+    assert (slow.seconds, slow.by) == (found.flops, "FMA")
+    slow = probe.bound(RAGGED, np.array([3, 1]), Limits(math.inf, (Level("memory", math.inf, 1.0),)))
+    assert (slow.seconds, slow.by) == (found.bytes, "memory")
 
 
 def test_each_step_is_bound_by_the_larger_part():
@@ -307,8 +317,23 @@ def test_weights_are_read_from_the_smallest_level_that_holds_them():
     stream = Workload("one", "rnn", 3, 5, 1, 1, 1, 1, "stream")
     sequence = stream._replace(lengths="full", steps=10)
     fast = Limits(math.inf, levels)
-    assert probe.bound(stream, np.array([1]), fast)[1:] == (160, 80, "L2")
-    assert probe.bound(sequence, np.array([10]), fast)[1:] == (1060, pytest.approx(60 / 2 + 1000 / 3), "L1")
+    found = [probe.bound(workload, np.array([T]), fast) for workload, T in ((stream, 1), (sequence, 10))]
+    assert [each.bytes for each in found] == [160, 1060]
+    assert [each.seconds for each in found] == [80, pytest.approx(60 / 2 + 1000 / 3)]
+    assert [each.by for each in found] == ["L2", "L1"]
+
+
+def test_gates_and_the_call_are_parts_of_the_least_time():
+    gates = {"sigmoid": 2.0, "tanh": 3.0, "sigmoid*tanh": 4.0}
+    limits = NO_LIMITS._replace(gates=gates, step=7.0, call=11.0)
+    # 2 layers of 2 directions of 4 units, 3 + 1 steps: 64; an LSTM's gates are a sigmoid and two products.
+    lstm = probe.bound(RAGGED, np.array([3, 1]), limits)
+    assert lstm.parts["gates"] == pytest.approx(64 * (1 / 2 + 2 / 4)) and lstm.parts["call"] == 11
+    assert lstm.by == "gates" and lstm.seconds == pytest.approx(75)
+    gru = probe.bound(STREAM, np.array([1, 1]), limits)  # 2 layers of 5 units, 2 rows
+    assert gru.parts["gates"] == pytest.approx(20 * (2 / 2 + 1 / 3)) and gru.parts["call"] == 7
+    rnn = probe.bound(TINY[2], np.array([5, 5, 5]), limits._replace(call=1000.0))
+    assert rnn.parts["gates"] == pytest.approx(9 * 15 / 3) and rnn.by == "call"
 
 
 def test_caches_as_linux_tells_them(tmp_path, monkeypatch):
@@ -392,6 +417,45 @@ def test_bench_writes_what_it_measured_and_reads_it_again(tiny_groups, tmp_path,
     assert "tiny lstm" not in capsys.readouterr().out  # the older run has only the other group
 
 
+def test_markdown_says_what_the_limit_consists_of(monkeypatch):
+    monkeypatch.setattr(run, "fastest", lambda calls, rounds, seconds: [4e-6])
+    gates = {"sigmoid": 3e9, "tanh": 2e9, "sigmoid*tanh": 1e9}
+    limits = Limits(1e11, (Level("L1", math.inf, 2e11),), gates, 1e-6, 2e-6)
+    monkeypatch.setattr(probe, "measure", lambda isa, threads, caches: limits)
+    results = results_of(TINY[2:], ["fastrnn"])
+    about, _, head, rule, line = markdown.table(results).splitlines()
+    assert "100 GFLOP/s" in about and "L1 200" in about and "tanh 2.0" in about and "step 1.00, layer 2.0" in about
+    # 2*9*(7 + 9)*15 flops in 0.0432 us, but the weights' 4*9*9 bytes in each of 5 steps 0.0081; 135 tanhs in 0.0675 us
+    assert line == f"| {TINY[2]} | 4 | 53 | call 95%, gates 3%, multiply-adds 2% | 1 |"
+    assert head.count("|") == rule.count("|") == line.count("|")
+
+
+def test_markdown_replaces_its_own_table_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(markdown, "table", lambda results: f"table {results['date']}")
+    path = tmp_path / "limits.md"
+    one, two = made_results([]), made_results([], threads=2)
+    markdown.write(one, path)
+    begin = "<!-- fastrnn bench, avx2, threads: {} -->"
+    first = f"{begin.format(1)}\ntable 2026-01-01\n<!-- end -->\n"
+    assert path.read_text() == first
+    path.write_text(f"before\n\n{first}\nafter\n")
+    markdown.write(two, path)
+    second = f"{begin.format(2)}\ntable 2026-01-01\n<!-- end -->\n"
+    assert path.read_text() == f"before\n\n{first}\nafter\n\n{second}"
+    markdown.write({**one, "date": "new"}, path)
+    assert path.read_text() == f"before\n\n{first.replace('2026-01-01', 'new')}\nafter\n\n{second}"
+
+
+def test_bench_writes_markdown(tiny_groups, tmp_path, capsys):
+    path = tmp_path / "limits.md"
+    command = ["bench", "--engines", "fastrnn", "--seconds", "0", "--rounds", "1", "--markdown", str(path)]
+    for _ in range(2):
+        assert cli.main(command) == 0
+        rows = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+        assert [line.split(" | ")[0][2:] for line in rows[2:]] == [str(workload) for workload in TINY]
+    assert capsys.readouterr().out
+
+
 def test_listing(tiny_groups, capsys):
     assert cli.main(["bench", "--list"]) == 0
     assert capsys.readouterr().out.splitlines() == [str(workload) for workload in TINY]
@@ -408,6 +472,7 @@ def test_listing(tiny_groups, capsys):
         (["--rounds", "0"], "rounds is 0"),
         (["--compare", "nothing.json"], "No such file"),
         (["--json", "nowhere/now.json"], "--json nowhere"),
+        (["--markdown", "nowhere/now.md"], "--markdown nowhere"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_runs(arguments, message, tmp_path, monkeypatch, capsys):

@@ -88,10 +88,13 @@ def ratios_to(peer: str, rows: Iterable[Row]) -> list[float]:
 
 def _machine(results: Results) -> str:
     levels = ", ".join(f"{level['name']} {level['bandwidth'] / 1e9:.0f}" for level in results["probe"]["levels"])
+    probe = results["probe"]
+    gates = ", ".join(f"{gate} {rate / 1e9:.1f}" for gate, rate in probe["gates"].items())
     return "\n".join(
         [
             f"{results['processor']}, {results['isa']}, threads: {results['threads']}",
-            f"limits: {results['probe']['flops'] / 1e9:.0f} GFLOP/s; reads in GB/s: {levels}",
+            f"limits: {probe['flops'] / 1e9:.0f} GFLOP/s; reads in GB/s: {levels}; gates in 10^9/s: {gates}; "
+            f"calls in us: step {1e6 * probe['step']:.2f}, layer {1e6 * probe['call']:.1f}",
             ", ".join(f"{name} {version.partition('-')[0]}" for name, version in results["versions"].items()),
         ]
     )

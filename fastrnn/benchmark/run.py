@@ -116,4 +116,5 @@ def measure(
         "limit_microseconds": 1e6 * least.seconds,
         "percent_of_limit": 1e8 * least.seconds / ours,
         "bound_by": least.by,
+        "limit_parts": {name: 1e6 * took for name, took in least.parts.items()},
     }
