@@ -64,7 +64,9 @@ def _convert(source: Path, target: Path) -> None:
     ValueError
         The converter made no model; the message has the end of what it printed.
     """
-    options = ["-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target), "--bizCode", "fastrnn"]
-    done = subprocess.run([sys.executable, "-c", CONVERTER, *options], capture_output=True, text=True)
+    files = ["--modelFile", str(source), "--MNNModel", str(target)]
+    # By default version 3.6.1 makes loops of LSTMs of more than one step, and crashes.
+    options = ["-f", "ONNX", "--bizCode", "fastrnn", "--useOriginRNNImpl"]
+    done = subprocess.run([sys.executable, "-c", CONVERTER, *files, *options], capture_output=True, text=True)
     if not target.exists():
         raise ValueError(f"MNN cannot convert {source.name}: {(done.stdout + done.stderr)[-300:]}")
