@@ -33,6 +33,9 @@ from fastrnn.importers.gate_orders import reorder_gates
 RAGGED = Workload("tiny", "lstm", 3, 4, 2, 2, 2, 3, "uniform")
 STREAM = Workload("tiny", "gru", 3, 5, 2, 1, 2, 1, "stream")
 TINY = [RAGGED, STREAM, Workload("other", "rnn", 7, 9, 1, 1, 3, 5, "full")]
+EQUAL = [
+    RAGGED._replace(cell=cell, num_directions=D, steps=9, lengths="full") for cell in ("lstm", "gru") for D in (1, 2)
+]
 NO_LIMITS = Limits(math.inf, (Level("memory", math.inf, math.inf),))
 
 
@@ -120,7 +123,11 @@ def test_lengths(kind, batch, steps):
 
 
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if not engines.missing_packages(engine)])
-@pytest.mark.parametrize("workload", [*TINY, STREAM._replace(cell="lstm"), RAGGED._replace(cell="rnn")], ids=str)
+@pytest.mark.parametrize(
+    "workload",
+    [*TINY, STREAM._replace(cell="lstm"), RAGGED._replace(cell="rnn"), *EQUAL],
+    ids=str,
+)
 def test_installed_engines_agree(engine, workload):
     if not ENGINES[engine].runs(workload):
         assert workload.is_ragged if engine in ("mnn", "tract") else workload.cell == "gru"
