@@ -148,6 +148,9 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     bench.add_argument(
         "--compare", type=Path, metavar="OLD.json", help="compare the figures with those of an older run"
     )
+    bench.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="renew the table in it that compares with the machine's limits"
+    )
     bench.add_argument("--plot", type=Path, metavar="DIRECTORY", help="draw pictures (needs matplotlib)")
     bench.set_defaults(run=_bench, json=False)
 
@@ -191,6 +194,7 @@ def _bench(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         rounds=arguments.rounds,
         json_path=arguments.json_path,
         compare_path=arguments.compare,
+        markdown_path=arguments.markdown,
         plot_directory=arguments.plot,
     )
     return {}, text

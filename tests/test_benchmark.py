@@ -12,14 +12,30 @@ import pytest
 
 import fastrnn
 from fastrnn import _core, cli
-from fastrnn.benchmark import engines, environment, experiments, plots, probe, report, run, workloads
+from fastrnn.benchmark import (
+    engines,
+    environment,
+    experiments,
+    markdown,
+    mnn_engine,
+    ncnn_engine,
+    plots,
+    probe,
+    report,
+    run,
+    workloads,
+)
 from fastrnn.benchmark.engines import ENGINES, Engine, answers
 from fastrnn.benchmark.probe import Level, Limits
-from fastrnn.benchmark.workloads import Workload, draw_input, draw_lengths, parse
+from fastrnn.benchmark.workloads import Workload, draw_input, draw_lengths, draw_weights, parse
+from fastrnn.importers.gate_orders import reorder_gates
 
 RAGGED = Workload("tiny", "lstm", 3, 4, 2, 2, 2, 3, "uniform")
 STREAM = Workload("tiny", "gru", 3, 5, 2, 1, 2, 1, "stream")
 TINY = [RAGGED, STREAM, Workload("other", "rnn", 7, 9, 1, 1, 3, 5, "full")]
+EQUAL = [
+    RAGGED._replace(cell=cell, num_directions=D, steps=9, lengths="full") for cell in ("lstm", "gru") for D in (1, 2)
+]
 NO_LIMITS = Limits(math.inf, (Level("memory", math.inf, math.inf),))
 
 
@@ -36,7 +52,8 @@ def results_of(chosen, names=("fastrnn", "torch")):
 
 
 def made_row(name, ours, peer, group="a"):
-    entries = {"fastrnn": {"microseconds": ours, "agrees": True}, "torch": {"microseconds": peer, "agrees": True}}
+    times = {"fastrnn": ours, "torch": peer}
+    entries = {name: {"microseconds": took, "weights": "float32", "agrees": True} for name, took in times.items()}
     return {"name": name, "group": group, "engines": entries, "ratio": peer / ours}
 
 
@@ -106,15 +123,84 @@ def test_lengths(kind, batch, steps):
 
 
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if not engines.missing_packages(engine)])
-@pytest.mark.parametrize("workload", [*TINY, STREAM._replace(cell="lstm"), RAGGED._replace(cell="rnn")], ids=str)
+@pytest.mark.parametrize(
+    "workload",
+    [*TINY, STREAM._replace(cell="lstm"), RAGGED._replace(cell="rnn"), *EQUAL],
+    ids=str,
+)
 def test_installed_engines_agree(engine, workload):
     if not ENGINES[engine].runs(workload):
-        assert engine.startswith("tensorflow") and workload.cell == "gru"
+        assert workload.is_ragged if engine in ("mnn", "tract") else workload.cell == "gru"
         return
     x, lengths = draw_input(workload), draw_lengths(workload)
     found, wanted = (answers(workload, ENGINES[name].build(workload, x, lengths, 1)) for name in (engine, "fastrnn"))
     assert found.shape == wanted.shape and np.ptp(wanted) > 0.1
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 if ENGINES[engine].weights == "float32" else 2e-2)
+
+
+def test_engines_without_lengths_leave_ragged_batches_out():
+    for engine in ("mnn", "tract"):
+        assert not ENGINES[engine].runs(RAGGED) and ENGINES[engine].runs(RAGGED._replace(lengths="full"))
+        assert ENGINES[engine].runs(STREAM)
+
+
+def test_a_model_that_mnn_cannot_convert_is_an_error(tmp_path):
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"^MNN cannot convert model\.onnx: "):
+        mnn_engine._convert(source, tmp_path / "model.mnn")
+
+
+@pytest.mark.parametrize("workload", [*TINY, STREAM._replace(cell="lstm")], ids=str)
+def test_ncnn_gets_the_weights_rounded_to_its_scales_and_in_its_order(workload):
+    """Read the files as ncnn's layers do, and compare with the weights."""
+    magic, counts, *lines = ncnn_engine._structure(workload).splitlines()
+    layers = [line.split() for line in lines if not line.startswith("Input ")]
+    blobs = {word for line in lines for word in line.split()[4:] if "=" not in word}
+    assert magic == "7767517" and counts == f"{len(lines)} {len(blobs)}" and len(layers) == workload.num_layers
+    assert layers[0][4] == "x" and layers[1:] == [line for line in layers[1:] if line[4] in layers[0]]
+    data, weights, H = ncnn_engine._weights(workload), draw_weights(workload), workload.hidden_size
+    D, G = workload.num_directions, {"lstm": 4, "gru": 3, "rnn": 1}[workload.cell]
+    at = 0
+
+    def take(kind, *shape, tag=None):
+        nonlocal at
+        if tag is not None:
+            assert int.from_bytes(data[at : at + 4], "little") == tag
+            at += 4
+        array = np.frombuffer(data, kind, math.prod(shape), at).reshape(shape)
+        at += -(-array.nbytes // 4) * 4
+        return array
+
+    for layer, width in enumerate(workload.input_sizes()):
+        options = dict(word.split("=") for word in layers[layer] if "=" in word)
+        wanted = {"0": f"{H}", "1": f"{D * G * H * width}", "8": "2"} | ({"2": "2"} if D == 2 else {})
+        assert options == wanted
+        W = take(np.int8, D, G * H, width, tag=0x000D4B38)
+        bias = take(np.float32, D, 4 if workload.cell == "gru" else G, H, tag=0)
+        R = take(np.int8, D, G * H, H, tag=0x000D4B38)
+        scales = [take(np.float32, D, G * H) for _ in range(2)]
+        for direction, end in enumerate(("", "_reverse")[:D]):
+
+            def own(name, end=f"l{layer}{end}"):
+                return reorder_gates(weights[f"{name}_{end}"], workload.cell, target="ncnn")
+
+            for found, scale, name in zip((W, R), scales, ("weight_ih", "weight_hh"), strict=True):
+                exact, step = own(name), 1 / scale[direction][:, None]
+                assert (np.abs(found[direction] * step - exact) <= 0.5001 * step).all()
+                assert (np.abs(found[direction]).max(1) == 127).all()
+            parts = [own(name).reshape(G, H) for name in ("bias_ih", "bias_hh")]
+            both = parts[0] + parts[1]
+            if workload.cell == "gru":
+                both = np.stack([*both[:2], parts[0][2], parts[1][2]])
+            np.testing.assert_array_equal(bias[direction], both)
+    assert at == len(data)
+
+
+def test_ncnns_scale_of_a_row_of_zeros_is_one():
+    values, scales = ncnn_engine.quantize(np.array([[[0, 0]], [[-2, 1]]], np.float32))
+    np.testing.assert_array_equal(values, [[[0, 0]], [[-127, 64]]])
+    np.testing.assert_array_equal(scales, np.array([[1], [63.5]], np.float32))
 
 
 def test_a_stream_carries_its_state():
@@ -144,6 +230,25 @@ def test_an_engine_with_other_answers_is_marked_and_does_not_count(monkeypatch):
     assert report.ratios_to("torch", [row]) == []
 
 
+@pytest.mark.parametrize(("error", "agrees", "mark"), [(1e-2, True, "~"), (0.1, False, "!")])
+def test_int8_has_a_wider_tolerance_and_a_mark_and_is_never_the_peer(error, agrees, mark, monkeypatch):
+    def rounded(workload, x, lengths, num_threads):
+        call = ENGINES["fastrnn"].build(workload, x, lengths, num_threads)
+        return lambda: call() + np.float32(error)
+
+    monkeypatch.setitem(ENGINES, "torch", Engine(rounded, weights="int8"))
+    monkeypatch.setitem(ENGINES, "tract", Engine(ENGINES["fastrnn"].build))
+    monkeypatch.setattr(run, "fastest", lambda calls, rounds, seconds: [2e-6, 1e-6, 6e-6][: len(calls)])
+    names = ["fastrnn", "torch", "tract"]
+    row = run.measure(TINY[2], names, NO_LIMITS, threads=1, seconds=0, rounds=1)
+    assert row["engines"]["torch"]["agrees"] == agrees and row["engines"]["torch"]["weights"] == "int8"
+    assert row["best_peer"] == "tract" and row["ratio"] == pytest.approx(3)
+    assert f" 1.0{mark}" in report.line(row, names) and " 6.0 " in report.line(row, names)
+    assert report.ratios_to("torch", [row]) == ([pytest.approx(0.5)] if agrees else [])
+    alone = run.measure(TINY[2], names[:2], NO_LIMITS, threads=1, seconds=0, rounds=1)
+    assert alone["ratio"] is None and alone["best_peer"] is None
+
+
 def test_an_engine_that_cannot_run_a_workload_leaves_a_gap(monkeypatch):
     monkeypatch.setitem(ENGINES, "torch", Engine(ENGINES["torch"].build, (), lambda workload: False))
     row = run.measure(TINY[2], ["fastrnn", "torch"], NO_LIMITS, threads=1, seconds=0, rounds=1)
@@ -161,7 +266,9 @@ def test_probe_finds_positive_finite_limits(isa, threads):
     limits = probe.measure(isa, threads, caches, seconds=0.001)
     assert [level.name for level in limits.levels] == ["L1", "L2", "memory"]
     assert [level.size for level in limits.levels] == [2**14 * threads, 2**16, math.inf]
-    rates = [limits.flops, *(level.bandwidth for level in limits.levels)]
+    assert limits.gates.keys() == _core.PROBE_GATES.keys()
+    rates = [limits.flops, *(level.bandwidth for level in limits.levels), *limits.gates.values()]
+    rates += [limits.step, limits.call]
     assert all(math.isfinite(rate) and rate > 0 for rate in rates)
     assert json.loads(json.dumps(limits.to_json(), allow_nan=False))["levels"][-1]["size"] is None
 
@@ -174,6 +281,12 @@ def test_probe_does_the_work_that_it_counts(isa):
     (values,) = probe._buffers(4 * 512, 1)
     values[:] = np.arange(512)
     assert _core.probe_read(isa, values, 3) == 3 * 511 * 512 / 2
+    values[:] = np.linspace(-3, 2, 512)
+    sigmoids, tanhs = 1 / (1 + np.exp(-values.astype(float))), np.tanh(values.astype(float))
+    for gate, each in {"sigmoid": sigmoids, "tanh": tanhs, "sigmoid*tanh": sigmoids * tanhs}.items():
+        assert _core.probe_gate(isa, gate, values, 3) == pytest.approx(3 * each.sum(), rel=1e-4)
+    with pytest.raises(ValueError):
+        _core.probe_gate(isa, "tanh", values[:255], 1)
     with pytest.raises(ValueError):
         _core.probe_read(isa, values[1:257], 1)
     with pytest.raises(ValueError):
@@ -188,9 +301,10 @@ def test_work_counted_by_hand():
     # 4*16*(3 + 3*4) = 960 bytes, and 4*16*(8 + 3*4) = 1280.
     found = probe.bound(RAGGED, np.array([3, 1]), NO_LIMITS)
     assert (found.flops, found.bytes) == (2 * (896 + 1536), 2 * (960 + 1280))
-    assert probe.bound(RAGGED, np.array([3, 1]), Limits(1.0, NO_LIMITS.levels))[2:] == (found.flops, "FMA")
-    slow = Limits(math.inf, (Level("memory", math.inf, 1.0),))
-    assert probe.bound(RAGGED, np.array([3, 1]), slow)[2:] == (found.bytes, "memory")
+    slow = probe.bound(RAGGED, np.array([3, 1]), Limits(1.0, NO_LIMITS.levels))
+    assert (slow.seconds, slow.by) == (found.flops, "FMA")
+    slow = probe.bound(RAGGED, np.array([3, 1]), Limits(math.inf, (Level("memory", math.inf, 1.0),)))
+    assert (slow.seconds, slow.by) == (found.bytes, "memory")
 
 
 def test_each_step_is_bound_by_the_larger_part():
@@ -210,8 +324,23 @@ def test_weights_are_read_from_the_smallest_level_that_holds_them():
     stream = Workload("one", "rnn", 3, 5, 1, 1, 1, 1, "stream")
     sequence = stream._replace(lengths="full", steps=10)
     fast = Limits(math.inf, levels)
-    assert probe.bound(stream, np.array([1]), fast)[1:] == (160, 80, "L2")
-    assert probe.bound(sequence, np.array([10]), fast)[1:] == (1060, pytest.approx(60 / 2 + 1000 / 3), "L1")
+    found = [probe.bound(workload, np.array([T]), fast) for workload, T in ((stream, 1), (sequence, 10))]
+    assert [each.bytes for each in found] == [160, 1060]
+    assert [each.seconds for each in found] == [80, pytest.approx(60 / 2 + 1000 / 3)]
+    assert [each.by for each in found] == ["L2", "L1"]
+
+
+def test_gates_and_the_call_are_parts_of_the_least_time():
+    gates = {"sigmoid": 2.0, "tanh": 3.0, "sigmoid*tanh": 4.0}
+    limits = NO_LIMITS._replace(gates=gates, step=7.0, call=11.0)
+    # 2 layers of 2 directions of 4 units, 3 + 1 steps: 64; an LSTM's gates are a sigmoid and two products.
+    lstm = probe.bound(RAGGED, np.array([3, 1]), limits)
+    assert lstm.parts["gates"] == pytest.approx(64 * (1 / 2 + 2 / 4)) and lstm.parts["call"] == 11
+    assert lstm.by == "gates" and lstm.seconds == pytest.approx(75)
+    gru = probe.bound(STREAM, np.array([1, 1]), limits)  # 2 layers of 5 units, 2 rows
+    assert gru.parts["gates"] == pytest.approx(20 * (2 / 2 + 1 / 3)) and gru.parts["call"] == 7
+    rnn = probe.bound(TINY[2], np.array([5, 5, 5]), limits._replace(call=1000.0))
+    assert rnn.parts["gates"] == pytest.approx(9 * 15 / 3) and rnn.by == "call"
 
 
 def test_caches_as_linux_tells_them(tmp_path, monkeypatch):
@@ -295,6 +424,45 @@ def test_bench_writes_what_it_measured_and_reads_it_again(tiny_groups, tmp_path,
     assert "tiny lstm" not in capsys.readouterr().out  # the older run has only the other group
 
 
+def test_markdown_says_what_the_limit_consists_of(monkeypatch):
+    monkeypatch.setattr(run, "fastest", lambda calls, rounds, seconds: [4e-6])
+    gates = {"sigmoid": 3e9, "tanh": 2e9, "sigmoid*tanh": 1e9}
+    limits = Limits(1e11, (Level("L1", math.inf, 2e11),), gates, 1e-6, 2e-6)
+    monkeypatch.setattr(probe, "measure", lambda isa, threads, caches: limits)
+    results = results_of(TINY[2:], ["fastrnn"])
+    about, _, head, rule, line = markdown.table(results).splitlines()
+    assert "100 GFLOP/s" in about and "L1 200" in about and "tanh 2.0" in about and "step 1.00, layer 2.0" in about
+    # 2*9*(7 + 9)*15 flops in 0.0432 us, but the weights' 4*9*9 bytes in each of 5 steps 0.0081; 135 tanhs in 0.0675 us
+    assert line == f"| {TINY[2]} | 4 | 53 | call 95%, gates 3%, multiply-adds 2% | 1 |"
+    assert head.count("|") == rule.count("|") == line.count("|")
+
+
+def test_markdown_replaces_its_own_table_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(markdown, "table", lambda results: f"table {results['date']}")
+    path = tmp_path / "limits.md"
+    one, two = made_results([]), made_results([], threads=2)
+    markdown.write(one, path)
+    begin = "<!-- fastrnn bench, avx2, threads: {} -->"
+    first = f"{begin.format(1)}\ntable 2026-01-01\n<!-- end -->\n"
+    assert path.read_text() == first
+    path.write_text(f"before\n\n{first}\nafter\n")
+    markdown.write(two, path)
+    second = f"{begin.format(2)}\ntable 2026-01-01\n<!-- end -->\n"
+    assert path.read_text() == f"before\n\n{first}\nafter\n\n{second}"
+    markdown.write({**one, "date": "new"}, path)
+    assert path.read_text() == f"before\n\n{first.replace('2026-01-01', 'new')}\nafter\n\n{second}"
+
+
+def test_bench_writes_markdown(tiny_groups, tmp_path, capsys):
+    path = tmp_path / "limits.md"
+    command = ["bench", "--engines", "fastrnn", "--seconds", "0", "--rounds", "1", "--markdown", str(path)]
+    for _ in range(2):
+        assert cli.main(command) == 0
+        rows = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+        assert [line.split(" | ")[0][2:] for line in rows[2:]] == [str(workload) for workload in TINY]
+    assert capsys.readouterr().out
+
+
 def test_listing(tiny_groups, capsys):
     assert cli.main(["bench", "--list"]) == 0
     assert capsys.readouterr().out.splitlines() == [str(workload) for workload in TINY]
@@ -311,6 +479,7 @@ def test_listing(tiny_groups, capsys):
         (["--rounds", "0"], "rounds is 0"),
         (["--compare", "nothing.json"], "No such file"),
         (["--json", "nowhere/now.json"], "--json nowhere"),
+        (["--markdown", "nowhere/now.md"], "--markdown nowhere"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_runs(arguments, message, tmp_path, monkeypatch, capsys):
@@ -332,6 +501,9 @@ def test_a_file_that_no_run_wrote_is_refused(text, tmp_path, capsys):
     ("arguments", "extra"),
     [
         (["--engines", "torch"], "peers"),
+        (["--engines", "mnn"], "peers"),
+        (["--engines", "tract"], "peers"),
+        (["--engines", "ncnn-int8"], "peers"),
         (["--engines", "tensorflow-static"], "tensorflow"),
         (["--plot", "pictures"], "plot"),
     ],
@@ -384,6 +556,7 @@ def test_the_benchmark_needs_no_engine_to_be_imported():
     modules = ["run", "report", "plots", "experiments", "command"]
     code = "import sys\n" + "".join(f"import fastrnn.benchmark.{module}\n" for module in modules)
     code += (
-        "sys.exit(bool({'torch', 'onnxruntime', 'openvino', 'tensorflow', 'onnx', 'matplotlib'} & sys.modules.keys()))"
+        "engines = {'torch', 'onnxruntime', 'openvino', 'MNN', 'tract', 'ncnn', 'tensorflow', 'onnx', 'matplotlib'}\n"
+        "sys.exit(bool(engines & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,6 +19,8 @@ OWN_NAMES = {
     ("onnx", "gru"): ("zrh", "rzh"),
     ("flax", "lstm"): ("ifgo", "ifgo"),
     ("flax", "gru"): ("rzn", "rzn"),
+    ("ncnn", "lstm"): ("ifog", "ifgo"),
+    ("ncnn", "gru"): ("run", "run"),
 }
 
 

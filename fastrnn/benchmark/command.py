@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import outputs
-from . import engines, environment, plots, report, workloads
+from . import engines, environment, markdown, plots, report, workloads
 from .run import run
 
 
@@ -21,6 +21,7 @@ def bench(
     rounds: int = 7,
     json_path: Path | None = None,
     compare_path: Path | None = None,
+    markdown_path: Path | None = None,
     plot_directory: Path | None = None,
 ) -> str:
     """Run the groups, print each row as soon as it is measured, and return the text that follows them.
@@ -35,6 +36,8 @@ def bench(
     names = engines.choose(engine_names)
     if json_path is not None:
         outputs.check_file(json_path, "--json")
+    if markdown_path is not None:
+        outputs.check_file(markdown_path, "--markdown")
     if plot_directory is not None:
         plots.require_matplotlib()
         outputs.make_directory(plot_directory, "--plot")
@@ -52,6 +55,8 @@ def bench(
         parts = [report.summary(results)]
         if json_path is not None:
             json_path.write_text(json.dumps(results, indent=1) + "\n")
+        if markdown_path is not None:
+            markdown.write(results, markdown_path)
         if old is not None:
             parts.append(report.compare(old, results))
         if plot_directory is not None:

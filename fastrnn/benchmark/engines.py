@@ -20,21 +20,26 @@ from fastrnn import extras
 from fastrnn.runtime import set_num_threads
 
 from . import onnx_model
+from .mnn_engine import mnn_call, mnn_runs
+from .ncnn_engine import ncnn_call
 from .tensorflow_engine import tensorflow_call, tensorflow_runs
+from .tract_engine import tract_call, tract_runs
 from .workloads import Workload, build_layer, draw_weights
 
 Call = Callable[[], NDArray[np.float32]]
 Builder = Callable[[Workload, NDArray[np.float32], NDArray[np.int64], int], Call]
 
-TOLERANCE = 2e-5  # absolute, of outputs of magnitude 1
+#: The type of an engine's weights, and how far its outputs, of magnitude 1, may be from fastrnn's.
+TOLERANCES = {"float32": 2e-5, "int8": 5e-2}
 
 
 class Engine(NamedTuple):
-    """How to build an engine's calls, the packages it needs, and which workloads it can run."""
+    """How to build an engine's calls, the packages it needs, which workloads it can run, and its type of weights."""
 
     build: Builder
     packages: tuple[str, ...] = ()
     runs: Callable[[Workload], bool] = lambda workload: True
+    weights: str = "float32"
 
 
 def fastrnn_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
@@ -91,7 +96,7 @@ def onnxruntime_call(workload: Workload, x: NDArray[np.float32], lengths: NDArra
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     session = onnxruntime.InferenceSession(onnx_model.model(workload), options, providers=["CPUExecutionProvider"])
-    return carry(onnx_model.feed(workload, x, lengths), lambda feed: session.run(None, feed))
+    return onnx_model.carry(onnx_model.feed(workload, x, lengths), lambda feed: session.run(None, feed))
 
 
 def openvino_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
@@ -103,19 +108,7 @@ def openvino_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[n
     model.reshape({name: list(array.shape) for name, array in feed.items()})
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_threads, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(model, "CPU", hints).create_infer_request()
-    return carry(feed, lambda feed: list(request.infer(feed, share_inputs=True).values()))
-
-
-def carry(feed: dict[str, NDArray[Any]], run: Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]) -> Call:
-    """A call that runs an ONNX model on `feed` and feeds the states that it returns to the next call."""
-    states = [name for name in feed if name.startswith("state")]
-
-    def call() -> NDArray[np.float32]:
-        y, *after = run(feed)
-        feed.update(zip(states, after, strict=True))
-        return y.swapaxes(0, 1)
-
-    return call
+    return onnx_model.carry(feed, lambda feed: list(request.infer(feed, share_inputs=True).values()))
 
 
 ENGINES = {
@@ -123,6 +116,9 @@ ENGINES = {
     "torch": Engine(torch_call, ("torch",)),
     "onnxruntime": Engine(onnxruntime_call, ("onnxruntime", "onnx")),
     "openvino": Engine(openvino_call, ("openvino", "onnx")),
+    "mnn": Engine(mnn_call, ("MNN", "onnx"), mnn_runs),
+    "tract": Engine(tract_call, ("tract", "onnx"), tract_runs),
+    "ncnn-int8": Engine(ncnn_call, ("ncnn",), weights="int8"),
     "tensorflow-static": Engine(
         partial(tensorflow_call, static=True), ("tensorflow",), partial(tensorflow_runs, static=True)
     ),

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,7 +128,7 @@ def versions(engines: Iterable[str]) -> dict[str, str]:
     facts = info()
     found = {"fastrnn": facts["version"]} | {name: facts[name] for name in ("python", "numpy", "scipy")}
     for package in dict.fromkeys(package for engine in engines for package in ENGINES[engine].packages):
-        found[package] = str(import_module(package).__version__)
+        found[package] = str(getattr(import_module(package), "__version__", None) or metadata.version(package))
     return found
 
 

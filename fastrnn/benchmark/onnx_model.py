@@ -1,7 +1,8 @@
-"""A workload as an ONNX model, for the engines that read one."""
+"""A workload as an ONNX model, for the engines that read one, and the calls of such an engine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ def state_names(workload: Workload) -> list[str]:
     """The names of the state inputs, layer by layer; only streams have any."""
     layers = range(workload.num_layers) if workload.is_stream else ()
     return [f"state_{part}{layer}" for layer in layers for part in STATE_PARTS[workload.cell]]
+
+
+def output_names(workload: Workload) -> list[str]:
+    """The names of the outputs of :func:`model`: y and the new states."""
+    return [f"y{workload.num_layers - 1}", *(f"new_{name}" for name in state_names(workload))]
 
 
 def model(workload: Workload) -> bytes:
@@ -72,8 +78,23 @@ def model(workload: Workload) -> bytes:
     inputs = [floats("x", "T", "B", workload.input_size), *(floats(name, D, "B", H) for name in states)]
     if workload.is_ragged:
         inputs.append(helper.make_tensor_value_info("sizes", TensorProto.INT32, ["B"]))
-    outputs = [floats(source, "T", "B", D * H), *(floats(f"new_{name}", D, "B", H) for name in states)]
+    y, *after = output_names(workload)
+    outputs = [floats(y, "T", "B", D * H), *(floats(name, D, "B", H) for name in after)]
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "layer", inputs, outputs, initializers)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     return bytes(made.SerializeToString())
+
+
+def carry(
+    feed: dict[str, NDArray[Any]], run: Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]
+) -> Callable[[], NDArray[np.float32]]:
+    """A call that runs an ONNX model on `feed` and feeds the states that it returns to the next call."""
+    states = [name for name in feed if name.startswith("state")]
+
+    def call() -> NDArray[np.float32]:
+        y, *after = run(feed)
+        feed.update(zip(states, after, strict=True))
+        return y.swapaxes(0, 1)
+
+    return call

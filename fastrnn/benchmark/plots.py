@@ -13,7 +13,7 @@ from . import experiments
 from .experiments import StepTimes
 from .run import Results
 
-COLORS = ("#1764ab", "#d9660f", "#2f8f4e", "#8b4fa3", "#b8860b", "#c23b5a", "#5c6b73", "#17a2a8")
+COLORS = ("#1764ab", "#d9660f", "#2f8f4e", "#8b4fa3", "#b8860b", "#c23b5a", "#5c6b73", "#17a2a8", "#7a7a1f")
 LENGTH_LABELS = {
     "full": "all equal",
     "uniform": "uniform in 1..T",

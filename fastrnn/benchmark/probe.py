@@ -1,9 +1,10 @@
-"""The machine's limits, measured: multiply-adds in registers, and reads from every level of memory.
+"""The machine's limits, measured: multiply-adds in registers, reads from every level of memory, gates, calls.
 
-They give a workload's least time. It is the sum over each layer's two products: with the inputs, whose weights have to
-be read once a call (in a stream, once a step), and with the state, whose weights have to be read once a step. Each
-product takes at least the time of its arithmetic at the peak rate, and at least that of reading its weights at the
-bandwidth of the smallest level that holds them. Gates, states, inputs and outputs are not counted.
+They give a workload's least time, which is a sum. Each layer has two products: with the inputs, whose weights have to
+be read once a call (in a stream, once a step), and with the state, whose weights have to be read once a step. A product
+takes at least the time of its arithmetic at the peak rate, and at least that of reading its weights at the bandwidth of
+the smallest level that holds them. The gates take at least the time of their sigmoids and tanhs, many of them at once,
+and a call that of a call with a single unit. States, inputs and outputs are not counted.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +25,25 @@ from fastrnn import _core
 from fastrnn.spec import NUM_GATES
 
 from .environment import Cache
-from .workloads import Workload
+from .timing import fastest
+from .workloads import Workload, build_layer
 
 BLOCK = 256  # FR_PROBE_BLOCK: arrays to be read have a multiple of this length
 ALIGNMENT = 64
 SHARE = 4  # a buffer's part of a cache: small enough that it stays in the cache and its pages in the TLB
 MOST_BYTES = 2**30  # of the buffer for measuring memory
+GATE_VALUES = 8 * BLOCK  # in L1
+
+#: What the gates of one unit in one step compute; a product of both needs only one division.
+GATES = {
+    "lstm": {"sigmoid": 1, "sigmoid*tanh": 2},
+    "gru": {"sigmoid": 2, "tanh": 1},
+    "rnn": {"tanh": 1},
+}
+#: A step of a stream and a call of a layer in which only the call itself takes time.
+SMALLEST_STEP = Workload("smallest", "lstm", 1, 1, 1, 1, 1, 1, "stream")
+SMALLEST_CALL = SMALLEST_STEP._replace(lengths="full")
+SMALLEST_ROUNDS = 7  # in which the two take turns
 
 
 class Level(NamedTuple):
@@ -40,10 +55,25 @@ class Level(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The machine's limits: floating-point operations per second, and its levels of memory, smallest first."""
+    """The machine's limits.
+
+    Attributes
+    ----------
+    flops : float
+        Floating-point operations per second, of multiply-adds.
+    levels : tuple of Level
+        Smallest first.
+    gates : dict of str to float
+        How many of each of ``_core.PROBE_GATES`` are computed per second; if it is empty, gates take no time.
+    step, call : float
+        Seconds of a stream's step and of a layer's call, both with a single unit.
+    """
 
     flops: float
     levels: tuple[Level, ...]
+    gates: Mapping[str, float] = MappingProxyType({})
+    step: float = 0.0
+    call: float = 0.0
 
     def level(self, size: float) -> Level:
         """The smallest level that holds `size` bytes."""
@@ -52,7 +82,7 @@ class Limits(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """For JSON; the size of memory, which is unlimited, is null."""
         levels = [level._asdict() | {"size": None if math.isinf(level.size) else level.size} for level in self.levels]
-        return {"flops": self.flops, "levels": levels}
+        return {**self._asdict(), "levels": levels, "gates": dict(self.gates)}
 
 
 class Bound(NamedTuple):
@@ -64,16 +94,24 @@ class Bound(NamedTuple):
         Floating-point operations of the matrix products over the real steps, a multiply-add being two.
     bytes : int
         Of weights that have to be read.
-    seconds : float
-        The least time.
-    by : str
-        What limits most of that time: ``FMA``, or the name of the level that the weights are read from.
+    parts : dict of str to float
+        The seconds of the least time by what limits them: ``FMA`` for multiply-adds, the name of the level that weights
+        are read from, ``gates`` for activations, and ``call``. The largest is first.
     """
 
     flops: int
     bytes: int
-    seconds: float
-    by: str
+    parts: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """The least time."""
+        return sum(self.parts.values())
+
+    @property
+    def by(self) -> str:
+        """What limits most of that time."""
+        return next(iter(self.parts))
 
 
 def measure(isa: str, threads: int, caches: list[Cache], seconds: float = 0.1) -> Limits:
@@ -92,7 +130,30 @@ def measure(isa: str, threads: int, caches: list[Cache], seconds: float = 0.1) -
             levels.append(Level(cache.name, cache.size * threads / together, rate([_reader(isa, b) for b in part])))
         memory = _buffers(min(4 * caches[-1].size, MOST_BYTES) // threads, threads)
         levels.append(Level("memory", math.inf, rate([_reader(isa, b) for b in memory])))
-    return Limits(flops, tuple(levels))
+        gates = {gate: rate([_gate(isa, gate)] * threads) for gate in _core.PROBE_GATES}
+    step, call = fastest([_smallest_step(), _smallest_call()], SMALLEST_ROUNDS, seconds)
+    return Limits(flops, tuple(levels), gates, step, call)
+
+
+def _gate(isa: str, gate: str) -> Callable[[], float]:
+    """Work that computes a gate's function for about 0.1 ms, and returns of how many values."""
+    (values,), times = _buffers(4 * GATE_VALUES, 1), 100
+
+    def work() -> float:
+        _core.probe_gate(isa, gate, values, times)
+        return times * values.size
+
+    return work
+
+
+def _smallest_step() -> Callable[[], object]:
+    stream, x = build_layer(SMALLEST_STEP).stream(1), np.ones((1, 1), np.float32)
+    return lambda: stream.step(x)
+
+
+def _smallest_call() -> Callable[[], object]:
+    layer, x = build_layer(SMALLEST_CALL), np.ones((1, 1, 1), np.float32)
+    return lambda: layer(x)
 
 
 def _buffers(size: int, count: int) -> list[NDArray[np.float32]]:
@@ -136,7 +197,7 @@ def bound(workload: Workload, lengths: NDArray[np.int64], limits: Limits) -> Bou
     >>> from fastrnn.benchmark.workloads import Workload
     >>> limits = Limits(1e9, (Level("memory", float("inf"), 1e6),))
     >>> bound(Workload("one", "lstm", 8, 4, 1, 1, 1, 1, "stream"), np.array([1]), limits)
-    Bound(flops=384, bytes=768, seconds=0.000768, by='memory')
+    Bound(flops=384, bytes=768, parts={'memory': 0.000768, 'call': 0.0, 'FMA': 0.0})
     """
     H, D = workload.hidden_size, workload.num_directions
     units = NUM_GATES[workload.cell] * H
@@ -151,6 +212,10 @@ def bound(workload: Workload, lengths: NDArray[np.int64], limits: Limits) -> Bou
     products += [(2 * units * H * rows_alive, 4 * units * H, hidden_shares)] * workload.num_layers
     flops = size = 0
     times: defaultdict[str, float] = defaultdict(float)
+    if limits.gates:
+        unit = sum(count / limits.gates[gate] for gate, count in GATES[workload.cell].items())
+        times["gates"] = workload.num_layers * D * H * steps * unit
+    times["call"] = limits.step if workload.is_stream else limits.call
     for work, weights, shares in products:
         level = limits.level(shares)
         arithmetic, reading = work / limits.flops, weights / level.bandwidth
@@ -159,4 +224,4 @@ def bound(workload: Workload, lengths: NDArray[np.int64], limits: Limits) -> Bou
         times[level.name] += D * reading * int(np.count_nonzero(~is_arithmetic))
         flops += D * int(work.sum())
         size += D * weights * len(work)
-    return Bound(flops, size, sum(times.values()), max(times, key=times.__getitem__))
+    return Bound(flops, size, dict(sorted(times.items(), key=lambda part: -part[1])))

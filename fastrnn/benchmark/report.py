@@ -20,7 +20,8 @@ def heading(engines: Sequence[str], threads: int, rounds: int) -> str:
     return "\n".join(
         [
             f"{threads_text}; microseconds a call, the fastest of {rounds} rounds; ratio: best peer / fastrnn;",
-            "GFLOP/s and percent of the limit are fastrnn's; !: its answer differs from fastrnn's and does not count",
+            "GFLOP/s and percent of the limit are fastrnn's; !: its answer differs from fastrnn's and does not count;",
+            "~: int8 weights, so its answer is less exact, and it does not count as a peer",
             f"{'workload':{NAME_WIDTH}}{''.join(columns)}",
         ]
     )
@@ -31,11 +32,18 @@ def line(row: Row, engines: Sequence[str]) -> str:
     cells = []
     for engine in engines:
         entry = row["engines"].get(engine)
-        cell = "- " if entry is None else f"{entry['microseconds']:.1f}{' ' if entry['agrees'] else '!'}"
+        cell = "- " if entry is None else f"{entry['microseconds']:.1f}{_mark(entry)}"
         cells.append(f"{cell:>{_width(engine)}}")
     ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
     limit = f"{row['gflops']:9.1f}{row['percent_of_limit']:6.0f}% {row['bound_by']}"
     return f"{row['name']:{NAME_WIDTH}}{''.join(cells)}{ratio:>7}{limit}"
+
+
+def _mark(entry: Row) -> str:
+    """What follows an engine's time in the table."""
+    if not entry["agrees"]:
+        return "!"
+    return " " if entry["weights"] == "float32" else "~"
 
 
 def _width(engine: str) -> int:
@@ -80,10 +88,13 @@ def ratios_to(peer: str, rows: Iterable[Row]) -> list[float]:
 
 def _machine(results: Results) -> str:
     levels = ", ".join(f"{level['name']} {level['bandwidth'] / 1e9:.0f}" for level in results["probe"]["levels"])
+    probe = results["probe"]
+    gates = ", ".join(f"{gate} {rate / 1e9:.1f}" for gate, rate in probe["gates"].items())
     return "\n".join(
         [
             f"{results['processor']}, {results['isa']}, threads: {results['threads']}",
-            f"limits: {results['probe']['flops'] / 1e9:.0f} GFLOP/s; reads in GB/s: {levels}",
+            f"limits: {probe['flops'] / 1e9:.0f} GFLOP/s; reads in GB/s: {levels}; gates in 10^9/s: {gates}; "
+            f"calls in us: step {1e6 * probe['step']:.2f}, layer {1e6 * probe['call']:.1f}",
             ", ".join(f"{name} {version.partition('-')[0]}" for name, version in results["versions"].items()),
         ]
     )

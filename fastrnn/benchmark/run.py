@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import environment, probe
-from .engines import ENGINES, TOLERANCE, answers
+from .engines import ENGINES, TOLERANCES, answers
 from .timing import fastest, one_by_one
 from .workloads import Workload, draw_input, draw_lengths
 
@@ -70,9 +70,10 @@ def measure(
 ) -> Row:
     """Measure one workload; times in the row are microseconds a call.
 
-    An engine's entry has ``microseconds``, ``difference`` (the largest from fastrnn's outputs), ``agrees`` (whether
-    that is at most the tolerance) and, for streams, ``p50`` and ``p99`` of steps timed one by one. ``best_peer`` is the
-    fastest other engine that agrees, and ``ratio`` its time over fastrnn's; both are None if there is no such engine.
+    An engine's entry has ``microseconds``, ``weights`` (their type), ``difference`` (the largest from fastrnn's
+    outputs), ``agrees`` (whether that is at most the tolerance for such weights) and, for streams, ``p50`` and ``p99``
+    of steps timed one by one. ``best_peer`` is the fastest other engine that has float32 weights and agrees, and
+    ``ratio`` its time over fastrnn's; both are None if there is no such engine.
     """
     x, lengths = draw_input(workload), draw_lengths(workload)
     calls = {
@@ -84,14 +85,22 @@ def measure(
     entries: dict[str, Row] = {}
     for engine, took in zip(calls, fastest([*calls.values()], rounds, seconds), strict=True):
         difference = float(np.abs(given[engine] - given["fastrnn"]).max())
-        entries[engine] = {"microseconds": 1e6 * took, "difference": difference, "agrees": difference <= TOLERANCE}
+        weights = ENGINES[engine].weights
+        entries[engine] = {
+            "microseconds": 1e6 * took,
+            "weights": weights,
+            "difference": difference,
+            "agrees": difference <= TOLERANCES[weights],
+        }
     if workload.is_stream:
         slowest = 1e-6 * max(entry["microseconds"] for entry in entries.values())
         count = int(np.clip(SINGLE_SECONDS / slowest, *SINGLE_STEPS))
         for entry, times in zip(entries.values(), one_by_one([*calls.values()], count), strict=True):
             entry["p50"], entry["p99"] = (1e6 * float(p) for p in np.percentile(times, [50, 99]))
     peers = {
-        engine: entry["microseconds"] for engine, entry in entries.items() if engine != "fastrnn" and entry["agrees"]
+        engine: entry["microseconds"]
+        for engine, entry in entries.items()
+        if engine != "fastrnn" and entry["agrees"] and entry["weights"] == "float32"
     }
     best_peer = min(peers, key=peers.__getitem__, default=None)
     ours, least = entries["fastrnn"]["microseconds"], probe.bound(workload, lengths, limits)
@@ -107,4 +116,5 @@ def measure(
         "limit_microseconds": 1e6 * least.seconds,
         "percent_of_limit": 1e8 * least.seconds / ours,
         "bound_by": least.by,
+        "limit_parts": {name: 1e6 * took for name, took in least.parts.items()},
     }

@@ -4,6 +4,14 @@ cdef extern from "core/probe.h" nogil:
     fastrnn_status fr_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
     fastrnn_status fr_probe_fma(const char *, int64_t, int64_t *, double *)
     fastrnn_status fr_probe_read(const char *, int64_t, int64_t, const float *, double *)
+    ctypedef enum fr_gate:
+        FR_GATE_SIGMOID
+        FR_GATE_TANH
+        FR_GATE_SIGMOID_TANH
+    fastrnn_status fr_probe_gate(const char *, fr_gate, int64_t, int64_t, const float *, double *)
+
+
+PROBE_GATES = {"sigmoid": FR_GATE_SIGMOID, "tanh": FR_GATE_TANH, "sigmoid*tanh": FR_GATE_SIGMOID_TANH}
 
 
 def available_isas():
@@ -50,5 +58,20 @@ def probe_read(isa, values, times):
     cdef fastrnn_status status
     with nogil:
         status = fr_probe_read(name, number, view.shape[0], &view[0], &total)
+    raise_status(status)
+    return total
+
+
+def probe_gate(isa, gate, values, times):
+    """Compute a gate's function, a key of PROBE_GATES, of each value `times` times; return the sum. values: as in probe_read."""
+    cdef const float[::1] view = values
+    cdef bytes isa_name = isa.encode()
+    cdef const char *name = isa_name
+    cdef fr_gate which = PROBE_GATES[gate]
+    cdef int64_t number = times
+    cdef double total
+    cdef fastrnn_status status
+    with nogil:
+        status = fr_probe_gate(name, which, number, view.shape[0], &view[0], &total)
     raise_status(status)
     return total

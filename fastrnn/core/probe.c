@@ -24,13 +24,29 @@ fastrnn_status fr_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_a
     return FASTRNN_OK;
 }
 
+static bool is_readable(int64_t times, int64_t count, const float *values)
+{
+    return times >= 0 && count >= 0 && count % FR_PROBE_BLOCK == 0 && values && (uintptr_t)values % FR_ALIGNMENT == 0;
+}
+
 fastrnn_status fr_probe_read(const char *isa, int64_t times, int64_t count, const float *values, double *sum)
 {
     const fr_kernels *kernels = fr_kernels_named(isa);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
-    if (times < 0 || count < 0 || count % FR_PROBE_BLOCK || !values || (uintptr_t)values % FR_ALIGNMENT || !sum)
+    if (!is_readable(times, count, values) || !sum)
         return FASTRNN_ERROR_ARGUMENT;
     *sum = kernels->probe_read(times, count, values);
+    return FASTRNN_OK;
+}
+
+fastrnn_status fr_probe_gate(const char *isa, fr_gate which, int64_t times, int64_t count, const float *values, double *sum)
+{
+    const fr_kernels *kernels = fr_kernels_named(isa);
+    if (!kernels)
+        return FASTRNN_ERROR_ISA;
+    if (!fr_in_range(which, 0, FR_NUM_GATES - 1) || !is_readable(times, count, values) || !sum)
+        return FASTRNN_ERROR_ARGUMENT;
+    *sum = kernels->probe_gate(which, times, count, values);
     return FASTRNN_OK;
 }

@@ -16,4 +16,8 @@ fastrnn_status fr_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_a
  * values is aligned to 64 bytes, and count is a multiple of FR_PROBE_BLOCK. */
 fastrnn_status fr_probe_read(const char *isa, int64_t times, int64_t count, const float *values, double *sum);
 
+/* Computes a gate's function of each of `count` values, `times` times: sigmoid(x), tanh(x) or sigmoid(x)*tanh(x).
+ * *sum is the sum of all results. values and count are as in fr_probe_read. */
+fastrnn_status fr_probe_gate(const char *isa, fr_gate which, int64_t times, int64_t count, const float *values, double *sum);
+
 #endif

@@ -20,6 +20,7 @@ GATE_ORDERS: dict[str, dict[str, str]] = {
     "tensorflow": {"lstm": "igfo", "gru": "rzn", "rnn": "n"},  # i j f o; r u, and c in its own variables
     "onnx": {"lstm": "iofg", "gru": "zrn", "rnn": "n"},  # i o f c; z r h
     "flax": {"lstm": "ifgo", "gru": "rzn", "rnn": "n"},  # linen has an array for each gate, such as "ii" and "hi"
+    "ncnn": {"lstm": "ifog", "gru": "rzn", "rnn": "n"},  # I F O G; R U N
 }
 
 

@@ -1925,6 +1925,23 @@ static void test_probe(const char *isa)
     expect(fr_probe_read(isa, 1, FR_PROBE_BLOCK, values + 1, &sum), FASTRNN_ERROR_ARGUMENT, "not aligned");
     expect(fr_probe_read(isa, 1, count, NULL, &sum), FASTRNN_ERROR_ARGUMENT, "no values");
     expect(fr_probe_read(isa, 1, count, values, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
+
+    for (int which = 0; which < FR_NUM_GATES; which++) {
+        expected = 0;
+        for (int64_t i = 0; i < count; i++) {
+            const double x = values[i] = (float)i / 100 - 3, sigmoid = 1 / (1 + exp(-x));
+            expected += which == FR_GATE_SIGMOID ? sigmoid : which == FR_GATE_TANH ? tanh(x) : sigmoid * tanh(x);
+        }
+        for (int times = 0; times < 3; times++) {
+            expect(fr_probe_gate(isa, which, times, count, values, &sum), FASTRNN_OK, "a gate");
+            check(fabs(sum - times * expected) <= 1e-4 * fabs(times * expected), "every value's gate counts once a time");
+        }
+    }
+    expect(fr_probe_gate("none", FR_GATE_TANH, 1, count, values, &sum), FASTRNN_ERROR_ISA, "an unknown instruction set");
+    expect(fr_probe_gate(isa, FR_NUM_GATES, 1, count, values, &sum), FASTRNN_ERROR_ARGUMENT, "an unknown gate");
+    expect(fr_probe_gate(isa, FR_GATE_TANH, -1, count, values, &sum), FASTRNN_ERROR_ARGUMENT, "negative times");
+    expect(fr_probe_gate(isa, FR_GATE_TANH, 1, count - 1, values, &sum), FASTRNN_ERROR_ARGUMENT, "no whole blocks");
+    expect(fr_probe_gate(isa, FR_GATE_TANH, 1, count, values, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the sum");
     free(values);
     end_group("%s: the probe of the machine's limits", isa);
 }

@@ -76,7 +76,10 @@ typedef struct fr_pointwise_args {
     int64_t c_stride;
 } fr_pointwise_args;
 
-#define FR_PROBE_BLOCK 256 /* floats; probe_read reads whole blocks */
+#define FR_PROBE_BLOCK 256 /* floats; probe_read and probe_gate read whole blocks */
+
+/* The functions that the standard cells' gates consist of. */
+typedef enum fr_gate { FR_GATE_SIGMOID, FR_GATE_TANH, FR_GATE_SIGMOID_TANH, FR_NUM_GATES } fr_gate;
 
 typedef struct fr_kernels {
     const char *isa;
@@ -95,6 +98,7 @@ typedef struct fr_kernels {
     void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
     double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* returns the sum of all lanes, near 2 each */
     double (*probe_read)(int64_t times, int64_t count, const void *values); /* count is a multiple of FR_PROBE_BLOCK */
+    double (*probe_gate)(fr_gate, int64_t times, int64_t count, const void *values); /* the same; see fr_probe_gate */
 } fr_kernels;
 
 #define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa;

@@ -44,4 +44,5 @@ const fr_kernels FR_TABLE(FR_ISA) = {
     .activate = activate,
     .probe_fma = probe_fma,
     .probe_read = probe_read,
+    .probe_gate = probe_gate,
 };

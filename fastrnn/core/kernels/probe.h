@@ -52,4 +52,28 @@ static double probe_read(int64_t times, int64_t count, const void *values)
     return lanes_sum(sums, FR_PROBE_SUMS);
 }
 
+/* `which` is a constant. Each vector's function is one short chain that depends on no other, so that the processor
+ * works on many at once: a whole cell, which is one long chain, stays below this rate. */
+FR_INLINE double gates_sum(fr_gate which, int64_t times, int64_t count, const void *values)
+{
+    vf sum = v_set1(0);
+    for (; times > 0; times--)
+        for (const real *at = values, *end = at + count; at < end; at += FR_V) {
+            const vf x = v_load(at);
+            const vf y = which == FR_GATE_SIGMOID ? v_sigmoid(x) : which == FR_GATE_TANH ? v_tanh(x) : v_sigmoid_tanh(x, x);
+            sum = v_add(sum, y);
+        }
+    return lanes_sum(&sum, 1);
+}
+
+/* Computes a gate's function of `count` values `times` times, and returns the sum of all results. */
+static double probe_gate(fr_gate which, int64_t times, int64_t count, const void *values)
+{
+    switch (which) {
+    case FR_GATE_SIGMOID: return gates_sum(FR_GATE_SIGMOID, times, count, values);
+    case FR_GATE_TANH: return gates_sum(FR_GATE_TANH, times, count, values);
+    default: return gates_sum(FR_GATE_SIGMOID_TANH, times, count, values);
+    }
+}
+
 #endif
