@@ -28,8 +28,6 @@ from fastrnn.importers import keras_config
 #: All that may come out of a reader.
 ALLOWED = (ValueError, TypeError, OSError, NotImplementedError)
 
-#: Stored configurations: nested options, a functional model, a stack of cells; of Keras 2 and 3.
-
 _folder = tempfile.TemporaryDirectory()
 _path = f"{_folder.name}/input"
 
