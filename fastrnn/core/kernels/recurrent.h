@@ -142,12 +142,13 @@ static void walk(fr_tile *const tiles[][5], int columns, const void *args, int64
     const int64_t num_tiles = rows == 1 ? 1 : fr_ceil_div(rows, fr_min(FR_TILE_ROWS, FR_TILE_VECTORS / columns));
     const int least_rows = rows == 1 ? 1 : (int)(rows / num_tiles), longer_tiles = (int)(rows - least_rows * num_tiles);
     const int most_rows = least_rows + (longer_tiles > 0);
-    int nb = FR_MAX_BLOCKS, shape = 3; /* column of `tiles`: log2 of nb, or 4 for 3 blocks */
+    int nb = FR_MAX_BLOCKS, shape = 3; /* shape: the column of `tiles`, log2 of nb, or 4 for 3 blocks */
     for (int64_t block = 0; block < blocks; block += nb) {
         for (; nb > 1 && (block + nb > blocks || nb * most_rows * columns > FR_TILE_VECTORS ||
                           (most_rows == 1 && nb / 2 * columns >= FR_CHAINS)); shape--)
             nb /= 2;
-        if (rows == 1 && nb == 2 && blocks - block == 3 && 3 * columns <= FR_TILE_VECTORS) { /* a last tile of one block would wait for the latency of its gates */
+        /* Not a last tile of one block: nothing would hide the latency of its gates. */
+        if (rows == 1 && nb == 2 && blocks - block == 3 && 3 * columns <= FR_TILE_VECTORS) {
             nb = 3;
             shape = 4;
         }
