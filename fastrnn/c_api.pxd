@@ -121,7 +121,8 @@ cdef extern from "fastrnn.h" nogil:
     enum:
         FASTRNN_STEP_CALLER_MODE
     fastrnn_status fastrnn_step_size(const fastrnn_layer *, const fastrnn_batch *, size_t *)
-    fastrnn_status fastrnn_step_prepare(const fastrnn_layer *, const fastrnn_batch *, unsigned, void *, fastrnn_step **)
+    fastrnn_status fastrnn_step_prepare(const fastrnn_layer *, const fastrnn_batch *, unsigned, void *, size_t,
+                                        fastrnn_step **)
     fastrnn_status fastrnn_step_run(fastrnn_step *, const void *, void *)
     uint64_t fastrnn_fp_flush()
     void fastrnn_fp_restore(uint64_t)

@@ -256,15 +256,16 @@ typedef struct fastrnn_step fastrnn_step;
 
 /* A flag: runs leave the thread's floating-point mode as it is, which saves some nanoseconds. The caller sets it with
  * fastrnn_fp_flush, once for many steps: in another mode steps whose numbers become subnormal are tens of times slower, and
- * results may differ in the last bits. Steps that run other than as described at fastrnn_step_run set the mode all the same. */
+ * results may differ in the last bits. Only the fastest steps, described at fastrnn_step_run, heed it: others set the mode. */
 #define FASTRNN_STEP_CALLER_MODE 1u
 
-/* The batch has num_steps 1 and a store; x.base and y.base are not read. fastrnn_step_size sets *size to the bytes that
- * fastrnn_step_prepare needs for this batch; `memory` may have any alignment, and is the step's until its last run. *step points
- * into it. The layer, the store, and the arrays that the batch points to must outlive the step; the batch itself need not. */
+/* The batch has num_steps 1 and a store; x.base and y.base are not read. fastrnn_step_size sets *size to the bytes of memory, of
+ * any alignment, that fastrnn_step_prepare needs for this batch; it returns FASTRNN_ERROR_ARGUMENT if `size` is less. The memory
+ * is the step's until its last run, and *step points into it. The layer, the pool, the store and the arrays that the batch
+ * points to must outlive the step; the batch itself need not. */
 FASTRNN_API fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch *batch, size_t *size);
 FASTRNN_API fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_batch *batch, unsigned flags,
-                                                void *memory, fastrnn_step **step);
+                                                void *memory, size_t size, fastrnn_step **step);
 
 /* One step, with the bits of fastrnn_plan_run; x and y take the place of x.base and y.base. Prepared steps and other calls may
  * take turns on one store. A step and a store belong to one run at a time.

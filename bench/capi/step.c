@@ -114,7 +114,8 @@ static fastrnn_status measure(fastrnn_kind kind, int64_t I, int64_t H, const cha
     s.workspace = malloc(s.plan.workspace_size);
     if (!status) status = fastrnn_step_size(s.layer, &s.batch, &size);
     for (int i = 0; i < 2 && !status; i++)
-        status = fastrnn_step_prepare(s.layer, &s.batch, i ? FASTRNN_STEP_CALLER_MODE : 0, memory[i] = malloc(size), &s.steps[i]);
+        status = fastrnn_step_prepare(s.layer, &s.batch, i ? FASTRNN_STEP_CALLER_MODE : 0, memory[i] = malloc(size), size,
+                                      &s.steps[i]);
     if (!status) status = fastrnn_plan_run(&s.plan, s.workspace);
     if (!status) {
         printf("%-4s I=%-4d H=%-4d ", kind == FASTRNN_LSTM ? "LSTM" : "GRU", (int)I, (int)H);

@@ -140,7 +140,7 @@ cdef class Stream:
         self.prepared_block = PyMem_RawMalloc(size)
         if self.prepared_block == NULL:
             raise MemoryError(f"no memory for a step of {size} bytes")
-        raise_status(fastrnn_step_prepare(self.layer.layer, &self.batch, 0, self.prepared_block, &self.prepared))
+        raise_status(fastrnn_step_prepare(self.layer.layer, &self.batch, 0, self.prepared_block, size, &self.prepared))
         self.prepared_pool, self.prepared_is_short = shared_pool.number, self.is_short
         return 0
 

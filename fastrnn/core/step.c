@@ -84,16 +84,17 @@ static fastrnn_status make_plan(const fastrnn_layer *layer, const fastrnn_batch 
     return fastrnn_plan_make(layer, batch, plan);
 }
 
-/* The bytes of the arguments or of the workspace; a plan's workspace_size is far below SIZE_MAX. */
-static size_t bytes_after_step(const fastrnn_plan *plan)
+/* The bytes of a step in memory of any alignment; a plan's workspace_size is far below SIZE_MAX. */
+static size_t size_of_step(const fastrnn_plan *plan)
 {
     const fr_plan *made = plan_in(plan);
+    size_t size = FR_ALIGNMENT;
+    fr_add_bytes(&size, 1, sizeof(fastrnn_step));
     if (!direct_kernel(made))
-        return plan->workspace_size;
-    size_t bytes = 0;
+        return size + plan->workspace_size;
     for (int parity = 0; parity < 2; parity++)
-        fr_add_bytes(&bytes, (size_t)made->layer->num_layers, sizeof(fr_step_args));
-    return bytes;
+        fr_add_bytes(&size, (size_t)made->layer->num_layers, sizeof(fr_step_args));
+    return size;
 }
 
 fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch *given, size_t *size)
@@ -102,24 +103,26 @@ fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch
     fastrnn_plan plan;
     const fastrnn_status status = size ? make_plan(layer, given, &batch, &plan) : FASTRNN_ERROR_ARGUMENT;
     if (status == FASTRNN_OK)
-        *size = FR_ALIGNMENT + sizeof(fastrnn_step) + FR_ALIGNMENT + bytes_after_step(&plan); /* alignment of both parts */
+        *size = size_of_step(&plan);
     return status;
 }
 
 fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_batch *given, unsigned flags, void *memory,
-                                    fastrnn_step **prepared)
+                                    size_t size, fastrnn_step **prepared)
 {
     if (!memory || !prepared || (flags & ~(unsigned)FASTRNN_STEP_CALLER_MODE))
         return FASTRNN_ERROR_ARGUMENT;
-    fr_arena arena = fr_arena_of(memory);
-    fastrnn_step *step = fr_take(&arena, 1, sizeof *step);
     fastrnn_step made = {0};
-    fastrnn_status status = make_plan(layer, given, &made.batch, &made.plan); /* a refused batch leaves the memory as it was */
+    const fastrnn_status status = make_plan(layer, given, &made.batch, &made.plan);
     if (status != FASTRNN_OK)
         return status;
+    if (size < size_of_step(&made.plan)) /* also if the thread pool's threshold has changed since fastrnn_step_size */
+        return FASTRNN_ERROR_ARGUMENT;
+    fr_arena arena = fr_arena_of(memory);
+    fastrnn_step *step = fr_take(&arena, 1, sizeof *step);
     *step = made;
-    fastrnn_plan_make(layer, &step->batch, &step->plan); /* which refers to this copy of the batch */
-    const fr_plan *plan = plan_in(&step->plan);
+    fr_plan *plan = (void *)step->plan.opaque;
+    plan->batch = &step->batch;
     const fr_cell *last = &layer->cells[layer->num_layers - 1];
     const int64_t e = (int64_t)layer->backend.kernels->real_size;
     step->kernel = direct_kernel(plan);

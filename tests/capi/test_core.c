@@ -652,7 +652,8 @@ static void initial_states(const problem *p, int64_t B, void *h0, void *c0)
     const size_t e = size_of(n->config.dtype);
     const int64_t P = n->P, H = n->config.hidden_size;
     for (int64_t layer = 0; layer < n->num_cells; layer++) {
-        void *h = reals(p->h0 + layer * p->B * P, B * P, n->config.dtype), *c = reals(p->c0 + layer * p->B * H, B * H, n->config.dtype);
+        void *h = reals(p->h0 + layer * p->B * P, B * P, n->config.dtype);
+        void *c = reals(p->c0 + layer * p->B * H, B * H, n->config.dtype);
         memcpy((char *)h0 + (size_t)(layer * B * P) * e, h, (size_t)(B * P) * e);
         memcpy((char *)c0 + (size_t)(layer * B * H) * e, c, (size_t)(B * H) * e);
         free(h), free(c);
@@ -770,7 +771,7 @@ static void stepper_prepare(stepper *s, const fastrnn_layer *layer, const net *n
     s->batch = batch;
     expect(fastrnn_step_size(layer, &batch, &size), FASTRNN_OK, "step size");
     s->memory = block(size + 1);
-    expect(fastrnn_step_prepare(layer, &batch, s->flags, (char *)s->memory + 1, &s->step), FASTRNN_OK, "prepare a step");
+    expect(fastrnn_step_prepare(layer, &batch, s->flags, (char *)s->memory + 1, size, &s->step), FASTRNN_OK, "prepare a step");
     memset(&batch, POISON, sizeof batch); /* it is not used any more */
 }
 
@@ -818,7 +819,8 @@ static void check_steps(const fastrnn_layer *layer, const problem *p)
             if (T - taken[s->slots[row]] < steps)
                 steps = T - taken[s->slots[row]];
         const int64_t x_row = steps * I + s->gap, y_row = steps * P + s->gap;
-        char *x = block((size_t)((s->count - 1) * x_row + steps * I) * e), *y = block((size_t)((s->count - 1) * y_row + steps * P) * e);
+        char *x = block((size_t)((s->count - 1) * x_row + steps * I) * e);
+        char *y = block((size_t)((s->count - 1) * y_row + steps * P) * e);
         for (int64_t row = 0; row < s->count; row++) {
             const int64_t slot = s->slots[row];
             void *values = reals(p->x + (slot * T + taken[slot]) * I, steps * I, n->config.dtype);
@@ -1698,7 +1700,7 @@ static fastrnn_status prepared(const fastrnn_layer *layer, const void *batch, un
     fastrnn_step *step = NULL;
     const fastrnn_status status = fastrnn_step_size(layer, batch, &size);
     void *memory = block(size + 1), *before = memcpy(block(size + 1), memory, size + 1);
-    const fastrnn_status again = fastrnn_step_prepare(layer, batch, flags, memory, &step);
+    const fastrnn_status again = fastrnn_step_prepare(layer, batch, flags, memory, size, &step);
     check(status == again || flags, "step size and prepare refuse the same");
     check((again == FASTRNN_OK) == (step != NULL), "a step, or an error");
     check(step || !memcmp(before, memory, size + 1), "a refused step leaves the memory as it was");
@@ -1747,9 +1749,10 @@ static void test_wrong_steps(void)
     expect(fastrnn_step_size(s.layer, &batch, &size), FASTRNN_OK, "step size");
     void *memory = block(size);
     fastrnn_step *step = NULL;
-    expect(fastrnn_step_prepare(s.layer, &batch, 0, NULL, &step), FASTRNN_ERROR_ARGUMENT, "no memory");
-    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the step");
-    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, &step), FASTRNN_OK, "prepare");
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, NULL, size, &step), FASTRNN_ERROR_ARGUMENT, "no memory");
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, size, NULL), FASTRNN_ERROR_ARGUMENT, "no place for the step");
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, size - 1, &step), FASTRNN_ERROR_ARGUMENT, "too little memory");
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, size, &step), FASTRNN_OK, "prepare");
 
     float h[2 * 4], zero[2 * 4] = {0};
     expect(fastrnn_step_run(NULL, s.x, s.y), FASTRNN_ERROR_ARGUMENT, "no step");
@@ -1770,7 +1773,7 @@ static void test_wrong_steps(void)
     batch.y = (fastrnn_view){.rows = y_rows};
     expect(fastrnn_step_size(s.layer, &batch, &size), FASTRNN_OK, "step size");
     memory = block(size);
-    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, &step), FASTRNN_OK, "prepare");
+    expect(fastrnn_step_prepare(s.layer, &batch, 0, memory, size, &step), FASTRNN_OK, "prepare");
     expect(fastrnn_store_set(s.layer, store, 2, NULL, NULL, NULL), FASTRNN_OK, "store set");
     y_rows[0] = b, y_rows[1] = a;
     expect(fastrnn_step_run(step, NULL, NULL), FASTRNN_OK, "rows at addresses");
