@@ -24,7 +24,7 @@ from live_checkpoints import build_graph, tf, v1
 from live_tensorflow import rnn_cell_impl
 from tensorflow_cases import INPUT_SIZE, assert_same, random_cell
 
-from fastrnn import nn
+from fastrnn import load, nn
 from fastrnn.files import tensorflow_file
 from fastrnn.files.tensorflow_index import read_index
 
@@ -61,7 +61,6 @@ def test_variables_in_slices_and_in_half_precision():
 
 
 def test_load():
-    load = pytest.importorskip("fastrnn.files.load").load
     layer = load(GRAPHS, scope="twins", forget_bias=1.0, batch_first=False)
     assert (type(layer).__name__, layer.bidirectional, layer.batch_first) == ("LSTM", True, False)
     assert type(load(Path(TRAINED), forget_bias=1.0)).__name__ == "LSTM"
