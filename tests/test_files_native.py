@@ -124,3 +124,15 @@ def test_files_that_do_not_fit(tmp_path):
             fastrnn.load(tmp_path / "bad")
     (tmp_path / "good").write_bytes(changed(data, lambda header, config: None))
     assert fastrnn.load(tmp_path / "good").kind == "lstm"
+
+
+def test_a_link_stays_and_a_pipe_is_refused(rng, tmp_path):
+    layer = LAYERS["rnn"](cases.random_spec(rng, "rnn", 3, 5))
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "real")
+    layer.save(link)
+    assert link.is_symlink() and fastrnn.load(tmp_path / "real").hidden_size == 5
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="is a device or a pipe, wanted a file"):
+        layer.save(pipe)
+    assert pipe.is_fifo()

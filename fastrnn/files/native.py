@@ -68,9 +68,12 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
 
     import tempfile  # takes longer to import than all else here
 
-    folder, name = os.path.split(os.path.abspath(path))
-    if os.path.isdir(path):
+    target = os.path.realpath(path)  # a symbolic link stays, and what it points to is replaced
+    folder, name = os.path.split(target)
+    if os.path.isdir(target):
         raise IsADirectoryError(f"path {os.fspath(path)} is a directory, wanted a file")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise OSError(f"path {os.fspath(path)} is a device or a pipe, wanted a file")
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -80,7 +83,7 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # as open() would have made it; mkstemp's is for the owner alone
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
         raise
