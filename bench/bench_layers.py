@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastrnn.benchmark.engines import ENGINES, TOLERANCE, answers, missing_packages
+from fastrnn.benchmark.engines import ENGINES, TOLERANCES, answers, missing_packages
 from fastrnn.benchmark.workloads import choose, draw_input, draw_lengths
 
 
@@ -18,5 +18,5 @@ def test_layer(benchmark, workload, engine, num_threads):
     call = ENGINES[engine].build(workload, x, lengths, num_threads)
     if engine != "fastrnn":
         wanted = answers(workload, ENGINES["fastrnn"].build(workload, x, lengths, num_threads))
-        np.testing.assert_allclose(answers(workload, call), wanted, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(answers(workload, call), wanted, rtol=0, atol=TOLERANCES[ENGINES[engine].weights])
     benchmark(call)
