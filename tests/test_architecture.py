@@ -268,7 +268,7 @@ def test_flags_keep_arithmetic_exact_and_builds_portable():
 
 
 def test_kernels_are_compiled_for_what_the_processor_is_asked_for():
-    """The features of a kernel file's target region are those that fr_cpu_has_<isa> checks, and stand nowhere else."""
+    """The features of a kernel file's target region are those that fr_cpu_has_<isa> checks, and no other."""
     cpu = (CORE / "cpu.c").read_text()
     found = set()
     for path in (CORE / "kernels").glob("kernels_*.c"):

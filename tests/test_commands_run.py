@@ -193,7 +193,7 @@ def test_a_reverse_layer_runs_long_sequences_whole(tmp_path, rng):
 
 
 def test_a_long_line_is_read_in_parts(small, tmp_path, rng):
-    """Its text is longer than what is parsed at a time; blanks may stand anywhere."""
+    """Its text is longer than what is parsed at a time; blanks may be anywhere."""
     x = rng.standard_normal((60_000, 2)).astype("f4")
     text = json.dumps(x.tolist(), separators=(" ,  ", ":")).encode()
     assert len(text) > 2 << 20

@@ -157,7 +157,7 @@ HOSTILE = {
             b'"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
             bytes(8),
         ),
-        "names stand twice: 'a'",
+        "names occur twice: 'a'",
     ),
     "header too long": (struct.pack("<Q", 2**60) + b"{}", "begins with"),
     "header of blanks": (files.raw_safetensors(b"{}" + b" " * (1 << 20)), "the header has .* bytes, wanted at most"),
@@ -166,7 +166,7 @@ HOSTILE = {
     "header that is no text": (files.raw_safetensors(b"{\xff\xfe}"), "no JSON"),
     "a number of many digits": (files.raw_safetensors(b'{"a":' + b"9" * 10000 + b"}"), "no JSON"),
     "metadata of numbers": (files.raw_safetensors({"__metadata__": {"a": 1}}), "not an object of strings"),
-    "member twice": (None, "'a.npy' stands twice"),
+    "member twice": (None, "'a.npy' occurs twice"),
     "bomb": (
         files.zipped([("a.npy", npy(array_header((50 << 20,)), bytes(200 << 20)))], zipfile.ZIP_DEFLATED),
         "bytes unpacked, more than 100 times",

@@ -208,7 +208,7 @@ def test_all_faults_stand_in_one_error(tmp_path):
 
 
 def test_layers_in_another_order_are_refused(tmp_path):
-    """Keras names the groups by class and order; the name that stands in them tells."""
+    """Keras names the groups by class and order; the name in them tells which layer it is."""
 
     def edit(config, metadata):
         layers = layers_of(config)
@@ -340,7 +340,7 @@ def renamed(data, old, new):
 
 @needs_h5py
 def test_files_of_keras_2_12_to_2_15(stored, tmp_path):
-    """Their layers stand in another group."""
+    """Their layers are in another group."""
     path, config = stored("keras2/stack-unlike.weights.h5")
     path.write_bytes(renamed(path.read_bytes(), "layers", "_layer_checkpoint_dependencies"))
     cases.check(path, "stack-unlike", "right", GOLDEN.answers("keras2", "stack-unlike", "right"), config)

@@ -238,7 +238,7 @@ def test_nonlinearity_is_required():
 
 
 def test_a_name_of_its_own_does_not_tell_the_kind():
-    """The options do, and only where the cell stands where a driver puts one, or is named by scope."""
+    """The options do, and only if the cell is at a place where a driver puts one, or is named by scope."""
     named = lstm("rnn/reader")
     assert "rnn/reader has a name that does not tell the cell's kind: pass forget_bias=" in failing(named)
     dense = {"model/dense/kernel": (5, 8), "model/dense/bias": (8,)}

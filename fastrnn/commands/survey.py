@@ -22,7 +22,7 @@ from ..importers.tensorflow_checkpoint import Variable, choose, find_groups, spe
 #: What a reader raises where a layer is not supported or does not fit.
 REFUSALS = (ValueError, TypeError, NotImplementedError)
 
-#: Options that a file may need, each with a value that stands for any.
+#: Options that a file may need, each with a value that is as good as any other.
 FILLERS: tuple[dict[str, Any], ...] = ({"forget_bias": 1.0}, {"nonlinearity": "tanh"})
 
 
@@ -180,7 +180,7 @@ def _keras(path: str, given: dict[str, Any]) -> tuple[list[Found], None, list[st
 
 
 def _attempt(path: str, choice: dict[str, str], text: str, read: Callable[..., Any], given: Mapping[str, Any]) -> Found:
-    """Load a layer; if options are missing, with values that stand for any."""
+    """Load a layer; if options are missing, with values that are as good as any other."""
     try:
         return Found(choice, text, read(**given))
     except REFUSALS as error:

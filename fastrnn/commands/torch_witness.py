@@ -95,7 +95,7 @@ def _read(path: str, format_name: str) -> Mapping[str, Any]:
 
 
 def _look_up(content: Mapping[str, Any], name: str) -> Any:
-    """An array of a state dict, or of one inside a checkpoint, whose key may stand before its names."""
+    """An array of a state dict, or of one inside a checkpoint, whose key may precede its names."""
     if name in content:
         return content[name]
     for key, inner in content.items():

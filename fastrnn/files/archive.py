@@ -67,7 +67,7 @@ def _faults(infos: list[zipfile.ZipInfo], file_size: int) -> list[str]:
     names: set[str] = set()
     for info in infos:
         if info.filename in names:
-            faults.append(f"{info.filename!r} stands twice")
+            faults.append(f"{info.filename!r} occurs twice")
         names.add(info.filename)
         if info.flag_bits & 0x1:
             faults.append(f"{info.filename!r} is encrypted")

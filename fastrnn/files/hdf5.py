@@ -38,7 +38,7 @@ _FLOATS = {
 
 @dataclass
 class _Object:
-    """The messages of an object's header that matter, and its links where they stand there."""
+    """The messages of an object's header that matter, and its links if they are stored there."""
 
     messages: list[tuple[int, bytes]]
 
@@ -435,7 +435,7 @@ class File:
         Raises
         ------
         ValueError
-            It is no array; its numbers are of another type or stand in another file, or are not there in the size that
+            It is no array; its numbers are of another type or are in another file, or are not there in the size that
             it declares.
         NotImplementedError
             It is stored in chunks, or in another way that Keras does not use.

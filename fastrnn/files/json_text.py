@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_json(path: str, text: bytes | str, what: str) -> Any:
-    """Parse JSON from a file; names may not stand twice in an object.
+    """Parse JSON from a file; names may not occur twice in an object.
 
     Raises
     ------
@@ -20,7 +20,7 @@ def parse_json(path: str, text: bytes | str, what: str) -> Any:
         if len(result) != len(pairs):
             seen: set[str] = set()
             twice = sorted({name for name, _ in pairs if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
-            raise ValueError(f"names stand twice: {', '.join(map(repr, twice[:5]))}")
+            raise ValueError(f"names occur twice: {', '.join(map(repr, twice[:5]))}")
         return result
 
     try:

@@ -36,11 +36,11 @@ Arrays = list[tuple[str, Tensor]]
 
 @dataclass
 class _Source:
-    """An open file: its configuration, the version of Keras that saved it, and where the weights stand.
+    """An open file: its configuration, the version of Keras that saved it, and where the weights are.
 
     Attributes
     ----------
-    root : the group of the layers where they stand by their names (Keras 2's .h5); None for Keras 3's groups
+    root : the HDF5 group that has the layers by name (Keras 2's .h5); None for Keras 3, which groups them by class
     is_own : whether the configuration is the file's own
     """
 
@@ -60,7 +60,7 @@ def read(
     Parameters
     ----------
     path : a .keras archive, an .h5 of a whole model or of weights, or a .weights.h5
-    prefix : name of one recurrent layer, behind the names of the models that it stands in: "encoder/lstm"
+    prefix : name of one recurrent layer, after the names of the models that contain it: "encoder/lstm"
         None for the whole model, which then has recurrent layers, Masking, and layers that do nothing at inference.
     batch_first : whether x and y of a plain layer are (B, T, .) or (T, B, .); None is True
     config : the model's architecture, where the file has none: ``model.to_json()``, its path, ``model.get_config()``
@@ -290,7 +290,7 @@ def _by_group(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arr
 
 
 def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arrays]:
-    """Keras 2's groups: a layer's arrays stand under its name, those of inner models under the outermost model's."""
+    """Keras 2's groups: a layer's arrays are under its name, those of inner models under the outermost model's."""
     file = source.file
     group = f"{source.root}/{layer.names[0]}" if source.root else layer.names[0]
     names = file.texts(group, "weight_names")
@@ -301,7 +301,7 @@ def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arra
     inner = set(layer.names[1:])
     names = [name for name in names if inner <= set(name.split("/"))]
     counts = [3 if cell.use_bias else 2 for cell in layer.cells]
-    if len(names) > sum(counts):  # a stateful layer's states stand behind them
+    if len(names) > sum(counts):  # a stateful layer's states follow them
         names = [name for name in names if _part(name) in WEIGHTS]
     wanted = [part for count in counts for part in WEIGHTS[:count]]
     if len(names) != len(wanted):

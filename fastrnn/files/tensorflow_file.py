@@ -66,7 +66,7 @@ def reader_of(path: str) -> Reader:
 
     def read_one(name: str) -> NDArray[Any]:
         extras.require(["tensorflow"], f"{path} is a TensorFlow checkpoint, which", "tensorflow")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would stand in the program's output
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would be in the program's output
         import tensorflow as tf
 
         try:

@@ -37,9 +37,9 @@ def spec_from_params(
     params : nested mapping of names to arrays
         linen: ``LSTMCell`` and ``OptimizedLSTMCell`` (ii if ig io, hi hf hg ho), ``GRUCell`` (ir iz in, hr hz hn),
         ``SimpleCell`` (i, h); each has a ``kernel`` (in, out), some a ``bias``. nnx: the same with ``if_``, or all
-        gates in ``dense_i`` and ``dense_h``. The cell may stand deeper, as in what ``model.init`` gives.
+        gates in ``dense_i`` and ``dense_h``. The cell may be deeper, as in what ``model.init`` gives.
     prefix : str
-        Where the cell stands, such as ``"params.encoder.cell"``; needed where there are several.
+        The names above the cell, such as ``"params.encoder.cell"``; needed where there are several.
     nonlinearity : "tanh" or "relu"
         Of a SimpleCell, which needs it: its parameters cannot tell.
     batch_first : bool

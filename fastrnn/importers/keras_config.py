@@ -1,6 +1,6 @@
 """Keras's configurations of models (parsed JSON) -> the chain of recurrent layers that they describe.
 
-No weights and no files here: what a layer computes, where it stands, and under which names Keras stores its weights.
+No weights and no files here: what a layer computes, its place, and under which names Keras stores its weights.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Cell:
     reset_after : GRU; None where the configuration is older than the option: the bias tells
     is_cudnn : whether it is of a CuDNN class, whose weights always have CuDNN's layout in files of Keras 2
     dtype : "float32" or "float64"; None where the configuration is older than the option
-    group : where Keras 3's weights stand, such as ``layers/lstm_1/cell/vars``
+    group : the HDF5 group of Keras 3's weights, such as ``layers/lstm_1/cell/vars``
     """
 
     kind: CellKind
@@ -87,7 +87,7 @@ class Recurrence:
 
     Attributes
     ----------
-    names : the layer's name, behind those of the models that it stands in
+    names : the layer's name, after those of the models that contain it
     class_name : as in Keras, such as ``Bidirectional``
     structure : "layer" has one cell, "cells" a stack of them, "bidirectional" the forward and the backward one
     group : its own place in Keras 3's files, such as ``layers/lstm_1``
@@ -128,7 +128,7 @@ class Model:
     chain : the recurrent and the masking layers from input to output, where the model is a chain of them
     recurrences : every recurrent layer that can be read, in the order of the configuration; prefix chooses one
     outputs : indices of the last layer's results that the model returns; None for its output alone
-    unsupported : why the model as a whole is not read: other layers, where they stand, connections
+    unsupported : why the model as a whole is not read: other layers and their places, connections
     faults : what is damaged
     """
 
@@ -193,7 +193,7 @@ def major_version(version: str | None) -> int | None:
 
 @dataclass(frozen=True)
 class _Context:
-    """Where a list of layers stands: names of the models around it, its group, Keras's major version, depth."""
+    """The place of a list of layers: names of the models around it, its group, Keras's major version, depth."""
 
     names: tuple[str, ...]
     group: str
@@ -222,7 +222,7 @@ def _read_layers(model_config: tuple[str, Any], context: _Context, model: Model)
     """Add the layers of a Sequential or Functional model."""
     class_name, config = model_config
     if context.depth > MOST_NESTED:
-        raise _Unsupported(f"models stand inside models more than {MOST_NESTED} deep")
+        raise _Unsupported(f"models are nested more than {MOST_NESTED} deep")
     layers = config if isinstance(config, list) else config.get("layers") if isinstance(config, Mapping) else None
     if not isinstance(layers, list):
         raise _Fault(f"the {class_name}'s configuration has no list of layers")

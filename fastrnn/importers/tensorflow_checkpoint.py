@@ -461,7 +461,7 @@ def _place(path: str, names: dict[str, str]) -> FoundCell:
 
 
 def _is_cell(cell: FoundCell) -> bool:
-    """Whether a scope with a kernel is a cell's: by its name, or by where it stands."""
+    """Whether a scope with a kernel is a cell's: by its name, or by its place."""
     above, _, own = cell.scope.rpartition("/")
     parent = _snake(above.rpartition("/")[2])
     named = cell.kind is not None or OTHERS.fullmatch(_snake(own)) is not None

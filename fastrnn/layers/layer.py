@@ -193,7 +193,7 @@ class Layer(Generic[StateT]):
         ----------
         params : nested mapping of names to arrays, such as ``model.init(...)`` or ``nnx.to_pure_dict(state)``
             ``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell`` or ``SimpleCell``, at any depth.
-        prefix : where the cell stands, such as ``"params.encoder.cell"``, if there are several
+        prefix : the names above the cell, such as ``"params.encoder.cell"``, if there are several
         nonlinearity : "tanh" or "relu" of an RNN, which needs it; None for the others
         batch_first, backend, dtype, isa : as of ``from_state_dict``
 

@@ -280,7 +280,7 @@ class CudnnCompatibleGRUCell(EngineCell):
     weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,),
         ``candidate/input_projection/kernel`` (I, H), ``candidate/hidden_projection/kernel`` (H, H), and a ``bias``
-        (H,) beside each. Names may stand under one common scope and end in ``:0``.
+        (H,) beside each. Names may begin with one common scope and end in ``:0``.
 
     Raises
     ------
