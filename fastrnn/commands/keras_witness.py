@@ -79,7 +79,7 @@ def _choose_backend() -> None:
 
 
 def _load(keras: Any, path: str, format_name: str, config: Any) -> Any:
-    """Keras tells formats by the files' names: it gets a link with the right one."""
+    """Load through a symbolic link, because Keras tells a file's format by the end of its name."""
     with tempfile.TemporaryDirectory() as folder:
         if format_name == "keras":
             link = os.path.join(folder, "model.keras")

@@ -12,13 +12,13 @@ from .parsers import COMPUTING, READING
 
 
 def reading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options that were given of those that choose and complete what a file holds."""
+    """The options of `fastrnn.load` that the user has given."""
     options = {name: getattr(arguments, name) for name in READING}
     return {name: value for name, value in options.items() if value is not None}
 
 
 def load_layer(arguments: argparse.Namespace) -> Any:
-    """What `fastrnn.load` gives for a command's arguments.
+    """Call `fastrnn.load` with a command's arguments.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def load_layer(arguments: argparse.Namespace) -> Any:
 
 @contextmanager
 def as_value_errors() -> Iterator[None]:
-    """Turn the errors of a file's or a user's content into ValueError, which the command line reports in a line."""
+    """Turn errors in a file or an argument into ValueError, which the command line reports in one line."""
     try:
         yield
     except (TypeError, NotImplementedError) as error:

@@ -99,7 +99,7 @@ class _Plain:
         return y
 
     def open_stream(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """A function that runs the parts of one sequence, one after the other."""
+        """Return a function that runs the parts of one sequence one after the other."""
         stream = self._layer.stream(1)
 
         def run(x: NDArray[Any]) -> NDArray[Any]:
@@ -145,7 +145,7 @@ class _Keras:
 
 
 def _forget(layer: Any) -> None:
-    """Let a stateful layer begin again, with any number of rows."""
+    """Reset a stateful layer, so that the next call may have any number of rows."""
     if isinstance(layer, Sequential):
         for part in layer.layers:
             _forget(part)
@@ -196,7 +196,7 @@ def _run(
 
 @contextmanager
 def _progress(total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A function that takes how many more sequences are done; it shows a bar on a terminal, where tqdm is installed."""
+    """Return a function that advances a progress bar by a number of finished sequences."""
     if quiet or sys.stderr is None or not sys.stderr.isatty() or extras.missing(["tqdm"]):
         yield lambda count: None
         return

@@ -112,7 +112,7 @@ class Lines:
                 line, steps, inside = (line + 1, 0, False) if is_last else (line, steps + len(x), True)
 
     def _parse(self, text: bytes, line: int, done: int, inside: bool) -> NDArray[Any]:
-        """The steps of a line or of a part of one, `done` steps behind its beginning."""
+        """Parse the steps of a line or of a part of it, which begins after `done` steps."""
         where, width = f"{self._where}: line {line}", self._wanted.input_size
         want = f"wanted an array of T steps of {width} numbers"
         if not text.strip():
@@ -144,7 +144,7 @@ class Lines:
 
 
 def _cut(buffer: bytes) -> int:
-    """Where the last step ends that another one follows, in a part of a line; 0 if nowhere."""
+    """The end of the last complete step that is followed by another one, in a part of a line; 0 if there is none."""
     end = buffer.rfind(b"]")
     if end > 0 and buffer[end + 1 :].lstrip()[:1] != b",":
         end = buffer.rfind(b"]", 0, end)
@@ -152,13 +152,13 @@ def _cut(buffer: bytes) -> int:
 
 
 def _shown(text: bytes, odd: bytes) -> str:
-    """What is at the first character that no array of numbers has."""
+    """Describe the first character that cannot be in an array of numbers."""
     start = text.index(odd[:1])
     return repr(text[start : start + 20].decode("utf-8", "replace"))
 
 
 def _misfit(rows: list[Any], width: int, done: int) -> str:
-    """The first step that is no list of `width` numbers."""
+    """Describe the first step that is not a list of `width` numbers."""
     for step, row in enumerate(rows, done):
         if not isinstance(row, list):
             return f"step {step} is a number"

@@ -129,7 +129,7 @@ def _build(layer: Layer[Any], arrays: dict[str, Any], bias: bool) -> tuple[str, 
     assert len(arrays["weight_ih_l0"]) == NUM_GATES[layer.kind] * layer.hidden_size
 
     def run(x: NDArray[Any], lengths: NDArray[np.int64], state: Any) -> tuple[Any, Any, Any]:
-        """PyTorch takes no empty rows: there the state stays, and there is no output."""
+        """PyTorch refuses empty rows; they are left out, and keep their state."""
         h, c = state
         rows = np.flatnonzero(lengths)
         turned = _turn(x, lengths) if layer.reverse else x

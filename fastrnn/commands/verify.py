@@ -36,7 +36,7 @@ class Part:
     counted: NDArray[np.bool_] | None = None
 
     def difference(self) -> tuple[float, tuple[int, ...]]:
-        """The largest difference, and where; infinite where one side alone is no number or the shapes differ."""
+        """The largest difference and its place; infinite if only one side is NaN there, or if the shapes differ."""
         if self.here.shape != self.there.shape:
             return np.inf, (0,) * len(self.axes)
         if not self.here.size:
@@ -178,7 +178,7 @@ def _run_here(
     states: list[NDArray[Any]] | None,
     there: list[NDArray[Any]],
 ) -> list[NDArray[Any]]:
-    """What Keras returns, of our layer: of a plain one its outputs, or its last ones, and its states."""
+    """Arrange the results of our layer as Keras returns them: all outputs or the last one, then the states."""
     if not isinstance(layer, Layer):
         options = {} if states is None else {"initial_state": states}
         y = layer(x, mask=given_mask, **options)

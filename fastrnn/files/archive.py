@@ -18,7 +18,7 @@ BLOCK = 1 << 18
 
 
 class _Bounded:
-    """What `zipfile` sees of a file: no single read takes more memory than a directory may have."""
+    """A file for `zipfile` that refuses a single read larger than a zip's directory may be."""
 
     def __init__(self, file: BinaryIO, most: int) -> None:
         self._file, self._most = file, most

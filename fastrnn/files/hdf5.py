@@ -38,7 +38,7 @@ _FLOATS = {
 
 @dataclass
 class _Object:
-    """The messages of an object's header that matter, and its links if they are stored there."""
+    """The messages of an object's header that are used, and its links if they are stored in the header."""
 
     messages: list[tuple[int, bytes]]
 
@@ -48,7 +48,7 @@ class _Object:
 
 @dataclass
 class _Type:
-    """A type of numbers or texts: what kind, and the bytes of one."""
+    """The kind of an element, number or text, and its size in bytes."""
 
     name: str  # of NumPy's, "text", "texts" (of any length), or what it is
     size: int
@@ -218,7 +218,7 @@ class File:
         return found
 
     def _entries(self, address: int) -> Iterator[tuple[int, int, int]]:
-        """Place of the name, address of the header and cache type of the members of an old group, from its B-tree."""
+        """For each member of an old-format group: the place of its name, its header address, its cache type."""
         nodes, seen, count = [address], 0, 0
         while nodes:
             node = nodes.pop(0)
@@ -283,7 +283,7 @@ class File:
         return self._object(address)
 
     def has_group(self, path: str) -> bool:
-        """Whether there is a group at a path; "" is the root."""
+        """Return whether there is a group at a path; "" is the root."""
         found = self._find(path)
         return found is not None and any(kind in (0x02, 0x06, 0x0A, 0x11) for kind, _ in found.messages)
 

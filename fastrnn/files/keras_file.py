@@ -1,4 +1,4 @@
-"""Keras 2 and 3: .keras, .h5 and .weights.h5, read without Keras, into what runs them with Keras's numbers."""
+"""Files of Keras 2 and 3 (.keras, .h5, .weights.h5), read without Keras into layers with the same results."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def _surplus(source: _Source, chain: list[Recurrence | MaskLayer]) -> list[str]:
 
 @dataclass
 class _Layout:
-    """How a cell's arrays are to be taken."""
+    """How to convert a cell's arrays."""
 
     is_cudnn: bool
     reset_after: bool
@@ -564,7 +564,7 @@ def _describe(cell: Cell, arrays: Arrays, layout: _Layout) -> LayerSpec:
 def _layers(
     layer: Recurrence, arrays: list[Arrays], layouts: list[_Layout], return_state: bool
 ) -> list[Recurrent | Bidirectional]:
-    """The counterparts of one of Keras's layers: one, or of a stack of cells one a cell."""
+    """The layers that correspond to a layer of Keras: one, or for a stack of cells one for each cell."""
     made: list[Recurrent] = []
     for i, (cell, given, layout) in enumerate(zip(layer.cells, arrays, layouts, strict=True)):
         is_last = layer.structure != "cells" or i == len(layer.cells) - 1
@@ -592,7 +592,7 @@ def _layers(
 
 
 def check_config(data: bytes) -> None:
-    """Read a configuration as that of a file; for fuzzing. Raises ValueError alone."""
+    """Parse a configuration as if it were in a file, for fuzzing. Raises only ValueError."""
     if len(data) > MOST_CONFIG:
         raise ValueError("too long")
     config = parse_json("config", data, "config")

@@ -1,4 +1,4 @@
-"""PyTorch's files, by ``torch.load(weights_only=True)`` on an open file, after checks of what it would trust."""
+"""PyTorch's files, read by ``torch.load(weights_only=True)`` after checks of everything that it does not check."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _check(path: str, file: BinaryIO) -> None:
 
 
 def _read_member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """A member in blocks; ValueError at its end if the check sum is another."""
+    """Read a member in blocks; ValueError at its end if its check sum is wrong."""
     member = Member(path, archive, info)
     for start in range(0, info.file_size, BLOCK):
         yield member.read(min(BLOCK, info.file_size - start))
@@ -163,7 +163,7 @@ class _Counted(io.RawIOBase):
 
 
 def _load(path: str, file: BinaryIO) -> Any:
-    """What the file holds. PyTorch believes the pickle's sizes of storages: each is compared with what was read."""
+    """Load the file. PyTorch trusts the storages' sizes in the pickle; they are compared with the bytes read."""
     import torch
 
     file.seek(0)
@@ -187,7 +187,7 @@ def _load(path: str, file: BinaryIO) -> Any:
 
 
 def _tensors(path: str, content: Any) -> dict[str, Tensor]:
-    """The arrays of a state dict; of a checkpoint, of the state dict in it, or of all under their keys."""
+    """The arrays of a state dict, or of the state dicts in a checkpoint, under their keys."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, wanted a state dict or a checkpoint with one")
     own = _arrays(content)
