@@ -71,6 +71,7 @@ class Layer:
         cn: NDArray[Any] | None,
         unrolled: Unrolled | None = None,
         past_end: str | None = None,
+        num_threads: int = 0,
     ) -> None: ...
 
 @disjoint_base

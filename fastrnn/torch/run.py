@@ -1,0 +1,157 @@
+"""Runs of a prepared layer on tensors: directly, or through an operator that PyTorch's compilers do not look into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..schedule import Schedule
+from ..spec import NUM_GATES
+from .prepared import MODES, Prepared
+
+#: The largest number of threads that a thread pool can have.
+MOST_THREADS = 1024
+
+Results = tuple[Tensor, Tensor, Tensor | None]
+
+
+def run(
+    prepared: Prepared,
+    x: Tensor,
+    batch_sizes: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    batch_first: bool,
+    num_threads: int,
+) -> Results:
+    """Run sequences.
+
+    Parameters
+    ----------
+    x : (B, T, I) if batch_first, else (T, B, I); (N, I) with batch_sizes
+    batch_sizes : (T,) of packed sequences, or None
+    h0, c0 : (L*D, B, P) and (L*D, B, H), or None for zeros; in the order of packed rows
+    num_threads : 0 for PyTorch's number
+
+    Returns
+    -------
+    y, hn and cn, of the weights' dtype; cn is None unless the layer is an LSTM
+    """
+    layer = prepared.layer
+    array = _array(x, prepared)
+    width = layer.output_size
+    y = np.empty((*array.shape[:-1], width), layer.dtype)
+    order = None
+    if batch_sizes is not None:
+        order = _schedule(batch_sizes)
+        num_rows = len(order.lengths)
+        array, rows = np.ascontiguousarray(array), y
+    else:
+        array, rows = (array, y) if batch_first else (array.swapaxes(0, 1), y.swapaxes(0, 1))
+        num_rows = len(array)
+        if array.strides[-1] != array.itemsize:
+            array = np.ascontiguousarray(array)
+    count = layer.num_layers * layer.num_directions
+    hn = np.empty((count, num_rows, layer.proj_size or layer.hidden_size), layer.dtype)
+    cn = np.empty((count, num_rows, layer.hidden_size), layer.dtype) if layer.kind == "lstm" else None
+    initial = [None if state is None else np.ascontiguousarray(_array(state, prepared)) for state in (h0, c0)]
+    threads = num_threads or min(torch.get_num_threads(), MOST_THREADS)
+    layer._engine.run(array, rows, order, *initial, hn, cn, num_threads=threads)
+    return _tensor(y, prepared), _tensor(hn, prepared), None if cn is None else _tensor(cn, prepared)
+
+
+def _array(tensor: Tensor, prepared: Prepared) -> NDArray[Any]:
+    """The tensor's memory; a copy if it is widened."""
+    wide = torch.float64 if prepared.dtype == torch.float64 else torch.float32
+    array: NDArray[Any] = tensor.to(wide).numpy(force=True)
+    return array
+
+
+def _tensor(array: NDArray[Any], prepared: Prepared) -> Tensor:
+    """A tensor over the array's memory; a copy if the weights were widened."""
+    return torch.from_numpy(array).to(prepared.dtype)
+
+
+def _schedule(batch_sizes: Tensor) -> Schedule:
+    """The rows of packed sequences in their own order."""
+    sizes = batch_sizes.numpy().astype(np.int64)
+    rows = np.arange(sizes[0] if len(sizes) else 0)
+    return Schedule(np.searchsorted(-sizes, -rows), rows, rows, sizes)
+
+
+_prepared = WeakTensorKeyDictionary()  # by the first layer's weight_hh
+
+
+@torch.library.custom_op(
+    "fastrnn::run",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor? batch_sizes, Tensor? h0, Tensor? c0, Tensor[] weights, str mode, int num_layers, "
+    "bool bidirectional, bool batch_first, int num_threads) -> (Tensor, Tensor, Tensor)",
+)
+def run_operator(
+    x: Tensor,
+    batch_sizes: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Sequence[Tensor],
+    mode: str,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+    num_threads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`run`, with the weights as arguments; cn is empty unless the layer is an LSTM.
+
+    The prepared layer is kept as long as the weight that it is found by, so a compiled or exported program needs
+    nothing besides its own tensors.
+    """
+    prepared = refresh(_prepared.get(weights[1]), mode, weights, num_layers, bidirectional)
+    _prepared[weights[1]] = prepared
+    y, hn, cn = run(prepared, x, batch_sizes, h0, c0, batch_first, num_threads)
+    return y, hn, y.new_empty(0) if cn is None else cn
+
+
+@run_operator.register_fake
+def _(
+    x: Tensor,
+    batch_sizes: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Sequence[Tensor],
+    mode: str,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+    num_threads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The shapes of the results."""
+    directions = 2 if bidirectional else 1
+    h_size = weights[1].shape[1]
+    if h0 is not None:
+        num_rows = h0.shape[1]
+    elif batch_sizes is not None:
+        num_rows = torch.library.get_ctx().new_dynamic_size()  # batch_sizes[0], which only a run knows
+    else:
+        num_rows = x.shape[0 if batch_first else 1]
+    count = num_layers * directions
+    hidden_size = weights[1].shape[0] // NUM_GATES[MODES[mode][0]]
+    y = x.new_empty((*x.shape[:-1], directions * h_size))
+    c_shape = (count, num_rows, hidden_size) if mode == "LSTM" else (0,)
+    return y, x.new_empty((count, num_rows, h_size)), x.new_empty(c_shape)
+
+
+def refresh(
+    prepared: Prepared | None, mode: str, weights: Sequence[Tensor], num_layers: int, bidirectional: bool
+) -> Prepared:
+    """`prepared` if the weights are unchanged, else the weights prepared."""
+    if prepared is not None and len(prepared.values) == len(weights):
+        if prepared.is_current(weights) or prepared.has_values_of(weights):
+            return prepared
+    return Prepared(mode, weights, num_layers, bidirectional)
