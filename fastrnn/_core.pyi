@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -93,3 +93,26 @@ class Stream:
 
 @disjoint_base
 class Workspace: ...
+
+@disjoint_base
+class TensorVersions:
+    def __new__(cls, tensors: list[Any]) -> Self: ...
+    def match(self, tensors: list[Any]) -> bool: ...
+
+@disjoint_base
+class StepPlan:
+    def __new__(cls, layer: Layer, num_rows: int, pool: Pool) -> Self: ...
+
+@disjoint_base
+class TensorStep:
+    def __new__(
+        cls,
+        layer: Layer,
+        versions: TensorVersions,
+        names: tuple[str, ...],
+        tensor_type: type[Any],
+        dtype: Any,
+        empty_like: Callable[[Any], Any],
+        get_num_threads: Callable[[], int],
+    ) -> Self: ...
+    def run(self, weights: dict[str, Any], x: Any, hx: Any, num_threads: int) -> Any: ...

@@ -13,12 +13,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..schedule import Schedule
 from ..spec import NUM_GATES
-from .prepared import MODES, Prepared
+from .prepared import MODES, Prepared, refresh
 
 #: The largest number of threads that a thread pool can have.
 MOST_THREADS = 1024
-
-Results = tuple[Tensor, Tensor, Tensor | None]
 
 
 def run(
@@ -29,7 +27,7 @@ def run(
     c0: Tensor | None,
     batch_first: bool,
     num_threads: int,
-) -> Results:
+) -> list[Tensor]:
     """Run sequences.
 
     Parameters
@@ -41,7 +39,7 @@ def run(
 
     Returns
     -------
-    y, hn and cn, of the weights' dtype; cn is None unless the layer is an LSTM
+    y, hn and, if the layer is an LSTM, cn; of the weights' dtype
     """
     layer = prepared.layer
     array = _array(x, prepared)
@@ -60,22 +58,16 @@ def run(
     count = layer.num_layers * layer.num_directions
     hn = np.empty((count, num_rows, layer.proj_size or layer.hidden_size), layer.dtype)
     cn = np.empty((count, num_rows, layer.hidden_size), layer.dtype) if layer.kind == "lstm" else None
-    initial = [None if state is None else np.ascontiguousarray(_array(state, prepared)) for state in (h0, c0)]
+    h, c = (None if state is None else np.ascontiguousarray(_array(state, prepared)) for state in (h0, c0))
     threads = num_threads or min(torch.get_num_threads(), MOST_THREADS)
-    layer._engine.run(array, rows, order, *initial, hn, cn, num_threads=threads)
-    return _tensor(y, prepared), _tensor(hn, prepared), None if cn is None else _tensor(cn, prepared)
+    layer._engine.run(array, rows, order, h, c, hn, cn, num_threads=threads)
+    return [torch.from_numpy(result).to(prepared.dtype) for result in (y, hn, cn) if result is not None]
 
 
 def _array(tensor: Tensor, prepared: Prepared) -> NDArray[Any]:
     """The tensor's memory; a copy if it is widened."""
-    wide = torch.float64 if prepared.dtype == torch.float64 else torch.float32
-    array: NDArray[Any] = tensor.to(wide).numpy(force=True)
+    array: NDArray[Any] = tensor.to(prepared.wide).numpy(force=True)
     return array
-
-
-def _tensor(array: NDArray[Any], prepared: Prepared) -> Tensor:
-    """A tensor over the array's memory; a copy if the weights were widened."""
-    return torch.from_numpy(array).to(prepared.dtype)
 
 
 def _schedule(batch_sizes: Tensor) -> Schedule:
@@ -88,7 +80,7 @@ def _schedule(batch_sizes: Tensor) -> Schedule:
 _prepared = WeakTensorKeyDictionary()  # by the first layer's weight_hh
 
 
-@torch.library.custom_op(
+@torch.library.custom_op(  # type: ignore[untyped-decorator]
     "fastrnn::run",
     mutates_args=(),
     device_types="cpu",
@@ -114,11 +106,11 @@ def run_operator(
     """
     prepared = refresh(_prepared.get(weights[1]), mode, weights, num_layers, bidirectional)
     _prepared[weights[1]] = prepared
-    y, hn, cn = run(prepared, x, batch_sizes, h0, c0, batch_first, num_threads)
-    return y, hn, y.new_empty(0) if cn is None else cn
+    y, hn, *cn = run(prepared, x, batch_sizes, h0, c0, batch_first, num_threads)
+    return y, hn, cn[0] if cn else y.new_empty(0)
 
 
-@run_operator.register_fake
+@run_operator.register_fake  # type: ignore[untyped-decorator]
 def _(
     x: Tensor,
     batch_sizes: Tensor | None,
@@ -145,13 +137,3 @@ def _(
     y = x.new_empty((*x.shape[:-1], directions * h_size))
     c_shape = (count, num_rows, hidden_size) if mode == "LSTM" else (0,)
     return y, x.new_empty((count, num_rows, h_size)), x.new_empty(c_shape)
-
-
-def refresh(
-    prepared: Prepared | None, mode: str, weights: Sequence[Tensor], num_layers: int, bidirectional: bool
-) -> Prepared:
-    """`prepared` if the weights are unchanged, else the weights prepared."""
-    if prepared is not None and len(prepared.values) == len(weights):
-        if prepared.is_current(weights) or prepared.has_values_of(weights):
-            return prepared
-    return Prepared(mode, weights, num_layers, bidirectional)
