@@ -53,7 +53,7 @@ def accelerate_loaded():
 
 
 def test_batches(version):
-    """Packed batches of 16 give the scores of the plain model, and those that the package's authors stored."""
+    """Packed batches of 32 give the scores of the plain model, and those that the package's authors stored."""
     proteins = read_proteins()
     plain = predict(proteins, version)
     accelerate_loaded()
