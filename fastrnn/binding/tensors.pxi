@@ -36,7 +36,7 @@ cdef class TensorVersions:
 
     cdef bint matches(self, Py_ssize_t i, tensor) except -1:
         cdef int64_t marks[3]
-        if not self.has_versions or self.sources[i]() is not tensor:
+        if not self.has_versions or tensor is None or self.sources[i]() is not tensor:
             return False
         try:
             read_marks(tensor, marks)
@@ -101,7 +101,7 @@ cdef class TensorStep:
         """The address of a tensor that is C-contiguous on the CPU, of the layer's dtype and this shape; NULL if it is not."""
         if type(tensor) is not self.tensor_type or tensor.dtype is not self.dtype or not tensor.is_cpu:
             return NULL
-        cdef tuple shape = tensor.shape
+        cdef tuple shape = <tuple>tensor.shape  # a subclass of tuple
         if len(shape) != ndim or <int64_t>shape[ndim - 1] != width or (ndim == 2 and <int64_t>shape[0] != num_rows):
             return NULL
         if not tensor.is_contiguous() or tensor.is_neg():
@@ -129,7 +129,7 @@ cdef class TensorStep:
         for i in range(len(self.names)):
             if not self.versions.matches(i, weights.get(self.names[i])):
                 return None
-        cdef tuple shape = x.shape
+        cdef tuple shape = <tuple>x.shape
         cdef Py_ssize_t ndim = len(shape)
         if ndim == 2:
             num_rows = shape[0]

@@ -162,7 +162,7 @@ MIXINS: dict[type, type[Accelerated]] = {
 
 
 @functools.cache
-def accelerated_class(original: type[Any]) -> type[Any]:
+def accelerated_class(original: Any) -> type[Any]:
     """PyTorch's class, or a subclass of it, with the `forward` of this package."""
     mixin = next(mixin for base, mixin in MIXINS.items() if issubclass(original, base))
     names = {"__module__": __name__, "__doc__": original.__doc__, "original": original}

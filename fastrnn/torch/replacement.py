@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -124,7 +124,7 @@ def _has_own_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 def _replace(module: nn.Module, num_threads: int) -> None:
     """Change the module's class. It stays the same object, in every place that has it."""
-    cls = type(module)
+    cls: Any = type(module)
     if isinstance(module, Accelerated):
         pass
     elif is_parametrized(module):
