@@ -34,7 +34,7 @@ def read_proteins():
 
 def predict(inputs, version):
     return predictor.predict(
-        inputs, version=version, use_device="cpu", round_values=False, normalized=False, batch_size=16
+        inputs, version=version, use_device="cpu", round_values=False, normalized=False, batch_size=32
     )
 
 
