@@ -40,9 +40,12 @@ def predict(inputs, version):
 
 @pytest.fixture(params=VERSIONS)
 def version(request, monkeypatch):
-    """A version whose model is loaded anew and not yet accelerated."""
+    """A version whose model is loaded anew and not yet accelerated; one thread, as PyTorch's wait for each other."""
     monkeypatch.setattr(predictor, "loaded_models", {})
-    return request.param
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield request.param
+    torch.set_num_threads(threads)
 
 
 def accelerate_loaded():
