@@ -126,10 +126,13 @@ def test_equal_weights_are_not_prepared_again():
     """Other memory with the same values: of a state dict, of modules that were moved to shared memory."""
     fast = accelerate(nn.GRU(3, 4))
     call(fast)
-    prepared = fast._prepared
+    layer = fast._prepared.layer
     fast.load_state_dict(fast.state_dict(), assign=True)
     for weight in fast.parameters():
         weight.data = weight.data.clone()
+    call(fast)
+    prepared = fast._prepared
+    assert prepared.layer is layer
     call(fast)
     assert fast._prepared is prepared
 

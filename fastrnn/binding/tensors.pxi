@@ -7,13 +7,14 @@ cdef class TensorVersions:
     A version counter counts the writes in place that PyTorch sees. Tensors without one, which were made in inference mode,
     never match.
     """
-    cdef list sources  # weak references
+    cdef list sources  # the tensors, or weak references to them
     cdef int64_t *marks  # of each tensor: address, version, whether its elements are adjacent
-    cdef bint has_versions
+    cdef bint has_versions, is_weak
 
-    def __cinit__(self, list tensors not None):
+    def __cinit__(self, list tensors not None, bint weak=False):
         cdef Py_ssize_t i
-        self.sources = [weakref.ref(tensor) for tensor in tensors]
+        self.is_weak = weak
+        self.sources = [weakref.ref(tensor) if weak else tensor for tensor in tensors]
         self.has_versions = not any([tensor.is_inference() for tensor in tensors])
         self.marks = <int64_t *>PyMem_RawMalloc(3 * (len(tensors) + 1) * sizeof(int64_t))
         if self.marks == NULL:
@@ -36,7 +37,10 @@ cdef class TensorVersions:
 
     cdef bint matches(self, Py_ssize_t i, tensor) except -1:
         cdef int64_t marks[3]
-        if not self.has_versions or tensor is None or self.sources[i]() is not tensor:
+        source = self.sources[i]
+        if self.is_weak:
+            source = source()
+        if not self.has_versions or tensor is None or source is not tensor:
             return False
         try:
             read_marks(tensor, marks)

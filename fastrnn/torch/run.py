@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..runtime import MOST_THREADS
 from ..schedule import Schedule
 from ..spec import NUM_GATES
 from .prepared import MODES, Prepared, refresh
-
-#: The largest number of threads that a thread pool can have.
-MOST_THREADS = 1024
 
 
 def run(
@@ -48,6 +46,8 @@ def run(
     order = None
     if batch_sizes is not None:
         order = _schedule(batch_sizes)
+        if order.batch_sizes.sum() != len(array):
+            raise ValueError(f"x has {len(array)} steps, but batch_sizes adds up to {order.batch_sizes.sum()}")
         num_rows = len(order.lengths)
         array, rows = np.ascontiguousarray(array), y
     else:
@@ -104,7 +104,7 @@ def run_operator(
     The prepared layer is kept as long as the weight that it is found by, so a compiled or exported program needs
     nothing besides its own tensors.
     """
-    prepared = refresh(_prepared.get(weights[1]), mode, weights, num_layers, bidirectional)
+    prepared = refresh(_prepared.get(weights[1]), mode, list(weights), num_layers, bidirectional, weak=True)
     _prepared[weights[1]] = prepared
     y, hn, *cn = run(prepared, x, batch_sizes, h0, c0, batch_first, num_threads)
     return y, hn, cn[0] if cn else y.new_empty(0)
