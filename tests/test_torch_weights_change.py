@@ -60,6 +60,7 @@ def set_parameter(module):
 
 def swap_tensors(module):
     name = WEIGHT_HH[isinstance(module, nn.RNNCellBase)]
+    getattr(module, "_flat_weight_refs", []).clear()  # PyTorch's own weak references; it clears them, too
     torch.utils.swap_tensors(module.get_parameter(name), nn.Parameter(module.get_parameter(name).detach() * 2))
 
 

@@ -40,7 +40,7 @@ class Prepared:
     layer : the layer
     dtype : of the weights, and of inputs and results
     wide : the dtype to compute in
-    step : single steps of a cell; None if there is more than one, or if inputs are widened
+    runner : runs on tensors as they are; None if they have to be widened
     """
 
     def __init__(self, layer: Layer[Any], weights: list[Tensor], versions: _core.TensorVersions) -> None:
@@ -54,10 +54,10 @@ class Prepared:
             value for value, weight in zip(self._values, weights, strict=True) if not weight.is_inference()
         ]
         self._alias_versions = _core.TensorVersions(self._aliases)
-        self.step: _core.TensorStep | None = None
-        if layer.num_layers * layer.num_directions == 1 and self.wide is self.dtype:
-            names, functions = PARTS[len(weights)], (torch.empty_like, torch.get_num_threads)
-            self.step = _core.TensorStep(layer._engine, versions, names, Tensor, self.dtype, *functions)
+        self.runner: _core.TensorRunner | None = None
+        if self.wide is self.dtype:
+            functions = torch.empty_like, torch.get_num_threads
+            self.runner = _core.TensorRunner(layer._engine, versions, Tensor, self.dtype, *functions)
 
     def is_of(self, weights: list[Tensor]) -> bool:
         """Whether these are the same tensors, at the same addresses, with the same version counters."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..runtime import MOST_THREADS
 from ..schedule import Schedule
 from ..spec import NUM_GATES
 from .prepared import MODES, Prepared, refresh
@@ -59,8 +58,7 @@ def run(
     hn = np.empty((count, num_rows, layer.proj_size or layer.hidden_size), layer.dtype)
     cn = np.empty((count, num_rows, layer.hidden_size), layer.dtype) if layer.kind == "lstm" else None
     h, c = (None if state is None else np.ascontiguousarray(_array(state, prepared)) for state in (h0, c0))
-    threads = num_threads or min(torch.get_num_threads(), MOST_THREADS)
-    layer._engine.run(array, rows, order, h, c, hn, cn, num_threads=threads)
+    layer._engine.run(array, rows, order, h, c, hn, cn, num_threads=num_threads or torch.get_num_threads())
     return [torch.from_numpy(result).to(prepared.dtype) for result in (y, hn, cn) if result is not None]
 
 
