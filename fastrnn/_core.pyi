@@ -96,23 +96,31 @@ class Workspace: ...
 
 @disjoint_base
 class TensorVersions:
-    def __new__(cls, tensors: list[Any]) -> Self: ...
+    def __new__(cls, tensors: list[Any], weak: bool = False) -> Self: ...
     def match(self, tensors: list[Any]) -> bool: ...
 
 @disjoint_base
-class StepPlan:
-    def __new__(cls, layer: Layer, num_rows: int, pool: Pool) -> Self: ...
+class TensorPlan:
+    def __new__(cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, pool: Pool) -> Self: ...
 
 @disjoint_base
-class TensorStep:
+class TensorRunner:
     def __new__(
         cls,
         layer: Layer,
         versions: TensorVersions,
-        names: tuple[str, ...],
         tensor_type: type[Any],
         dtype: Any,
         empty_like: Callable[[Any], Any],
         get_num_threads: Callable[[], int],
     ) -> Self: ...
-    def run(self, weights: dict[str, Any], x: Any, hx: Any, num_threads: int) -> Any: ...
+    def run(
+        self,
+        weights: dict[str, Any],
+        names: Sequence[str],
+        x: Any,
+        hx: Any,
+        is_cell: bool,
+        batch_first: bool,
+        num_threads: int,
+    ) -> Any: ...

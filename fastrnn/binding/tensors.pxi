@@ -1,5 +1,5 @@
-# PyTorch's tensors: whether they have changed, and single steps on them. They are read by their attributes and methods, so that
-# nothing here imports PyTorch.
+# PyTorch's tensors: whether they have changed, and runs on them. They are read by their attributes and methods, so that nothing
+# here imports PyTorch.
 
 cdef class TensorVersions:
     """Tensors as they were: which objects, their memory, their version counters.
@@ -7,13 +7,14 @@ cdef class TensorVersions:
     A version counter counts the writes in place that PyTorch sees. Tensors without one, which were made in inference mode,
     never match.
     """
-    cdef list sources  # weak references
+    cdef list sources  # the tensors, or weak references to them
     cdef int64_t *marks  # of each tensor: address, version, whether its elements are adjacent
-    cdef bint has_versions
+    cdef bint has_versions, is_weak
 
-    def __cinit__(self, list tensors not None):
+    def __cinit__(self, list tensors not None, bint weak=False):
         cdef Py_ssize_t i
-        self.sources = [weakref.ref(tensor) for tensor in tensors]
+        self.is_weak = weak
+        self.sources = [weakref.ref(tensor) if weak else tensor for tensor in tensors]
         self.has_versions = not any([tensor.is_inference() for tensor in tensors])
         self.marks = <int64_t *>PyMem_RawMalloc(3 * (len(tensors) + 1) * sizeof(int64_t))
         if self.marks == NULL:
@@ -36,7 +37,10 @@ cdef class TensorVersions:
 
     cdef bint matches(self, Py_ssize_t i, tensor) except -1:
         cdef int64_t marks[3]
-        if not self.has_versions or tensor is None or self.sources[i]() is not tensor:
+        source = self.sources[i]
+        if self.is_weak:
+            source = source()
+        if not self.has_versions or tensor is None or source is not tensor:
             return False
         try:
             read_marks(tensor, marks)
@@ -50,130 +54,160 @@ cdef int read_marks(tensor, int64_t *marks) except -1:
     return 0
 
 
-cdef class StepPlan:
-    """A plan of one step, kept for the next step of as many rows."""
+cdef class TensorPlan:
+    """A plan of rows of equal length, kept for the next call of the same shape."""
     cdef fastrnn_batch batch
     cdef fastrnn_plan plan
     cdef Workspace workspace
     cdef Pool pool  # which the plan refers to
-    cdef bint is_short, is_made
+    cdef bint is_made, is_short, batch_first
 
-    def __cinit__(self, Layer layer not None, int64_t num_rows, Pool pool not None):
+    def __cinit__(self, Layer layer not None, int64_t num_rows, int64_t num_steps, bint batch_first, Pool pool not None):
         cdef fastrnn_batch *batch = &self.batch
-        cdef double work = <double>num_rows * layer.hidden_size * (layer.input_size + layer.hidden_size)
+        # multiply-adds of a gate
+        cdef double work = <double>layer.hidden_size * (layer.input_size + layer.hidden_size) * layer.num_layers
+        work *= <double>num_rows * num_steps * layer.num_directions
         batch.struct_size, self.plan.struct_size = sizeof(fastrnn_batch), sizeof(fastrnn_plan)
-        batch.num_rows, batch.num_steps = num_rows, 1
-        batch.x.step_stride = batch.x.row_stride = layer.input_size
-        batch.y.step_stride = batch.y.row_stride = layer.h_size
+        batch.num_rows, batch.num_steps = num_rows, num_steps
+        set_strides(&batch.x, num_rows, num_steps, layer.input_size, batch_first)
+        set_strides(&batch.y, num_rows, num_steps, layer.num_directions * layer.h_size, batch_first)
         batch.pool = pool.pool
         self.is_short = work < SHORT_WORK
         if work >= LONG_WORK:
             batch.interrupted = check_signals
-        self.workspace = Workspace()
-        self.pool = pool
+        self.workspace, self.pool, self.batch_first = Workspace(), pool, batch_first
 
 
-cdef class TensorStep:
-    """Single steps of a layer of one cell, on tensors.
+cdef void set_strides(fastrnn_view *view, int64_t num_rows, int64_t num_steps, int64_t width, bint batch_first) noexcept:
+    view.row_stride = num_steps * width if batch_first else width
+    view.step_stride = width if batch_first else num_rows * width
 
-    layer : of one layer and one direction
-    versions, names : of the weights that the layer was prepared from
+
+cdef class TensorRunner:
+    """Runs of a layer on contiguous tensors.
+
+    versions : of the weights that the layer was prepared from
     tensor_type, dtype, empty_like, get_num_threads : PyTorch's
     """
     cdef Layer layer
     cdef TensorVersions versions
-    cdef tuple names
     cdef object tensor_type, dtype, empty_like, get_num_threads
     cdef list spare  # plans of earlier calls
 
-    def __cinit__(self, Layer layer not None, TensorVersions versions not None, tuple names not None, tensor_type, dtype,
-                  empty_like, get_num_threads):
-        if layer.num_layers * layer.num_directions != 1:
-            raise ValueError(f"layer has {layer.num_layers} layers and {layer.num_directions} directions, wanted one cell")
-        if len(names) != len(versions.sources):
-            raise ValueError(f"names has {len(names)} entries, wanted {len(versions.sources)}")
-        self.layer, self.versions, self.names = layer, versions, names
-        self.tensor_type, self.dtype, self.empty_like = tensor_type, dtype, empty_like
-        self.get_num_threads = get_num_threads
-        self.spare = []
+    def __cinit__(self, Layer layer not None, TensorVersions versions not None, tensor_type, dtype, empty_like,
+                  get_num_threads):
+        self.layer, self.versions, self.spare = layer, versions, []
+        self.tensor_type, self.dtype = tensor_type, dtype
+        self.empty_like, self.get_num_threads = empty_like, get_num_threads
 
-    cdef void *data(self, tensor, Py_ssize_t ndim, int64_t num_rows, int64_t width) except? NULL:
-        """The address of a tensor that is C-contiguous on the CPU, of the layer's dtype and this shape; NULL if it is not."""
+    cdef void *data(self, tensor, tuple shape) except? NULL:
+        """The address of a tensor that is contiguous on the CPU, of the layer's dtype and this shape; NULL if it is not."""
         if type(tensor) is not self.tensor_type or tensor.dtype is not self.dtype or not tensor.is_cpu:
             return NULL
-        cdef tuple shape = <tuple>tensor.shape  # a subclass of tuple
-        if len(shape) != ndim or <int64_t>shape[ndim - 1] != width or (ndim == 2 and <int64_t>shape[0] != num_rows):
-            return NULL
-        if not tensor.is_contiguous() or tensor.is_neg():
+        if tensor.shape != shape or not tensor.is_contiguous() or tensor.is_neg():
             return NULL
         return <void *><uintptr_t>tensor.data_ptr()
 
-    def run(self, dict weights not None, x, hx, int num_threads):
-        """One step of x (B, I) or (I,) from h (B, H) or (H,), or from the pair of h and c.
+    cdef bint has_weights(self, dict weights, names) except -1:
+        cdef Py_ssize_t i = 0
+        for name in names:
+            if i == len(self.versions.sources) or not self.versions.matches(i, weights.get(name)):
+                return False
+            i += 1
+        return i == len(self.versions.sources)
 
-        weights : by their names, perhaps others besides
+    def run(self, dict weights not None, names, x, hx, bint is_cell, bint batch_first, int num_threads):
+        """Run what PyTorch's module of these weights would, if that is as simple as usual.
+
+        weights, names : the module's tensors by their names, and which of them are its weights
+        x, hx : the module's input and initial state
+        is_cell : whether the module is a cell, whose x has no time
+        batch_first : whether x (B, T, I) has the rows first
+        num_threads : 0 for PyTorch's number
 
         Returns
         -------
-        The new h, or the pair (h, c); None, with nothing done, if the weights have changed or if a tensor is not what `data`
-        takes.
+        What the module returns; None, with nothing done, if the weights have changed, if x or hx does not fit, or if one of
+        their tensors is not what `data` takes.
         """
-        cdef StepPlan step
+        cdef TensorPlan call
         cdef fastrnn_status status
-        cdef int64_t num_rows = 1
-        cdef void *new_c = NULL
+        cdef int64_t num_rows = 1, num_steps = 1, count = self.layer.num_layers * self.layer.num_directions
+        cdef bint is_lstm = self.layer.is_lstm
+        cdef void *h0 = NULL
         cdef void *c0 = NULL
-        cdef Py_ssize_t i
-        if type(x) is not self.tensor_type:
+        if type(x) is not self.tensor_type or not self.has_weights(weights, names):
             return None
-        for i in range(len(self.names)):
-            if not self.versions.matches(i, weights.get(self.names[i])):
-                return None
-        cdef tuple shape = <tuple>x.shape
+        cdef tuple shape = <tuple>x.shape  # a subclass of tuple
         cdef Py_ssize_t ndim = len(shape)
-        if ndim == 2:
-            num_rows = shape[0]
-        elif ndim != 1:
+        if not 2 - is_cell <= ndim <= 3 - is_cell or <int64_t>shape[ndim - 1] != self.layer.input_size:
             return None
-        h, c = hx, None
-        if self.layer.is_lstm:
-            if type(hx) is not tuple or len(<tuple>hx) != 2:
+        cdef tuple rows = shape[:ndim - 1] if is_cell else (count,)
+        if is_cell:
+            num_rows = shape[0] if ndim == 2 else 1
+            batch_first = True
+        elif ndim == 2:
+            num_steps = shape[0]
+            batch_first = True
+        else:
+            num_rows, num_steps = shape[not batch_first], shape[batch_first]
+            rows = (count, num_rows)
+        cdef tuple h_shape = rows + (self.layer.h_size,)
+        cdef tuple c_shape = rows + (self.layer.hidden_size,)
+        cdef tuple y_shape = h_shape if is_cell else shape[:ndim - 1] + (self.layer.num_directions * self.layer.h_size,)
+        cdef void *x0 = self.data(x, shape)
+        if x0 == NULL:  # also if there are no rows or steps
+            return None
+        cn = None
+        if hx is None:
+            hn = x.new_empty(h_shape)
+            if is_lstm:
+                cn = x.new_empty(c_shape)
+        else:
+            h, c = hx, None
+            if is_lstm:
+                if type(hx) is not tuple or len(<tuple>hx) != 2:
+                    return None
+                h, c = <tuple>hx
+                c0 = self.data(c, c_shape)
+            h0 = self.data(h, h_shape)
+            if h0 == NULL or (is_lstm and c0 == NULL):
                 return None
-            h, c = <tuple>hx
-            c0 = self.data(c, ndim, num_rows, self.layer.hidden_size)
-        cdef void *x0 = self.data(x, ndim, num_rows, self.layer.input_size)
-        cdef void *h0 = self.data(h, ndim, num_rows, self.layer.h_size)
-        if x0 == NULL or h0 == NULL or (self.layer.is_lstm and c0 == NULL):
-            return None
-        y = self.empty_like(h)
-        cdef void *new_h = self.data(y, ndim, num_rows, self.layer.h_size)
-        if self.layer.is_lstm:
-            cn = self.empty_like(c)
-            new_c = self.data(cn, ndim, num_rows, self.layer.hidden_size)
-        if new_h == NULL or (self.layer.is_lstm and new_c == NULL):
-            return None
-        step = self.borrow(num_rows, pool_of(num_threads or min(<int>self.get_num_threads(), 1024)))
-        step.batch.x.base, step.batch.y.base = x0, new_h
-        step.batch.h0, step.batch.c0, step.batch.cn = h0, c0, new_c
-        if not step.is_made:
-            raise_status(fastrnn_plan_make(self.layer.layer, &step.batch, &step.plan))
-            step.workspace.reserve(step.plan.workspace_size)
-            step.is_made = True
-        if step.is_short:
-            status = fastrnn_plan_run(&step.plan, step.workspace.memory)
+            hn = self.empty_like(h)
+            if is_lstm:
+                cn = self.empty_like(c)
+        y = hn if is_cell else x.new_empty(y_shape)
+        call = self.borrow(num_rows, num_steps, batch_first, h0 != NULL,
+                           pool_of(num_threads or self.get_num_threads()))
+        call.batch.x.base, call.batch.y.base = x0, self.data(y, y_shape)
+        call.batch.h0, call.batch.c0 = h0, c0
+        if not is_cell:  # whose output is its state
+            call.batch.hn = self.data(hn, h_shape)
+        if is_lstm:
+            call.batch.cn = self.data(cn, c_shape)
+        if call.batch.y.base == NULL or (not is_cell and call.batch.hn == NULL) or (is_lstm and call.batch.cn == NULL):
+            raise TypeError("new tensors are not contiguous tensors on the CPU")
+        if not call.is_made:
+            raise_status(fastrnn_plan_make(self.layer.layer, &call.batch, &call.plan))
+            call.workspace.reserve(call.plan.workspace_size)
+            call.is_made = True
+        if call.is_short:
+            status = fastrnn_plan_run(&call.plan, call.workspace.memory)
         else:
             with nogil:
-                status = fastrnn_plan_run(&step.plan, step.workspace.memory)
-        if len(self.spare) < 4:
-            self.spare.append(step)
+                status = fastrnn_plan_run(&call.plan, call.workspace.memory)
+        if len(self.spare) < 4 and call.workspace.size <= KEPT_BYTES:
+            self.spare.append(call)
         raise_status(status)
-        return (y, cn) if self.layer.is_lstm else y
+        last = (hn, cn) if is_lstm else hn
+        return last if is_cell else (y, last)
 
-    cdef StepPlan borrow(self, int64_t num_rows, Pool pool):
-        """A plan that no other call uses."""
-        cdef StepPlan step
+    cdef TensorPlan borrow(self, int64_t num_rows, int64_t num_steps, bint batch_first, bint has_state, Pool pool):
+        """A plan for a call of this shape that no other call uses."""
+        cdef TensorPlan call
         if self.spare:
-            step = self.spare.pop()
-            if step.batch.num_rows == num_rows and step.pool is pool:
-                return step
-        return StepPlan(self.layer, num_rows, pool)
+            call = self.spare.pop()
+            if (call.batch.num_rows == num_rows and call.batch.num_steps == num_steps and call.batch_first == batch_first
+                    and (call.batch.h0 != NULL) == has_state and call.pool is pool):
+                return call
+        return TensorPlan(self.layer, num_rows, num_steps, batch_first, pool)

@@ -1,5 +1,8 @@
 # The thread pool that all calls share, and those of calls that ask for another number of threads.
 
+cdef extern from "core/parallel/pool.h":
+    int FR_MOST_THREADS
+
 cdef int64_t pools_made = 0
 
 
@@ -28,9 +31,10 @@ cdef dict other_pools = {}  # by their numbers of threads
 
 
 cdef Pool pool_of(int num_threads):
-    """The shared thread pool if num_threads is 0, else one of that size."""
+    """The shared thread pool if num_threads is 0, else one of that size, or of the largest size."""
     cdef Pool pool = shared_pool
-    if num_threads in (0, pool.num_threads):
+    num_threads = min(num_threads, FR_MOST_THREADS)
+    if num_threads == 0 or num_threads == pool.num_threads:
         return pool
     other = other_pools.get(num_threads)
     if other is None:

@@ -53,6 +53,13 @@ class Accelerated:
         parameters = self._parameters
         return [weight if (weight := parameters.get(name)) is not None else getattr(self, name) for name in names]
 
+    def _run_simple(self, names: Sequence[str], input: Any, hx: Any, is_cell: bool, batch_first: bool) -> Any:
+        """The module's result; None if the call is not a simple one, and has to be checked and arranged first."""
+        if not _is_plain_call() or torch.is_grad_enabled() or self._prepared is None or self._prepared.runner is None:
+            return None
+        runner = self._prepared.runner
+        return runner.run(self._parameters, names, input, hx, is_cell, batch_first, self._num_threads)
+
     def _run(
         self,
         x: Tensor,
@@ -81,10 +88,15 @@ class AcceleratedSequence(Accelerated):
     num_layers: int
     bidirectional: bool
     batch_first: bool
+    dropout: float
     _flat_weights_names: list[str]
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run sequences; arguments and results are those of PyTorch's class."""
+        if not (self.training and self.dropout):
+            result = self._run_simple(self._flat_weights_names, input, hx, False, self.batch_first)
+            if result is not None:
+                return result
         is_lstm = self.mode == "LSTM"
         is_packed = isinstance(input, PackedSequence)
         x, batch_sizes, sorted_indices, unsorted_indices = input if is_packed else (input, None, None, None)
@@ -120,14 +132,12 @@ class AcceleratedCell(Accelerated):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Run one step; arguments and results are those of PyTorch's class."""
-        if _is_plain_call() and not torch.is_grad_enabled() and self._prepared is not None:
-            step = self._prepared.step
-            result = None if step is None else step.run(self._parameters, input, hx, self._num_threads)
-            if result is not None:
-                return result
+        names = CELL_NAMES[: 4 if self.bias else 2]
+        result = self._run_simple(names, input, hx, True, True)
+        if result is not None:
+            return result
         mode = self._mode()
         states = [] if hx is None else [hx[0], hx[1]] if mode == "LSTM" else [hx]
-        names = CELL_NAMES[: 4 if self.bias else 2]
         weights = self._weights(names)
         check_inference(self, names, weights, [input, *states])
         check_cell(self, mode, input, states, weights[0].dtype)

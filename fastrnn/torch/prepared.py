@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from .. import _core
 from ..importers.pytorch import Nonlinearity, spec_from_state_dict
-from ..layers import LAYERS
+from ..layers import LAYERS, Layer
 from ..spec import CellKind
 
 #: PyTorch's `mode` of a module to the kind of a layer and its nonlinearity.
@@ -34,31 +33,20 @@ WIDENED = (torch.float16, torch.bfloat16)
 
 
 class Prepared:
-    """Prepared weights. Immutable, so threads may share it.
-
-    Parameters
-    ----------
-    mode : PyTorch's name of the recurrence, see MODES
-    weights : of every layer and direction, in PyTorch's order
+    """A layer, and the weights that it was prepared from. Immutable, so threads may share it.
 
     Attributes
     ----------
+    layer : the layer
     dtype : of the weights, and of inputs and results
     wide : the dtype to compute in
-    layer : the layer
-    step : single steps of a cell; None if there is more than one, or if inputs are widened
+    runner : runs on tensors as they are; None if they have to be widened
     """
 
-    def __init__(self, mode: str, weights: Sequence[Tensor], num_layers: int, bidirectional: bool) -> None:
+    def __init__(self, layer: Layer[Any], weights: list[Tensor], versions: _core.TensorVersions) -> None:
+        self.layer, self._versions = layer, versions
         self.dtype = weights[0].dtype
         self.wide = torch.float32 if self.dtype in WIDENED else self.dtype
-        if self.wide is not self.dtype:
-            warnings.warn(
-                f"the weights are {self.dtype}: fastrnn widens them and the inputs to float32, computes in it, "
-                f"and returns {self.dtype}",
-                stacklevel=2,
-            )
-        self._versions = _core.TensorVersions(list(weights))
         # What was prepared, to compare with: aliases, which also keep the memory, so that no other tensor can have its
         # address; copies of inference tensors, because PyTorch does not count the writes to these.
         self._values = [weight.detach().clone() if weight.is_inference() else weight.detach() for weight in weights]
@@ -66,37 +54,21 @@ class Prepared:
             value for value, weight in zip(self._values, weights, strict=True) if not weight.is_inference()
         ]
         self._alias_versions = _core.TensorVersions(self._aliases)
-        directions = ("", "_reverse") if bidirectional else ("",)
-        parts = PARTS[len(weights) // (num_layers * len(directions))]
-        names = [f"{part}_l{layer}{end}" for layer in range(num_layers) for end in directions for part in parts]
-        kind, nonlinearity = MODES[mode]
-        mapping = dict(zip(names, weights, strict=True))
-        self.layer = LAYERS[kind](spec_from_state_dict(kind, mapping, nonlinearity=nonlinearity, copy=False))
-        self.step: _core.TensorStep | None = None
-        if len(weights) == len(parts) and self.wide is self.dtype:
-            self.step = _core.TensorStep(
-                self.layer._engine,
-                self._versions,
-                parts,
-                Tensor,
-                self.dtype,
-                torch.empty_like,
-                torch.get_num_threads,
-            )
+        self.runner: _core.TensorRunner | None = None
+        if self.wide is self.dtype:
+            functions = torch.empty_like, torch.get_num_threads
+            self.runner = _core.TensorRunner(layer._engine, versions, Tensor, self.dtype, *functions)
 
-    def is_of(self, weights: Sequence[Tensor]) -> bool:
-        """Whether these weights have the values that were prepared.
+    def is_of(self, weights: list[Tensor]) -> bool:
+        """Whether these are the same tensors, at the same addresses, with the same version counters."""
+        return self._versions.match(weights)
 
-        They have if they are the same tensors, at the same addresses, with the same version counters. Otherwise the
-        values are compared: a parametrized module computes new tensors for every call.
-        """
-        tensors = list(weights)
-        if self._versions.match(tensors):
-            return True
+    def has_values_of(self, weights: list[Tensor]) -> bool:
+        """Whether these tensors have the values that were prepared."""
         return (
-            len(tensors) == len(self._values)
+            len(weights) == len(self._values)
             and self._alias_versions.match(self._aliases)
-            and all(map(_equal, tensors, self._values))
+            and all(map(_equal, weights, self._values))
         )
 
     def __deepcopy__(self, memo: Any) -> Prepared:
@@ -104,12 +76,46 @@ class Prepared:
 
 
 def refresh(
-    prepared: Prepared | None, mode: str, weights: Sequence[Tensor], num_layers: int, bidirectional: bool
+    prepared: Prepared | None,
+    mode: str,
+    weights: list[Tensor],
+    num_layers: int,
+    bidirectional: bool,
+    weak: bool = False,
 ) -> Prepared:
-    """`prepared` if these weights have its values, else the weights prepared."""
+    """What is prepared of these weights: `prepared`, if they have not changed since.
+
+    Other tensors may have the values that were prepared: a parametrized module computes new ones for each call. So
+    values are compared before they are prepared.
+
+    Parameters
+    ----------
+    mode : PyTorch's name of the recurrence, see MODES
+    weights : of every layer and direction, in PyTorch's order
+    weak : whether the result refers to the weights by weak references, which torch.utils.swap_tensors does not like
+    """
     if prepared is not None and prepared.is_of(weights):
         return prepared
-    return Prepared(mode, weights, num_layers, bidirectional)
+    versions = _core.TensorVersions(weights, weak)  # before the values are read
+    if prepared is not None and prepared.has_values_of(weights):
+        without_versions = any(weight.is_inference() for weight in weights)
+        return prepared if without_versions else Prepared(prepared.layer, weights, versions)
+    return Prepared(_prepare(mode, weights, num_layers, bidirectional), weights, versions)
+
+
+def _prepare(mode: str, weights: list[Tensor], num_layers: int, bidirectional: bool) -> Layer[Any]:
+    dtype = weights[0].dtype
+    if dtype in WIDENED:
+        warnings.warn(
+            f"the weights are {dtype}: fastrnn widens them and the inputs to float32, and narrows the results",
+            stacklevel=2,
+        )
+    directions = ("", "_reverse") if bidirectional else ("",)
+    parts = PARTS[len(weights) // (num_layers * len(directions))]
+    names = [f"{part}_l{layer}{end}" for layer in range(num_layers) for end in directions for part in parts]
+    kind, nonlinearity = MODES[mode]
+    spec = spec_from_state_dict(kind, dict(zip(names, weights, strict=True)), nonlinearity=nonlinearity, copy=False)
+    return LAYERS[kind](spec)
 
 
 def _equal(weight: Tensor, value: Tensor) -> bool:

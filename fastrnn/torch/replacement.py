@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..arguments import as_boolean, as_integer
+from ..runtime import MOST_THREADS
 from .compiler import allow_recurrent_modules
 from .modules import MIXINS, Accelerated, accelerated_class
-from .run import MOST_THREADS
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -15,9 +15,6 @@ from ..schedule import Schedule
 from ..spec import NUM_GATES
 from .prepared import MODES, Prepared, refresh
 
-#: The largest number of threads that a thread pool can have.
-MOST_THREADS = 1024
-
 
 def run(
     prepared: Prepared,
@@ -48,6 +45,8 @@ def run(
     order = None
     if batch_sizes is not None:
         order = _schedule(batch_sizes)
+        if order.batch_sizes.sum() != len(array):
+            raise ValueError(f"x has {len(array)} steps, but batch_sizes adds up to {order.batch_sizes.sum()}")
         num_rows = len(order.lengths)
         array, rows = np.ascontiguousarray(array), y
     else:
@@ -59,8 +58,7 @@ def run(
     hn = np.empty((count, num_rows, layer.proj_size or layer.hidden_size), layer.dtype)
     cn = np.empty((count, num_rows, layer.hidden_size), layer.dtype) if layer.kind == "lstm" else None
     h, c = (None if state is None else np.ascontiguousarray(_array(state, prepared)) for state in (h0, c0))
-    threads = num_threads or min(torch.get_num_threads(), MOST_THREADS)
-    layer._engine.run(array, rows, order, h, c, hn, cn, num_threads=threads)
+    layer._engine.run(array, rows, order, h, c, hn, cn, num_threads=num_threads or torch.get_num_threads())
     return [torch.from_numpy(result).to(prepared.dtype) for result in (y, hn, cn) if result is not None]
 
 
@@ -104,7 +102,7 @@ def run_operator(
     The prepared layer is kept as long as the weight that it is found by, so a compiled or exported program needs
     nothing besides its own tensors.
     """
-    prepared = refresh(_prepared.get(weights[1]), mode, weights, num_layers, bidirectional)
+    prepared = refresh(_prepared.get(weights[1]), mode, list(weights), num_layers, bidirectional, weak=True)
     _prepared[weights[1]] = prepared
     y, hn, *cn = run(prepared, x, batch_sizes, h0, c0, batch_first, num_threads)
     return y, hn, cn[0] if cn else y.new_empty(0)
