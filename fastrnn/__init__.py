@@ -45,11 +45,12 @@ __all__ = [
 ]
 
 #: Subpackages that are imported when they are first asked for.
-_LAZY = ("keras", "nn")
+_LAZY = ("keras", "nn", "torch")
 
 if TYPE_CHECKING:
     from . import keras as keras
     from . import nn as nn
+    from . import torch as torch
 else:
 
     def __getattr__(name: str) -> Any:

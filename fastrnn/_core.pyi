@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -71,6 +71,7 @@ class Layer:
         cn: NDArray[Any] | None,
         unrolled: Unrolled | None = None,
         past_end: str | None = None,
+        num_threads: int = 0,
     ) -> None: ...
 
 @disjoint_base
@@ -92,3 +93,34 @@ class Stream:
 
 @disjoint_base
 class Workspace: ...
+
+@disjoint_base
+class TensorVersions:
+    def __new__(cls, tensors: list[Any], weak: bool = False) -> Self: ...
+    def match(self, tensors: list[Any]) -> bool: ...
+
+@disjoint_base
+class TensorPlan:
+    def __new__(cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, pool: Pool) -> Self: ...
+
+@disjoint_base
+class TensorRunner:
+    def __new__(
+        cls,
+        layer: Layer,
+        versions: TensorVersions,
+        tensor_type: type[Any],
+        dtype: Any,
+        empty_like: Callable[[Any], Any],
+        get_num_threads: Callable[[], int],
+    ) -> Self: ...
+    def run(
+        self,
+        weights: dict[str, Any],
+        names: Sequence[str],
+        x: Any,
+        hx: Any,
+        is_cell: bool,
+        batch_first: bool,
+        num_threads: int,
+    ) -> Any: ...

@@ -13,13 +13,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 from .c_api cimport *
 
 import os
 import sys
 import threading
+import weakref
 
 import numpy as np
 
@@ -42,3 +43,4 @@ include "binding/batch.pxi"
 include "binding/layer.pxi"
 include "binding/unrolled.pxi"
 include "binding/stream.pxi"
+include "binding/tensors.pxi"

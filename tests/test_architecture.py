@@ -82,6 +82,14 @@ def imports(path):
     return names
 
 
+def top_level_imports(path):
+    """The top-level packages that a file imports when it is imported itself, outside of functions."""
+    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in names}
+
+
 def own_imports(path):
     return {name for name in imports(path) if name.split(".")[0] == "fastrnn"}
 
@@ -198,6 +206,31 @@ def test_tensorflows_interface_uses_the_layers():
         assert not used, path.name
 
 
+#: What a file of torch/ may import of its own package.
+TORCH_DEPENDENCIES = {
+    "prepared": set(),
+    "run": {"prepared"},
+    "checks": set(),
+    "modules": {"checks", "prepared", "run"},
+    "compiler": set(),
+    "replacement": {"compiler", "modules"},
+    "__init__": {"replacement"},
+}
+
+
+def test_pytorch_is_imported_where_it_is_used():
+    """By torch/, which nothing else imports, and elsewhere within functions only."""
+    for path in PYTHON_FILES:
+        used = {name for name in own_imports(path) if name.startswith("fastrnn.torch")}
+        if path.parent.name == "torch":
+            assert used <= {f"fastrnn.torch.{name}" for name in TORCH_DEPENDENCIES[path.stem]}, path.name
+            below = {"_core", "arguments", "extras", "importers.pytorch", "layers", "runtime", "schedule", "spec"}
+            assert own_imports(path) - used <= {"fastrnn", *(f"fastrnn.{name}" for name in below)}, path.name
+        else:
+            assert not used or path == PACKAGE / "__init__.py", path.name
+            assert "torch" not in top_level_imports(path), path.name
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=ids(PYTHON_FILES))
 def test_package_needs_no_oracle_tests_or_benchmarks(path):
     for name in imports(path):
@@ -208,6 +241,7 @@ def test_core_is_called_by_the_engine_modules_only():
     callers = {path.relative_to(PACKAGE).as_posix() for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
     layers = {f"layers/{name}.py" for name in ("calls", "engine", "unrolled")}
     others = {"__init__.py", "spec.py", "streams.py", "runtime.py", "thread_limits.py", "benchmark/probe.py"}
+    others |= {"torch/prepared.py"}
     assert callers <= layers | others
 
 

@@ -97,3 +97,12 @@ def test_speech_in_sound():
     assert len(lines) >= 4 and re.fullmatch(r" +0\.0 s +[.#]{31}", lines[0])
     assert not any("#" in line for line in lines)
     assert float(lines[-1].split()[-1]) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("metapredict") is None, reason="needs the package metapredict")
+def test_protein_disorder():
+    lines = run("protein_disorder").splitlines()
+    assert lines[0] == "393 residues, 48% disordered" and len(lines) == 1 + 2 * 5 + 1 + 2 + 1
+    assert lines[2].strip() == "#" * 80 and lines[6].strip() == "." * 80
+    assert 0 < float(lines[-1].split()[-1]) < 1e-5

@@ -57,19 +57,28 @@ def fastrnn_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np
     return call
 
 
+def torch_module(workload: Workload, cell: bool = False) -> Any:
+    """The workload's module of PyTorch, or the cell of its first layer."""
+    import torch
+
+    name, weights = workload.cell.upper(), draw_weights(workload)
+    sizes = workload.input_size, workload.hidden_size
+    if cell:
+        module = getattr(torch.nn, f"{name}Cell")(*sizes)
+        weights = {part.removesuffix("_l0"): array for part, array in weights.items() if part.endswith("_l0")}
+    else:
+        bidirectional = workload.num_directions == 2
+        module = getattr(torch.nn, name)(*sizes, workload.num_layers, bidirectional=bidirectional, batch_first=True)
+    module.load_state_dict({part: torch.from_numpy(array) for part, array in weights.items()})
+    return module.eval()
+
+
 def torch_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     torch.set_num_threads(num_threads)
-    module = getattr(torch.nn, workload.cell.upper())(
-        workload.input_size,
-        workload.hidden_size,
-        workload.num_layers,
-        bidirectional=workload.num_directions == 2,
-        batch_first=True,
-    ).eval()
-    module.load_state_dict({name: torch.from_numpy(array) for name, array in draw_weights(workload).items()})
+    module = torch_module(workload)
     inputs, sizes, state = torch.from_numpy(x), torch.from_numpy(lengths), None
 
     def run() -> Any:

@@ -175,17 +175,18 @@ cdef class Layer:
         if workspace.size <= KEPT_BYTES and len(self.spare) < 4:
             self.spare.append(workspace)
 
-    def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled unrolled=None, past_end=None):
+    def run(self, x, y, schedule, h0, c0, hn, cn, Unrolled unrolled=None, past_end=None, int num_threads=0):
         """Run a batch.
 
         x, y : (B, T, width), or packed (N, width), or a list of (T_i, width)
         schedule : a Schedule, or None for rows of equal length
         past_end : None, or what to write to y (B, T, D*P) past the rows' ends
+        num_threads : 0 for the number that set_num_threads set
         """
         cdef fastrnn_batch batch
         cdef fastrnn_plan plan
         cdef fastrnn_status status
-        cdef Pool pool = shared_pool  # which another thread may replace
+        cdef Pool pool = pool_of(num_threads)  # which another thread may replace
         cdef void **rows = NULL
         cdef Workspace workspace = None
         memset(&batch, 0, sizeof(batch))

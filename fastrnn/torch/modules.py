@@ -1,0 +1,194 @@
+"""The classes of replaced modules: PyTorch's own with another ``forward``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from .checks import check_cell, check_dimensions, check_inference, check_sequences
+from .prepared import Prepared, refresh
+from .run import run, run_operator
+
+
+class Accelerated:
+    """What replaced modules share. Mixed into a subclass of PyTorch's class, it changes `forward` alone."""
+
+    original: ClassVar[type]  #: the class that the module had
+
+    _prepared: Prepared | None = None
+    _num_threads: int = 0  # 0: PyTorch's number
+
+    # What every nn.Module has.
+    training: bool
+    _parameters: dict[str, Tensor | None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The module's own state: what was prepared from the weights is left out."""
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_prepared"}
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        reduced: Any = super().__reduce_ex__(protocol)
+        return (_new, (self.original,), *reduced[2:])
+
+    def __prepare_scriptable__(self) -> Any:
+        """Called by torch.jit.script.
+
+        Raises
+        ------
+        RuntimeError
+        """
+        raise RuntimeError(
+            f"{type(self).__name__} is accelerated, and TorchScript cannot compile it: script the model that was "
+            "accelerated, or use torch.jit.trace, torch.compile or torch.export"
+        )
+
+    def _weights(self, names: Sequence[str]) -> list[Tensor]:
+        """The tensors that the module would compute with now."""
+        parameters = self._parameters
+        return [weight if (weight := parameters.get(name)) is not None else getattr(self, name) for name in names]
+
+    def _run_simple(self, names: Sequence[str], input: Any, hx: Any, is_cell: bool, batch_first: bool) -> Any:
+        """The module's result; None if the call is not a simple one, and has to be checked and arranged first."""
+        if not _is_plain_call() or torch.is_grad_enabled() or self._prepared is None or self._prepared.runner is None:
+            return None
+        runner = self._prepared.runner
+        return runner.run(self._parameters, names, input, hx, is_cell, batch_first, self._num_threads)
+
+    def _run(
+        self,
+        x: Tensor,
+        batch_sizes: Tensor | None,
+        states: Sequence[Tensor],
+        weights: list[Tensor],
+        mode: str,
+        num_layers: int,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> list[Tensor]:
+        """y and the final states."""
+        h0, c0 = (*states, None, None)[:2]
+        if _is_plain_call() and all(type(tensor) in PLAIN for tensor in (x, *states, *weights)):
+            self._prepared = refresh(self._prepared, mode, weights, num_layers, bidirectional)
+            return run(self._prepared, x, batch_sizes, h0, c0, batch_first, self._num_threads)
+        options = mode, num_layers, bidirectional, batch_first, self._num_threads
+        results = run_operator(x, batch_sizes, h0, c0, weights, *options)
+        return list(results[: 3 if mode == "LSTM" else 2])
+
+
+class AcceleratedSequence(Accelerated):
+    """``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``."""
+
+    mode: str
+    num_layers: int
+    bidirectional: bool
+    batch_first: bool
+    dropout: float
+    _flat_weights_names: list[str]
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """Run sequences; arguments and results are those of PyTorch's class."""
+        if not (self.training and self.dropout):
+            result = self._run_simple(self._flat_weights_names, input, hx, False, self.batch_first)
+            if result is not None:
+                return result
+        is_lstm = self.mode == "LSTM"
+        is_packed = isinstance(input, PackedSequence)
+        x, batch_sizes, sorted_indices, unsorted_indices = input if is_packed else (input, None, None, None)
+        states = [] if hx is None else [hx[0], hx[1]] if is_lstm else [hx]
+        weights = self._weights(self._flat_weights_names)
+        check_inference(self, self._flat_weights_names, weights, [x, *states])
+        batch_axis = 0 if self.batch_first else 1
+        is_single = not is_packed and x.dim() == 2
+        if not is_packed:
+            check_dimensions(self.mode, x, states)
+        if is_single:
+            x, states = x.unsqueeze(batch_axis), [state.unsqueeze(1) for state in states]
+        if sorted_indices is not None:
+            states = [state.index_select(1, sorted_indices) for state in states]
+        check_sequences(self, x, batch_sizes, states, weights[0].dtype)
+        y, *last = self._run(
+            x, batch_sizes, states, weights, self.mode, self.num_layers, self.bidirectional, self.batch_first
+        )
+        if is_single:
+            y, last = y.squeeze(batch_axis), [state.squeeze(1) for state in last]
+        if unsorted_indices is not None:
+            last = [state.index_select(1, unsorted_indices) for state in last]
+        result = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices) if is_packed else y
+        return result, tuple(last) if is_lstm else last[0]
+
+
+class AcceleratedCell(Accelerated):
+    """``nn.LSTMCell``, ``nn.GRUCell`` and ``nn.RNNCell``."""
+
+    bias: bool
+    input_size: int
+    hidden_size: int
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """Run one step; arguments and results are those of PyTorch's class."""
+        names = CELL_NAMES[: 4 if self.bias else 2]
+        result = self._run_simple(names, input, hx, True, True)
+        if result is not None:
+            return result
+        mode = self._mode()
+        states = [] if hx is None else [hx[0], hx[1]] if mode == "LSTM" else [hx]
+        weights = self._weights(names)
+        check_inference(self, names, weights, [input, *states])
+        check_cell(self, mode, input, states, weights[0].dtype)
+        is_single = input.dim() == 1
+        x = input[None, None] if is_single else input[:, None]
+        states = [state[None, None] if is_single else state[None] for state in states]
+        _, *last = self._run(x, None, states, weights, mode, 1, False, True)
+        last = [state[0, 0] if is_single else state[0] for state in last]
+        return tuple(last) if mode == "LSTM" else last[0]
+
+    def _mode(self) -> str:
+        """PyTorch's name of the recurrence."""
+        if isinstance(self, nn.RNNCell):
+            return f"RNN_{self.nonlinearity.upper()}"
+        return "LSTM" if isinstance(self, nn.LSTMCell) else "GRU"
+
+
+#: The types of tensors that have memory; others, such as the fake tensors of PyTorch's compilers, go to the operator.
+PLAIN = (Tensor, nn.Parameter)
+
+CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+#: PyTorch's classes to what is mixed into them.
+MIXINS: dict[type, type[Accelerated]] = {
+    nn.LSTM: AcceleratedSequence,
+    nn.GRU: AcceleratedSequence,
+    nn.RNN: AcceleratedSequence,
+    nn.LSTMCell: AcceleratedCell,
+    nn.GRUCell: AcceleratedCell,
+    nn.RNNCell: AcceleratedCell,
+}
+
+
+@functools.cache
+def accelerated_class(original: Any) -> type[Any]:
+    """PyTorch's class, or a subclass of it, with the `forward` of this package."""
+    mixin = next(mixin for base, mixin in MIXINS.items() if issubclass(original, base))
+    names = {"__module__": __name__, "__doc__": original.__doc__, "original": original}
+    return type(original.__name__, (mixin, original), names)
+
+
+def _new(original: type) -> Any:
+    """A module without state, for copies and pickles."""
+    cls: Any = accelerated_class(original)
+    return cls.__new__(cls)
+
+
+def _is_plain_call() -> bool:
+    """Whether only the results of a call are wanted: PyTorch does not compile, trace or compute tangents."""
+    return (
+        not torch.compiler.is_dynamo_compiling()
+        and not torch.jit.is_tracing()
+        and torch.autograd.forward_ad._current_level < 0
+    )

@@ -1,0 +1,268 @@
+"""Accelerated modules inside compiled, exported and traced programs: one operator for each module."""
+
+import copy
+import io
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
+
+import fastrnn.torch  # noqa: E402
+from fastrnn.torch import accelerate  # noqa: E402
+from fastrnn.torch.run import run_operator  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        yield
+
+
+class Model(nn.Module):
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.rnn = kind(3, 4, batch_first=True, **options)
+        self.out = nn.Linear(4 * (1 + self.rnn.bidirectional), 2)
+
+    def forward(self, x, hx=None):
+        y, last = self.rnn(x, hx)
+        return self.out(y).relu(), last
+
+
+class Loop(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.second = nn.LSTMCell(3, 4), nn.GRUCell(4, 4)
+
+    def forward(self, x):
+        h, c = x.new_zeros(len(x[0]), 4), x.new_ones(len(x[0]), 4)
+        z = self.second(h)
+        for step in x:
+            h, c = self.cell(step, (h, c))
+            z = self.second(h, z)
+        return z, self.cell(x[0, 0])
+
+
+class Ragged(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, bidirectional=True)
+
+    def forward(self, x, lengths, hx=None):
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        y, (h, c) = self.rnn(packed, hx)
+        return pad_packed_sequence(y)[0], h, c
+
+
+def tensors_of(result):
+    if isinstance(result, torch.Tensor):
+        return [result]
+    return [tensor for part in result for tensor in tensors_of(part)]
+
+
+def assert_close(ours, theirs, tolerance=1e-5):
+    for found, wanted in zip(tensors_of(ours), tensors_of(theirs), strict=True):
+        assert found.shape == wanted.shape and found.dtype == wanted.dtype and found.stride() == wanted.stride()
+        torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+def operators_in(graph):
+    return [node.target for node in graph.nodes if node.target is torch.ops.fastrnn.run.default]
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_compile(kind, backend):
+    """The whole graph, for several shapes."""
+    model = Model(kind, num_layers=2, bidirectional=True).eval()
+    fast = torch.compile(accelerate(model), fullgraph=True, backend=backend)
+    for shape in ((2, 5, 3), (4, 7, 3), (1, 1, 3), (6, 3)):
+        x = torch.randn(shape)
+        y, last = model(x)
+        assert_close(fast(x), (y, last))
+        assert_close(fast(x, last), model(x, last))
+
+
+@pytest.mark.slow
+def test_inductor():
+    model = Ragged()
+    x, lengths = torch.randn(7, 4, 3), torch.tensor([3, 7, 1, 7])
+    fast = torch.compile(accelerate(model), fullgraph=True)
+    assert_close(fast(x, lengths), model(x, lengths))
+    loop = Loop()
+    assert_close(torch.compile(accelerate(loop), fullgraph=True)(x), loop(x))
+
+
+def test_compile_packed_sequences_and_cells():
+    model = Ragged()
+    x, lengths = torch.randn(7, 4, 3), torch.tensor([3, 7, 1, 7])
+    fast = torch.compile(accelerate(model), fullgraph=True, backend="aot_eager")
+    assert_close(fast(x, lengths), model(x, lengths))
+    hx = torch.randn(2, 4, 4), torch.randn(2, 4, 4)
+    assert_close(fast(x, lengths, hx), model(x, lengths, hx))
+    loop = Loop()
+    assert_close(torch.compile(accelerate(loop), fullgraph=True, backend="aot_eager")(x), loop(x))
+
+
+def test_compiled_models_notice_changes():
+    model = Model(nn.LSTM)
+    fast = accelerate(model)
+    compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 5, 3)
+    for change in (lambda m: m.rnn.weight_hh_l0.mul_(2), lambda m: m.rnn.double().float(), lambda m: m.double()):
+        assert_close(compiled(x), model(x))
+        change(fast), change(model)
+        x = x.to(model.rnn.bias_ih_l0.dtype)
+        assert_close(compiled(x), model(x))
+
+
+def test_compiled_calls_refuse_gradients():
+    fast = torch.compile(accelerate(Model(nn.GRU)), backend="eager")
+    with torch.enable_grad(), pytest.raises(RuntimeError, match="requires grad, and grad mode is on"):
+        fast(torch.randn(2, 5, 3))
+
+
+def test_acceleration_of_a_compiled_model():
+    model = Model(nn.GRU)
+    compiled = torch.compile(model, backend="aot_eager")
+    x = torch.randn(2, 5, 3)
+    wanted = compiled(x)
+    accelerate(compiled, inplace=True)
+    assert type(model.rnn).__module__ == "fastrnn.torch.modules"
+    assert_close(compiled(x), wanted)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export(strict):
+    """With dynamic shapes; saved and loaded."""
+    model = Model(nn.LSTM, bidirectional=True)
+    x = torch.randn(2, 5, 3)
+    shapes = {"x": {0: torch.export.Dim("B"), 1: torch.export.Dim("T")}}
+    program = torch.export.export(accelerate(model), (x,), dynamic_shapes=shapes, strict=strict)
+    assert len(operators_in(program.graph)) == 1
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    loaded = torch.export.load(io.BytesIO(file.getvalue())).module()
+    for shape in ((2, 5, 3), (3, 9, 3)):
+        x = torch.randn(shape)
+        assert_close(loaded(x), model(x))
+        assert_close(program.module()(x), model(x))
+
+
+def test_export_of_cells_and_packed_sequences():
+    x, lengths = torch.randn(7, 4, 3), torch.tensor([3, 7, 1, 7])
+    loop = Loop()
+    program = torch.export.export(accelerate(loop), (x,))
+    assert len(operators_in(program.graph)) == 16
+    assert_close(program.module()(x), loop(x))
+    model = Ragged()
+    hx = torch.randn(2, 4, 4), torch.randn(2, 4, 4)
+    assert_close(
+        torch.export.export(accelerate(model), (x, lengths, hx)).module()(x, lengths, hx), model(x, lengths, hx)
+    )
+
+
+@pytest.mark.slow
+def test_an_exported_program_in_a_new_process(tmp_path):
+    """It has to import fastrnn.torch, which registers the operator."""
+    model = Model(nn.GRU)
+    x = torch.randn(2, 5, 3)
+    torch.export.save(torch.export.export(accelerate(model), (x,)), tmp_path / "model.pt2")
+    torch.save(x, tmp_path / "x.pt")
+    program = (
+        "import sys, torch, fastrnn.torch; torch.set_grad_enabled(False); "
+        "model = torch.export.load(sys.argv[1]).module(); torch.save(model(torch.load(sys.argv[2])), sys.argv[3])"
+    )
+    paths = [tmp_path / name for name in ("model.pt2", "x.pt", "y.pt")]
+    subprocess.run([sys.executable, "-c", program, *paths], check=True)
+    assert_close(torch.load(paths[2]), model(x))
+
+
+def test_trace():
+    """A traced program has the operator, too, and takes other shapes."""
+    model = Model(nn.LSTM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(accelerate(model), torch.randn(2, 5, 3))
+    assert "fastrnn::run" in str(traced.inlined_graph)
+    x = torch.randn(4, 7, 3)
+    assert_close(traced(x), model(x))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("mode", ["LSTM", "GRU", "RNN_RELU"])
+def test_the_operator_keeps_pytorchs_rules(mode, packed):
+    """Schema, fake kernel and real kernel agree: shapes, strides, no aliases, no writes."""
+    module = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_RELU": nn.RNN}[mode](3, 4, 2, bidirectional=True)
+    x = torch.randn(7, 3) if packed else torch.randn(5, 2, 3)
+    sizes = torch.tensor([2, 2, 1, 1, 1]) if packed else None
+    weights = [weight.detach() for weight in module._flat_weights]
+    h0, c0 = torch.randn(4, 2, 4), torch.randn(4, 2, 4) if mode == "LSTM" else None
+    for states in ((h0, c0), (None, None)):
+        torch.library.opcheck(run_operator, (x, sizes, *states, weights, mode, 2, True, False, 1))
+
+
+def test_the_operator_forgets_weights():
+    """It keeps what it prepared no longer than the weights."""
+    from fastrnn.torch import run
+
+    before = len(run._prepared)
+    fast = accelerate(nn.LSTM(3, 4))
+    torch.jit.trace(fast, torch.ones(2, 3))
+    assert len(run._prepared) == before + 1
+    del fast
+    import gc
+
+    gc.collect()
+    assert len(run._prepared) == before
+
+
+def test_the_operator_checks_memory():
+    module = nn.GRU(3, 4)
+    weights = [weight.detach() for weight in module._flat_weights]
+    for x, sizes, h0 in (
+        (torch.ones(5, 2, 4), None, None),
+        (torch.ones(5, 2, 3), None, torch.ones(1, 3, 4)),
+        (torch.ones(5, 3), torch.tensor([9]), None),
+        (torch.ones(5, 3), torch.tensor([2, -1]), None),
+        (torch.ones(5), None, None),
+    ):
+        with pytest.raises((ValueError, IndexError, RuntimeError)):
+            run_operator(x, sizes, h0, None, weights, "GRU", 1, False, True, 1)
+
+
+OPTION = """
+import sys, torch, fastrnn.torch
+before = "torch._dynamo" in sys.modules
+fastrnn.torch.accelerate(torch.nn.LSTM(2, 3))
+assert not before and "torch._dynamo" not in sys.modules
+import torch._dynamo
+assert torch._dynamo.config.allow_rnn
+"""
+
+
+@pytest.mark.slow
+def test_the_compiler_is_not_imported_early():
+    """accelerate sets the option that lets the compiler see instances of nn.LSTM, when the compiler is imported."""
+    subprocess.run([sys.executable, "-c", OPTION], check=True)
+
+
+def test_the_compiler_sees_accelerated_modules():
+    torch._dynamo.config.allow_rnn = False
+    accelerate(nn.LSTM(2, 3))
+    assert torch._dynamo.config.allow_rnn
+
+
+def test_copies_of_compiled_models():
+    model = Model(nn.GRU)
+    compiled = torch.compile(accelerate(model), backend="eager")
+    x = torch.randn(2, 5, 3)
+    assert_close(copy.deepcopy(compiled)(x), model(x))
+    assert fastrnn.torch.accelerate is accelerate
