@@ -639,7 +639,7 @@ def test_what_pytorch_refuses():
         (lstm, x, (h, torch.ones(1, 2, 5))),
         (lstm, x, (torch.ones(1, 3, 4), c)),
         (gru, x, torch.ones(2, 2, 4)),
-        (lstm, pack_padded_sequence(torch.ones(5, 2, 2), [5, 2])),
+        (gru, pack_padded_sequence(torch.ones(5, 2, 2), [5, 2])),
         (gru, packed, torch.ones(1, 3, 4)),
     ):
         assert message_of(accelerate(module), *inputs) == message_of(module, *inputs)

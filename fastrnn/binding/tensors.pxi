@@ -108,6 +108,12 @@ cdef class TensorRunner:
             return NULL
         return <void *><uintptr_t>tensor.data_ptr()
 
+    cdef void *new_data(self, tensor) except? NULL:
+        """The address of a tensor that PyTorch has just made like one that `data` took."""
+        if type(tensor) is not self.tensor_type:
+            raise TypeError(f"a new tensor is {type(tensor).__name__}, wanted {self.tensor_type.__name__}")
+        return <void *><uintptr_t>tensor.data_ptr()
+
     cdef bint has_weights(self, dict weights, names) except -1:
         cdef Py_ssize_t i = 0
         for name in names:
@@ -153,8 +159,7 @@ cdef class TensorRunner:
             num_rows, num_steps = shape[not batch_first], shape[batch_first]
             rows = (count, num_rows)
         cdef tuple h_shape = rows + (self.layer.h_size,)
-        cdef tuple c_shape = rows + (self.layer.hidden_size,)
-        cdef tuple y_shape = h_shape if is_cell else shape[:ndim - 1] + (self.layer.num_directions * self.layer.h_size,)
+        cdef tuple c_shape = h_shape if self.layer.h_size == self.layer.hidden_size else rows + (self.layer.hidden_size,)
         cdef void *x0 = self.data(x, shape)
         if x0 == NULL:  # also if there are no rows or steps
             return None
@@ -176,17 +181,15 @@ cdef class TensorRunner:
             hn = self.empty_like(h)
             if is_lstm:
                 cn = self.empty_like(c)
-        y = hn if is_cell else x.new_empty(y_shape)
+        y = hn if is_cell else x.new_empty(shape[:ndim - 1] + (self.layer.num_directions * self.layer.h_size,))
         call = self.borrow(num_rows, num_steps, batch_first, h0 != NULL,
                            pool_of(num_threads or self.get_num_threads()))
-        call.batch.x.base, call.batch.y.base = x0, self.data(y, y_shape)
+        call.batch.x.base, call.batch.y.base = x0, self.new_data(y)
         call.batch.h0, call.batch.c0 = h0, c0
         if not is_cell:  # whose output is its state
-            call.batch.hn = self.data(hn, h_shape)
+            call.batch.hn = self.new_data(hn)
         if is_lstm:
-            call.batch.cn = self.data(cn, c_shape)
-        if call.batch.y.base == NULL or (not is_cell and call.batch.hn == NULL) or (is_lstm and call.batch.cn == NULL):
-            raise TypeError("new tensors are not contiguous tensors on the CPU")
+            call.batch.cn = self.new_data(cn)
         if not call.is_made:
             raise_status(fastrnn_plan_make(self.layer.layer, &call.batch, &call.plan))
             call.workspace.reserve(call.plan.workspace_size)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .. import _core
 from .checks import check_cell, check_dimensions, check_inference, check_sequences
 from .prepared import Prepared, refresh
 from .run import run, run_operator
@@ -53,12 +54,12 @@ class Accelerated:
         parameters = self._parameters
         return [weight if (weight := parameters.get(name)) is not None else getattr(self, name) for name in names]
 
-    def _run_simple(self, names: Sequence[str], input: Any, hx: Any, is_cell: bool, batch_first: bool) -> Any:
-        """The module's result; None if the call is not a simple one, and has to be checked and arranged first."""
-        if not _is_plain_call() or torch.is_grad_enabled() or self._prepared is None or self._prepared.runner is None:
+    def _runner(self) -> _core.TensorRunner | None:
+        """What may run a call without checks in Python, because it refuses what is not as usual."""
+        if not _is_plain_call() or torch.is_grad_enabled():
             return None
-        runner = self._prepared.runner
-        return runner.run(self._parameters, names, input, hx, is_cell, batch_first, self._num_threads)
+        prepared = self._prepared
+        return None if prepared is None else prepared.runner
 
     def _run(
         self,
@@ -93,8 +94,10 @@ class AcceleratedSequence(Accelerated):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run sequences; arguments and results are those of PyTorch's class."""
-        if not (self.training and self.dropout):
-            result = self._run_simple(self._flat_weights_names, input, hx, False, self.batch_first)
+        runner = self._runner()
+        if runner is not None and not (self.training and self.dropout):
+            names = self._flat_weights_names
+            result = runner.run(self._parameters, names, input, hx, False, self.batch_first, self._num_threads)
             if result is not None:
                 return result
         is_lstm = self.mode == "LSTM"
@@ -132,10 +135,12 @@ class AcceleratedCell(Accelerated):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Run one step; arguments and results are those of PyTorch's class."""
-        names = CELL_NAMES[: 4 if self.bias else 2]
-        result = self._run_simple(names, input, hx, True, True)
-        if result is not None:
-            return result
+        names = CELL_NAMES if self.bias else CELL_NAMES[:2]
+        runner = self._runner()
+        if runner is not None:
+            result = runner.run(self._parameters, names, input, hx, True, True, self._num_threads)
+            if result is not None:
+                return result
         mode = self._mode()
         states = [] if hx is None else [hx[0], hx[1]] if mode == "LSTM" else [hx]
         weights = self._weights(names)
