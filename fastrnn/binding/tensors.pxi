@@ -5,7 +5,7 @@ cdef class TensorVersions:
     """Tensors as they were: which objects, their memory, their version counters.
 
     A version counter counts the writes in place that PyTorch sees. Tensors without one, which were made in inference mode,
-    never match.
+    always seem to have changed.
     """
     cdef list sources  # the tensors, or weak references to them
     cdef int64_t *marks  # of each tensor: address, version, whether its elements are adjacent
@@ -25,6 +25,16 @@ cdef class TensorVersions:
     def __dealloc__(self):
         PyMem_RawFree(self.marks)
 
+    def __len__(self):
+        return len(self.sources)
+
+    def source(self, Py_ssize_t i):
+        """The i-th tensor itself; None if it is gone, or if it was written in place since or may have been."""
+        if not 0 <= i < len(self.sources):
+            raise IndexError(i)
+        source = self.sources[i]() if self.is_weak else self.sources[i]
+        return source if self.has_versions and source is not None and source._version == self.marks[3 * i + 1] else None
+
     def match(self, list tensors not None):
         """Whether these are the same tensors, unchanged."""
         cdef Py_ssize_t i
@@ -37,9 +47,7 @@ cdef class TensorVersions:
 
     cdef bint matches(self, Py_ssize_t i, tensor) except -1:
         cdef int64_t marks[3]
-        source = self.sources[i]
-        if self.is_weak:
-            source = source()
+        source = self.sources[i]() if self.is_weak else self.sources[i]
         if not self.has_versions or tensor is None or source is not tensor:
             return False
         try:
@@ -108,6 +116,12 @@ cdef class TensorRunner:
             return NULL
         return <void *><uintptr_t>tensor.data_ptr()
 
+    cdef void *new_data(self, tensor) except? NULL:
+        """The address of a tensor that PyTorch has just made like one that `data` took."""
+        if type(tensor) is not self.tensor_type:
+            raise TypeError(f"a new tensor is {type(tensor).__name__}, wanted {self.tensor_type.__name__}")
+        return <void *><uintptr_t>tensor.data_ptr()
+
     cdef bint has_weights(self, dict weights, names) except -1:
         cdef Py_ssize_t i = 0
         for name in names:
@@ -153,8 +167,7 @@ cdef class TensorRunner:
             num_rows, num_steps = shape[not batch_first], shape[batch_first]
             rows = (count, num_rows)
         cdef tuple h_shape = rows + (self.layer.h_size,)
-        cdef tuple c_shape = rows + (self.layer.hidden_size,)
-        cdef tuple y_shape = h_shape if is_cell else shape[:ndim - 1] + (self.layer.num_directions * self.layer.h_size,)
+        cdef tuple c_shape = h_shape if self.layer.h_size == self.layer.hidden_size else rows + (self.layer.hidden_size,)
         cdef void *x0 = self.data(x, shape)
         if x0 == NULL:  # also if there are no rows or steps
             return None
@@ -176,17 +189,15 @@ cdef class TensorRunner:
             hn = self.empty_like(h)
             if is_lstm:
                 cn = self.empty_like(c)
-        y = hn if is_cell else x.new_empty(y_shape)
+        y = hn if is_cell else x.new_empty(shape[:ndim - 1] + (self.layer.num_directions * self.layer.h_size,))
         call = self.borrow(num_rows, num_steps, batch_first, h0 != NULL,
                            pool_of(num_threads or self.get_num_threads()))
-        call.batch.x.base, call.batch.y.base = x0, self.data(y, y_shape)
+        call.batch.x.base, call.batch.y.base = x0, self.new_data(y)
         call.batch.h0, call.batch.c0 = h0, c0
         if not is_cell:  # whose output is its state
-            call.batch.hn = self.data(hn, h_shape)
+            call.batch.hn = self.new_data(hn)
         if is_lstm:
-            call.batch.cn = self.data(cn, c_shape)
-        if call.batch.y.base == NULL or (not is_cell and call.batch.hn == NULL) or (is_lstm and call.batch.cn == NULL):
-            raise TypeError("new tensors are not contiguous tensors on the CPU")
+            call.batch.cn = self.new_data(cn)
         if not call.is_made:
             raise_status(fastrnn_plan_make(self.layer.layer, &call.batch, &call.plan))
             call.workspace.reserve(call.plan.workspace_size)

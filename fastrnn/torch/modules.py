@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .. import _core
 from .checks import check_cell, check_dimensions, check_inference, check_sequences
 from .prepared import Prepared, refresh
 from .run import run, run_operator
@@ -18,8 +19,7 @@ from .run import run, run_operator
 class Accelerated:
     """What replaced modules share. Mixed into a subclass of PyTorch's class, it changes `forward` alone."""
 
-    original: ClassVar[type]  #: the class that the module had
-
+    _original: ClassVar[type]  # the class that the module had
     _prepared: Prepared | None = None
     _num_threads: int = 0  # 0: PyTorch's number
 
@@ -34,7 +34,7 @@ class Accelerated:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         reduced: Any = super().__reduce_ex__(protocol)
-        return (_new, (self.original,), *reduced[2:])
+        return (_new, (self._original,), *reduced[2:])
 
     def __prepare_scriptable__(self) -> Any:
         """Called by torch.jit.script.
@@ -53,12 +53,12 @@ class Accelerated:
         parameters = self._parameters
         return [weight if (weight := parameters.get(name)) is not None else getattr(self, name) for name in names]
 
-    def _run_simple(self, names: Sequence[str], input: Any, hx: Any, is_cell: bool, batch_first: bool) -> Any:
-        """The module's result; None if the call is not a simple one, and has to be checked and arranged first."""
-        if not _is_plain_call() or torch.is_grad_enabled() or self._prepared is None or self._prepared.runner is None:
+    def _runner(self, mode: str) -> _core.TensorRunner | None:
+        """What may run a call without checks in Python, because it refuses what is not as usual."""
+        if not _is_plain_call() or torch.is_grad_enabled():
             return None
-        runner = self._prepared.runner
-        return runner.run(self._parameters, names, input, hx, is_cell, batch_first, self._num_threads)
+        prepared = self._prepared
+        return None if prepared is None or prepared.mode != mode else prepared.runner
 
     def _run(
         self,
@@ -74,8 +74,8 @@ class Accelerated:
         """y and the final states."""
         h0, c0 = (*states, None, None)[:2]
         if _is_plain_call() and all(type(tensor) in PLAIN for tensor in (x, *states, *weights)):
-            self._prepared = refresh(self._prepared, mode, weights, num_layers, bidirectional)
-            return run(self._prepared, x, batch_sizes, h0, c0, batch_first, self._num_threads)
+            self._prepared = prepared = refresh(self._prepared, mode, weights, num_layers, bidirectional)
+            return run(prepared, x, batch_sizes, h0, c0, batch_first, self._num_threads)
         options = mode, num_layers, bidirectional, batch_first, self._num_threads
         results = run_operator(x, batch_sizes, h0, c0, weights, *options)
         return list(results[: 3 if mode == "LSTM" else 2])
@@ -93,8 +93,10 @@ class AcceleratedSequence(Accelerated):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run sequences; arguments and results are those of PyTorch's class."""
-        if not (self.training and self.dropout):
-            result = self._run_simple(self._flat_weights_names, input, hx, False, self.batch_first)
+        runner = self._runner(self.mode)
+        if runner is not None and not (self.training and self.dropout):
+            names = self._flat_weights_names
+            result = runner.run(self._parameters, names, input, hx, False, self.batch_first, self._num_threads)
             if result is not None:
                 return result
         is_lstm = self.mode == "LSTM"
@@ -132,11 +134,13 @@ class AcceleratedCell(Accelerated):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Run one step; arguments and results are those of PyTorch's class."""
-        names = CELL_NAMES[: 4 if self.bias else 2]
-        result = self._run_simple(names, input, hx, True, True)
-        if result is not None:
-            return result
         mode = self._mode()
+        names = CELL_NAMES if self.bias else CELL_NAMES[:2]
+        runner = self._runner(mode)
+        if runner is not None:
+            result = runner.run(self._parameters, names, input, hx, True, True, self._num_threads)
+            if result is not None:
+                return result
         states = [] if hx is None else [hx[0], hx[1]] if mode == "LSTM" else [hx]
         weights = self._weights(names)
         check_inference(self, names, weights, [input, *states])
@@ -149,9 +153,11 @@ class AcceleratedCell(Accelerated):
         return tuple(last) if mode == "LSTM" else last[0]
 
     def _mode(self) -> str:
-        """PyTorch's name of the recurrence."""
+        """PyTorch's name of the recurrence, as its sequences have it."""
         if isinstance(self, nn.RNNCell):
-            return f"RNN_{self.nonlinearity.upper()}"
+            if self.nonlinearity not in ("tanh", "relu"):
+                raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
+            return "RNN_TANH" if self.nonlinearity == "tanh" else "RNN_RELU"
         return "LSTM" if isinstance(self, nn.LSTMCell) else "GRU"
 
 
@@ -175,7 +181,7 @@ MIXINS: dict[type, type[Accelerated]] = {
 def accelerated_class(original: Any) -> type[Any]:
     """PyTorch's class, or a subclass of it, with the `forward` of this package."""
     mixin = next(mixin for base, mixin in MIXINS.items() if issubclass(original, base))
-    names = {"__module__": __name__, "__doc__": original.__doc__, "original": original}
+    names = {"__module__": __name__, "__doc__": original.__doc__, "_original": original}
     return type(original.__name__, (mixin, original), names)
 
 
