@@ -681,6 +681,18 @@ def test_what_cells_of_pytorch_refuse():
         accelerate(lstm)(torch.ones(3), torch.ones(2, 2, 4))
 
 
+def test_the_nonlinearity_of_a_cell_is_read_at_each_call():
+    cell = nn.RNNCell(3, 4)
+    fast = accelerate(cell)
+    x, h = torch.randn(2, 3), torch.randn(2, 4)
+    for name in ("tanh", "relu", "tanh"):
+        fast.nonlinearity = cell.nonlinearity = name
+        for _ in range(2):
+            assert_close(fast(x, h), cell(x, h))
+    fast.nonlinearity = cell.nonlinearity = "sine"
+    assert message_of(fast, x) == message_of(cell, x)
+
+
 def test_packed_sequences_that_contradict_themselves():
     """Made by hand: refused before any memory is read."""
     fast = accelerate(nn.GRU(3, 4))
@@ -720,7 +732,7 @@ def test_parametrized_modules():
         module.parametrizations.weight_hh_l0.original0.mul_(2)
         assert_close(fast(x), module(x))
         parametrize.remove_parametrizations(fast, "weight_hh_l0")
-        assert type(fast).__module__ == "fastrnn.torch.modules" and type(fast).original is nn.LSTM
+        assert type(fast).__module__ == "fastrnn.torch.modules" and type(fast)._original is nn.LSTM
         assert_close(fast(x), module(x))
 
 

@@ -58,6 +58,13 @@ def set_parameter(module):
     setattr(module, name, nn.Parameter(module.get_parameter(name).detach() * 2))
 
 
+def write_through_another_parameter(module):
+    """A new parameter of the same memory has a counter of its own."""
+    name = WEIGHT_HH[isinstance(module, nn.RNNCellBase)]
+    setattr(module, name, nn.Parameter(module.get_parameter(name).data))
+    module.get_parameter(name).mul_(2)
+
+
 def swap_tensors(module):
     name = WEIGHT_HH[isinstance(module, nn.RNNCellBase)]
     getattr(module, "_flat_weight_refs", []).clear()  # PyTorch's own weak references; it clears them, too
@@ -87,6 +94,7 @@ CHANGES = {
     "Adam, foreach": (lambda module: take_steps(module, torch.optim.Adam, foreach=True), True),
     "vector_to_parameters": (double_by_vector, True),
     "setattr": (set_parameter, True),
+    "another parameter": (write_through_another_parameter, True),
     "swap_tensors": (swap_tensors, True),
     "data": (replace_data_twice, True),
     "reset_parameters": (lambda module: module.reset_parameters(), True),

@@ -5,7 +5,7 @@ cdef class TensorVersions:
     """Tensors as they were: which objects, their memory, their version counters.
 
     A version counter counts the writes in place that PyTorch sees. Tensors without one, which were made in inference mode,
-    never match.
+    always seem to have changed.
     """
     cdef list sources  # the tensors, or weak references to them
     cdef int64_t *marks  # of each tensor: address, version, whether its elements are adjacent
@@ -25,6 +25,16 @@ cdef class TensorVersions:
     def __dealloc__(self):
         PyMem_RawFree(self.marks)
 
+    def __len__(self):
+        return len(self.sources)
+
+    def source(self, Py_ssize_t i):
+        """The i-th tensor itself; None if it is gone, or if it was written in place since or may have been."""
+        if not 0 <= i < len(self.sources):
+            raise IndexError(i)
+        source = self.sources[i]() if self.is_weak else self.sources[i]
+        return source if self.has_versions and source is not None and source._version == self.marks[3 * i + 1] else None
+
     def match(self, list tensors not None):
         """Whether these are the same tensors, unchanged."""
         cdef Py_ssize_t i
@@ -37,9 +47,7 @@ cdef class TensorVersions:
 
     cdef bint matches(self, Py_ssize_t i, tensor) except -1:
         cdef int64_t marks[3]
-        source = self.sources[i]
-        if self.is_weak:
-            source = source()
+        source = self.sources[i]() if self.is_weak else self.sources[i]
         if not self.has_versions or tensor is None or source is not tensor:
             return False
         try:

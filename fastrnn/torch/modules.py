@@ -19,8 +19,7 @@ from .run import run, run_operator
 class Accelerated:
     """What replaced modules share. Mixed into a subclass of PyTorch's class, it changes `forward` alone."""
 
-    original: ClassVar[type]  #: the class that the module had
-
+    _original: ClassVar[type]  # the class that the module had
     _prepared: Prepared | None = None
     _num_threads: int = 0  # 0: PyTorch's number
 
@@ -35,7 +34,7 @@ class Accelerated:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         reduced: Any = super().__reduce_ex__(protocol)
-        return (_new, (self.original,), *reduced[2:])
+        return (_new, (self._original,), *reduced[2:])
 
     def __prepare_scriptable__(self) -> Any:
         """Called by torch.jit.script.
@@ -54,12 +53,12 @@ class Accelerated:
         parameters = self._parameters
         return [weight if (weight := parameters.get(name)) is not None else getattr(self, name) for name in names]
 
-    def _runner(self) -> _core.TensorRunner | None:
+    def _runner(self, mode: str) -> _core.TensorRunner | None:
         """What may run a call without checks in Python, because it refuses what is not as usual."""
         if not _is_plain_call() or torch.is_grad_enabled():
             return None
         prepared = self._prepared
-        return None if prepared is None else prepared.runner
+        return None if prepared is None or prepared.mode != mode else prepared.runner
 
     def _run(
         self,
@@ -75,8 +74,8 @@ class Accelerated:
         """y and the final states."""
         h0, c0 = (*states, None, None)[:2]
         if _is_plain_call() and all(type(tensor) in PLAIN for tensor in (x, *states, *weights)):
-            self._prepared = refresh(self._prepared, mode, weights, num_layers, bidirectional)
-            return run(self._prepared, x, batch_sizes, h0, c0, batch_first, self._num_threads)
+            self._prepared = prepared = refresh(self._prepared, mode, weights, num_layers, bidirectional)
+            return run(prepared, x, batch_sizes, h0, c0, batch_first, self._num_threads)
         options = mode, num_layers, bidirectional, batch_first, self._num_threads
         results = run_operator(x, batch_sizes, h0, c0, weights, *options)
         return list(results[: 3 if mode == "LSTM" else 2])
@@ -94,7 +93,7 @@ class AcceleratedSequence(Accelerated):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run sequences; arguments and results are those of PyTorch's class."""
-        runner = self._runner()
+        runner = self._runner(self.mode)
         if runner is not None and not (self.training and self.dropout):
             names = self._flat_weights_names
             result = runner.run(self._parameters, names, input, hx, False, self.batch_first, self._num_threads)
@@ -135,13 +134,13 @@ class AcceleratedCell(Accelerated):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Run one step; arguments and results are those of PyTorch's class."""
+        mode = self._mode()
         names = CELL_NAMES if self.bias else CELL_NAMES[:2]
-        runner = self._runner()
+        runner = self._runner(mode)
         if runner is not None:
             result = runner.run(self._parameters, names, input, hx, True, True, self._num_threads)
             if result is not None:
                 return result
-        mode = self._mode()
         states = [] if hx is None else [hx[0], hx[1]] if mode == "LSTM" else [hx]
         weights = self._weights(names)
         check_inference(self, names, weights, [input, *states])
@@ -154,9 +153,11 @@ class AcceleratedCell(Accelerated):
         return tuple(last) if mode == "LSTM" else last[0]
 
     def _mode(self) -> str:
-        """PyTorch's name of the recurrence."""
+        """PyTorch's name of the recurrence, as its sequences have it."""
         if isinstance(self, nn.RNNCell):
-            return f"RNN_{self.nonlinearity.upper()}"
+            if self.nonlinearity not in ("tanh", "relu"):
+                raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
+            return "RNN_TANH" if self.nonlinearity == "tanh" else "RNN_RELU"
         return "LSTM" if isinstance(self, nn.LSTMCell) else "GRU"
 
 
@@ -180,7 +181,7 @@ MIXINS: dict[type, type[Accelerated]] = {
 def accelerated_class(original: Any) -> type[Any]:
     """PyTorch's class, or a subclass of it, with the `forward` of this package."""
     mixin = next(mixin for base, mixin in MIXINS.items() if issubclass(original, base))
-    names = {"__module__": __name__, "__doc__": original.__doc__, "original": original}
+    names = {"__module__": __name__, "__doc__": original.__doc__, "_original": original}
     return type(original.__name__, (mixin, original), names)
 
 

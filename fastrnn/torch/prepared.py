@@ -37,23 +37,21 @@ class Prepared:
 
     Attributes
     ----------
+    mode : PyTorch's name of the recurrence, see MODES
     layer : the layer
     dtype : of the weights, and of inputs and results
     wide : the dtype to compute in
     runner : runs on tensors as they are; None if they have to be widened
     """
 
-    def __init__(self, layer: Layer[Any], weights: list[Tensor], versions: _core.TensorVersions) -> None:
-        self.layer, self._versions = layer, versions
+    def __init__(self, mode: str, layer: Layer[Any], weights: list[Tensor], versions: _core.TensorVersions) -> None:
+        self.mode, self.layer, self._versions = mode, layer, versions
         self.dtype = weights[0].dtype
         self.wide = torch.float32 if self.dtype in WIDENED else self.dtype
         # What was prepared, to compare with: aliases, which also keep the memory, so that no other tensor can have its
-        # address; copies of inference tensors, because PyTorch does not count the writes to these.
-        self._values = [weight.detach().clone() if weight.is_inference() else weight.detach() for weight in weights]
-        self._aliases = [
-            value for value, weight in zip(self._values, weights, strict=True) if not weight.is_inference()
-        ]
-        self._alias_versions = _core.TensorVersions(self._aliases)
+        # address; or copies, because PyTorch does not count the writes to inference tensors.
+        self._are_copies = any(weight.is_inference() for weight in weights)
+        self._values = [weight.detach().clone() if self._are_copies else weight.detach() for weight in weights]
         self.runner: _core.TensorRunner | None = None
         if self.wide is self.dtype:
             functions = torch.empty_like, torch.get_num_threads
@@ -65,11 +63,21 @@ class Prepared:
 
     def has_values_of(self, weights: list[Tensor]) -> bool:
         """Whether these tensors have the values that were prepared."""
-        return (
-            len(weights) == len(self._values)
-            and self._alias_versions.match(self._aliases)
-            and all(map(_equal, weights, self._values))
-        )
+        return len(weights) == len(self._values) and all(map(self._has_value_of, range(len(weights)), weights))
+
+    def _has_value_of(self, i: int, weight: Tensor) -> bool:
+        value = self._values[i]
+        if (weight.dtype, weight.shape, weight.device) != (value.dtype, value.shape, value.device):
+            return False
+        if not self._are_copies:
+            source = self._versions.source(i)
+            if source is None:
+                return False
+            if weight.untyped_storage().data_ptr() == value.untyped_storage().data_ptr():
+                # The counter of another tensor of the same memory does not tell what was written since.
+                same_elements = weight.data_ptr() == value.data_ptr() and weight.stride() == value.stride()
+                return source is weight and same_elements
+        return bool(torch.equal(weight, value))
 
     def __deepcopy__(self, memo: Any) -> Prepared:
         return self
@@ -90,17 +98,19 @@ def refresh(
 
     Parameters
     ----------
-    mode : PyTorch's name of the recurrence, see MODES
+    mode : as of Prepared
     weights : of every layer and direction, in PyTorch's order
     weak : whether the result refers to the weights by weak references, which torch.utils.swap_tensors does not like
     """
+    if prepared is not None and prepared.mode != mode:
+        prepared = None
     if prepared is not None and prepared.is_of(weights):
         return prepared
     versions = _core.TensorVersions(weights, weak)  # before the values are read
     if prepared is not None and prepared.has_values_of(weights):
-        without_versions = any(weight.is_inference() for weight in weights)
-        return prepared if without_versions else Prepared(prepared.layer, weights, versions)
-    return Prepared(_prepare(mode, weights, num_layers, bidirectional), weights, versions)
+        has_versions = not any(weight.is_inference() for weight in weights)
+        return Prepared(mode, prepared.layer, weights, versions) if has_versions else prepared
+    return Prepared(mode, _prepare(mode, weights, num_layers, bidirectional), weights, versions)
 
 
 def _prepare(mode: str, weights: list[Tensor], num_layers: int, bidirectional: bool) -> Layer[Any]:
@@ -116,9 +126,3 @@ def _prepare(mode: str, weights: list[Tensor], num_layers: int, bidirectional: b
     kind, nonlinearity = MODES[mode]
     spec = spec_from_state_dict(kind, dict(zip(names, weights, strict=True)), nonlinearity=nonlinearity, copy=False)
     return LAYERS[kind](spec)
-
-
-def _equal(weight: Tensor, value: Tensor) -> bool:
-    if (weight.dtype, weight.shape, weight.device) != (value.dtype, value.shape, value.device):
-        return False
-    return bool(torch.equal(weight, value))
