@@ -120,10 +120,10 @@ def _describe_model(spec: ModelSpec) -> dict[str, Any]:
     inner, stride, is_pooled = [], 1, False
     for op in spec.ops:
         facts = _describe_op(op)
+        stride *= op.stride if isinstance(op, Conv1d) else 1
         facts["flops_per_step"] = 0 if is_pooled else facts["flops_per_step"] // stride  # of a step of x
         inner.append(facts)
         is_pooled |= isinstance(op, Pool)
-        stride *= op.stride if isinstance(op, Conv1d) else 1
     first = spec.ops[0]
     return {
         "class": "Sequential",

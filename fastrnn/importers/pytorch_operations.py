@@ -137,7 +137,7 @@ def _class_of(module: Any) -> str:
     """
     is_changed = False
     for base in type(module).__mro__:
-        if base.__module__.startswith("torch.nn."):
+        if base.__module__.startswith("torch.nn.modules."):
             return "" if is_changed and base.__name__ not in RECURRENT else base.__name__
         is_changed = is_changed or "forward" in vars(base)
     return ""

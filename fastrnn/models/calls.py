@@ -49,7 +49,7 @@ def run_array(
     leading = (*step_axes, *batch_axes) if swapped else (*batch_axes, *step_axes)
     result = new_output(model.dtype, out, array, (*leading, model.output_size))
     y = np.asarray(result)  # a subclass may have other indexing
-    y = y.reshape(B, 1, -1) if model.pools else batch_major(y)
+    y = y.reshape(B, 1, model.output_size) if model.pools else batch_major(y)
     checked = None
     if lengths is not None and not are_full(lengths, B, T):
         checked = check_lengths(lengths, B, T)
