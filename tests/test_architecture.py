@@ -46,13 +46,15 @@ DEPENDENCIES = {
     "parallel/pool": {"common", "cpu", "os/os"},
     "parallel/monitor": {"os/os", "parallel/pool"},
     "parallel/poll": {"cpu", "os/os", "parallel/monitor"},
+    "parallel/region": {"cpu", "os/os", "parallel/poll", "parallel/spin"},
     "parallel/team_sync": {"parallel/poll", "parallel/spin", "parallel/team"},
     "dispatch": {"kernels/kernels", "cpu"},
     "probe": {"dispatch"},
     "matrix": {"kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "parallel/team"},
-    "sequence": {"cell", "parallel/team_sync"},
+    "view": {"common"},
+    "sequence": {"cell", "parallel/team_sync", "view"},
     "packed": {"sequence"},
     "layer": {"cell", "dispatch", "parallel/pool", "structs"},
     "unrolled": {"layer", "sequence"},
@@ -60,7 +62,7 @@ DEPENDENCIES = {
     "snapshot": {"store", "structs"},
     "plan": {"layer", "sequence", "store", "structs", "unrolled"},
     "step": {"cpu", "plan", "store", "structs"},
-    "run": {"cpu", "os/os", "packed", "parallel/pool", "parallel/spin", "plan", "store", "unrolled"},
+    "run": {"cpu", "os/os", "packed", "parallel/region", "plan", "store", "unrolled"},
 }
 
 
