@@ -183,9 +183,7 @@ static fr_poll poll_of(const fr_run *run, int worker)
     const fr_poll *callers = run->poll;
     if (worker > 0) /* the caller's thread may already change the rest */
         return (fr_poll){.batch = callers->batch, .mode = callers->mode, .status = callers->status};
-    fr_poll poll = *callers;
-    poll.monitor = run->shared ? &run->shared->region.monitor : NULL;
-    return poll;
+    return *callers;
 }
 
 static void run_slices(fr_part *part)
@@ -262,11 +260,8 @@ static bool pads(const fastrnn_batch *batch)
 static void compute(fr_run *run)
 {
     const fastrnn_batch *batch = run->plan->batch;
-    if (run->layout->has_step_offsets) {
-        int64_t *offsets = (int64_t *)(void *)(run->memory + run->layout->step_offsets);
-        for (int64_t step = 0, offset = 0; step < batch->num_steps; offset += batch->batch_sizes[step++])
-            offsets[step] = offset;
-    }
+    if (run->layout->has_step_offsets)
+        fr_count_offsets(batch->batch_sizes, batch->num_steps, (int64_t *)(void *)(run->memory + run->layout->step_offsets));
     if (run->partition.workers > 1)
         share(run, batch->pool);
     else

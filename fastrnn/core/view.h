@@ -13,6 +13,13 @@ typedef struct fr_view {
     bool in_run_order; /* row r of the run has index r, not row_indices[r] */
 } fr_view;
 
+/* Fills step_offsets (num_steps) of packed vectors. */
+static inline void fr_count_offsets(const int64_t *batch_sizes, int64_t num_steps, int64_t *step_offsets)
+{
+    for (int64_t step = 0, offset = 0; step < num_steps; offset += batch_sizes[step++])
+        step_offsets[step] = offset;
+}
+
 /* A view of packed vectors: those of step 0 in run order, then those of step 1, and so on. step_offsets: the number of vectors
  * before those of step t, or NULL if every step has all num_rows rows. */
 static inline fr_view fr_packed_view(void *base, int64_t row_stride, const int64_t *step_offsets, int64_t num_rows)

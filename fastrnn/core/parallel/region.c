@@ -28,10 +28,10 @@ static void help(void *argument, int worker)
 
 void fr_region_run(fr_region *region, int workers, fr_poll *poll, bool tolerates_oversubscription)
 {
+    poll->monitor = &region->monitor;
     fr_pool_start(region->pool, workers, help, region);
     region->task(region->context, 0);
     fr_spin spin = {0};
-    poll->monitor = &region->monitor;
     while (fr_forks() == region->forks && !fr_pool_is_done(region->pool)) {
         fr_spin_pause(&spin);
         if (*poll->status == FASTRNN_OK)
