@@ -24,7 +24,7 @@ import weakref
 
 import numpy as np
 
-from .arguments import as_array, as_floats, check_casting
+from .arguments import as_array, as_floats, as_ids, check_casting
 
 cnp.import_array()
 
@@ -43,4 +43,5 @@ include "binding/batch.pxi"
 include "binding/layer.pxi"
 include "binding/unrolled.pxi"
 include "binding/stream.pxi"
+include "binding/model.pxi"
 include "binding/tensors.pxi"
