@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from ..layers import GRU, LAYERS, LSTM, RNN
 from ..layers.engine import Backend
+from ..onnx.graph import Graph
 from ..spec import LayerSpec
 from .recognize import recognize
 
@@ -45,6 +46,7 @@ SOURCES: dict[str, Source] = {
     "torch": Source("a PyTorch file", "fastrnn.files.pytorch_file", _STATE_DICT),
     "keras": Source("a Keras file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
     "hdf5": Source("an HDF5 file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
+    "onnx": Source("a model of ONNX", "fastrnn.files.onnx_file", frozenset({"prefix", "batch_first"})),
     "tensorflow": Source(
         "a TensorFlow 1 checkpoint",
         "fastrnn.files.tensorflow_file",
@@ -134,6 +136,8 @@ def load(
         raise TypeError(f"path is {path!r}, wanted a str or a path")
     source = SOURCES[find_source(name, given)]
     spec = importlib.import_module(source.module).read(name, **given)
+    if isinstance(spec, Graph):
+        return importlib.import_module("fastrnn.onnx").build(spec, backend=backend, dtype=dtype, isa=isa)
     if not isinstance(spec, LayerSpec):
         return _as_it_is(spec, backend, dtype, isa)
     layer: LSTM | GRU | RNN = LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa)  # type: ignore[assignment]

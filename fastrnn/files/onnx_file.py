@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import extras
+from ..onnx.constants import Constants
 from ..onnx.graph import DOMAINS, MOST_REASONS, Graph, Node, Tensor, refuse
-from ..onnx.recurrent import OPERATORS
+from ..onnx.recurrent import OPERATORS, choose
+from ..onnx.session import evaluate
+from ..spec import LayerSpec
 from . import protobuf
 
 #: What Protocol Buffers can hold.
@@ -23,6 +26,34 @@ MOST_BYTES = (1 << 31) - 1
 
 #: All tensors in other files together may be so many times as large as these files.
 MOST_SHARING = 4
+
+
+def read(path: str, *, prefix: str | None = None, batch_first: bool | None = None) -> Graph | LayerSpec:
+    """Read a model, or one of its recurrent nodes.
+
+    Parameters
+    ----------
+    path : the file
+    prefix : the name of one recurrent node, or of its first output; None for the whole model
+    batch_first : of one node, whether x and y are (B, T, .) or (T, B, .); None is as the node's attribute `layout` says
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, or has no such node, or the node cannot be read; the message lists every reason.
+    TypeError, OSError, ModuleNotFoundError
+        As of :func:`read_graph`, and where an argument is of another type.
+    """
+    if prefix is not None and not isinstance(prefix, str):
+        raise TypeError(f"prefix is {prefix!r}, wanted a str")
+    if batch_first is not None and not isinstance(batch_first, bool):
+        raise TypeError(f"batch_first is {batch_first!r}, wanted True or False")
+    graph = read_graph(path)
+    if prefix is None:
+        if batch_first is not None:
+            raise ValueError(f"batch_first is given, but {path} is loaded as a graph, whose inputs have axes of its own")
+        return graph
+    return choose(graph, Constants(graph, evaluate), prefix, batch_first)
 
 
 def read_graph(path: str) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -67,6 +67,34 @@ def find(graph: Graph, constants: Constants, faults: list[str]) -> dict[str, Rec
         except (ValueError, TypeError) as error:
             faults.append(f"{node.title}: {error}")
     return found
+
+
+def choose(graph: Graph, constants: Constants, name: str, batch_first: bool | None) -> LayerSpec:
+    """The layer of one node.
+
+    Parameters
+    ----------
+    name : the node's, or that of its first output
+    batch_first : as of the layers; None is as the node's attribute `layout` says
+
+    Raises
+    ------
+    ValueError
+        There is no such node, or it cannot be read.
+    """
+    nodes = [node for node in graph.nodes if is_recurrent(node)]
+    chosen = [node for node in nodes if name in (node.name, key(node))]
+    if len(chosen) != 1:
+        known = ", ".join(f"{node.name!r} ({node.op})" for node in nodes) or "none"
+        found = f"{len(chosen)} recurrent nodes" if chosen else "no recurrent node"
+        raise ValueError(f"{graph.path} has {found} named {name!r}; it has {known}")
+    try:
+        recurrent = _read(chosen[0], graph, constants, {})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{graph.path}: {chosen[0].title}: {error}") from None
+    if recurrent.spec is None:
+        raise ValueError(f"{graph.path}: {chosen[0].title}: its weights are not constant")
+    return recurrent.spec if batch_first is None else replace(recurrent.spec, batch_first=batch_first)
 
 
 def key(node: Node) -> str:
