@@ -102,6 +102,8 @@ class Model:
         self._fixed = {name: constants.value(name) for name in used if name in constants}
         self._states = _states(graph, recurrent)
         self._lengths = _lengths(graph, recurrent)
+        others = self._states | {self._lengths}
+        self._main = next((port.name for port in self.inputs if port.name not in others), None)
 
     def __repr__(self) -> str:
         names = [", ".join(repr(port.name) for port in ports) for ports in (self.inputs, self.outputs)]
@@ -130,19 +132,13 @@ class Model:
         plan = self._plans.get(names)  # type: ignore[arg-type]
         if plan is None:
             plan = self._plans[names] = self._plan(names)  # type: ignore[index]
-        values: dict[str, Any] = dict(self._fixed)
-        for name, array in feed.items():
-            if name not in self._dtypes:
-                raise ValueError(f"feed has {name!r}, wanted only {self._listed()}")
-            dtype = self._dtypes[name]
-            if dtype is not None:
-                array = as_array(array, name)
-                if array.dtype != dtype:
-                    raise TypeError(f"feed has {name!r} of type {array.dtype}, wanted {dtype}")
-            values[name] = array
-        for name in plan.needs:
-            if name not in values:
-                raise ValueError(f"feed lacks {name!r}, wanted {self._listed()}")
+        values: dict[str, Any] = self._fixed | feed  # type: ignore[operator]
+        for name in feed:
+            array = values[name]
+            if type(array) is not np.ndarray or array.dtype != self._dtypes.get(name):
+                values[name] = self._checked(name, array)
+        if not plan.needs <= values.keys():
+            raise ValueError(f"feed lacks {', '.join(map(repr, sorted(plan.needs - values.keys())))}")
         for step, gives in plan.steps:
             step(values, gives)
         return [values[name] for name in plan.names]
@@ -166,11 +162,11 @@ class Model:
         ValueError, TypeError
             As of :meth:`run`; and lengths is given where the graph has no input for it.
         """
-        given = dict(others)
-        main = [port.name for port in self.inputs if port.name != self._lengths and port.name not in self._states]
-        if not main:
+        if self._main is None:
             raise ValueError(f"{self._path} has no input for x: run(output_names, feed) takes {self._listed()}")
-        given[main[0]] = x
+        if self._main in others:
+            raise ValueError(f"{self._main!r} is given, but it is x")
+        given: dict[str, Any] = {self._main: x, **others}
         if lengths is not None:
             if self._lengths is None:
                 raise ValueError(
@@ -179,11 +175,8 @@ class Model:
                 )
             given[self._lengths] = _as_lengths(lengths, self._dtypes[self._lengths])
         for name, value in given.items():
-            dtype = self._dtypes.get(name)
-            if dtype is not None and dtype in (np.float32, np.float64):
-                given[name] = as_floats(value, "x" if name == main[0] else name, dtype)
-            elif dtype is not None and dtype.kind in "iu" and isinstance(value, list | int):
-                given[name] = np.asarray(value, dtype)
+            if type(value) is not np.ndarray or value.dtype != self._dtypes.get(name):
+                given[name] = _converted(value, "x" if name == self._main else name, self._dtypes.get(name))
         results = self.run(None, given)
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -198,8 +191,20 @@ class Model:
             if gives := [name for name in step.gives if name in wanted]:
                 steps.append((step, gives))
                 wanted.update(step.reads)
-        needs = [port.name for port in self.inputs if port.name in wanted and port.name not in self._states]
+        needs = frozenset(port.name for port in self.inputs if port.name in wanted) - self._states
         return _Plan(names, steps[::-1], needs)
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """An input of the graph's type; what is no tensor of numbers is left to onnxruntime."""
+        if name not in self._dtypes:
+            raise ValueError(f"feed has {name!r}, wanted only {self._listed()}")
+        dtype = self._dtypes[name]
+        if dtype is None:
+            return value
+        array = as_array(value, name)
+        if array.dtype != dtype:
+            raise TypeError(f"feed has {name!r} of type {array.dtype}, wanted {dtype}")
+        return np.asarray(array)
 
     def _listed(self) -> str:
         return ", ".join(repr(port.name) for port in self.inputs) or "nothing"
@@ -213,12 +218,12 @@ class _Plan:
     ----------
     names : of the outputs
     steps : with those of their outputs that are used
-    needs : inputs that have to be given
+    needs : the inputs that have to be given
     """
 
     names: tuple[str, ...]
     steps: list[tuple[Call | Session, list[str]]]
-    needs: list[str]
+    needs: frozenset[str]
 
 
 def survey(graph: Graph) -> tuple[Constants, dict[str, Recurrent]]:
@@ -293,6 +298,16 @@ def _lengths(graph: Graph, recurrent: Mapping[str, Recurrent]) -> str | None:
         if name is not None:
             found.add(name)
     return found.pop() if len(found) == 1 else None
+
+
+def _converted(value: Any, name: str, dtype: np.dtype[Any] | None) -> Any:
+    """An input as the graph's type, if nothing is lost."""
+    if dtype is None:
+        return value
+    if dtype in (np.float32, np.float64):
+        return as_floats(value, name, dtype)
+    array = as_array(value, name)
+    return array.astype(dtype) if np.can_cast(array.dtype, dtype) or isinstance(value, list | int) else array
 
 
 def _as_lengths(lengths: ArrayLike, dtype: np.dtype[Any] | None) -> NDArray[Any]:

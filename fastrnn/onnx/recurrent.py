@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..importers.onnx import INPUTS, KINDS, OUTPUTS, WEIGHTS, spec_from_node
 from ..layers import LAYERS
+from ..layers.calls import run_array
 from ..layers.engine import Backend
 from ..layers.layer import Layer
 from ..spec import LayerSpec
@@ -202,37 +203,47 @@ class Call:
                 raise ValueError(f"x has shape {x.shape}, wanted three axes")
             if self._is_converted:
                 x, h, c = (self._convert(array, layer.dtype) for array in (x, h, c))
-            state = None if h is None and c is None else self._state(layer, x, h, c)
-            y, last = layer(x, state, lengths=lengths)
+            if self.layout:
+                h, c = (None if part is None else part.swapaxes(0, 1) for part in (h, c))
+            y, last = run_array(layer, x, self._state(layer, x, h, c), lengths, None, "zero", None, "safe")
         except (TypeError, ValueError) as error:
             called = ", ".join(f"{here} is {self._names[name]!r}" for name, here in _NAMES if name in self._names)
             raise type(error)(f"{self.title} ({called}): {error}") from None
         hn, cn = (last, None) if layer.kind != "lstm" else last
         if self._y is not None:
-            shaped = y.reshape(*y.shape[:2], layer.num_directions, layer.hidden_size)
-            values[self._y] = self._given(shaped if self.layout else shaped.swapaxes(1, 2))
+            values[self._y] = self._with_directions(y, layer)
         if self._hn is not None:
-            values[self._hn] = self._given(hn.swapaxes(0, 1) if self.layout else hn)
+            values[self._hn] = hn.swapaxes(0, 1) if self.layout else hn
         if self._cn is not None:
-            values[self._cn] = self._given(cn.swapaxes(0, 1) if self.layout else cn)
+            values[self._cn] = cn.swapaxes(0, 1) if self.layout else cn
+        if self._is_converted:
+            for name in self.gives:
+                values[name] = values[name].astype(self.dtype)
 
     def _state(self, layer: Layer[Any], x: NDArray[Any], h: Any, c: Any) -> Any:
-        """The initial state in the engine's layout."""
-        h, c = (None if part is None else part.swapaxes(0, 1) if self.layout and part.ndim > 1 else part for part in (h, c))
+        """The initial state as the layer takes it."""
         if layer.kind != "lstm":
             return h
+        if h is not None and c is not None:
+            return h, c
+        if h is None and c is None:
+            return None
         B = x.shape[0 if self.layout else 1]
         zeros = np.zeros((layer.num_directions, B, layer.hidden_size), layer.dtype)
-        return (zeros if h is None else h, zeros if c is None else c)
+        return (zeros, c) if h is None else (h, zeros)
+
+    def _with_directions(self, y: NDArray[Any], layer: Layer[Any]) -> NDArray[Any]:
+        """A view of y that has an axis for the directions."""
+        if layer.num_directions == 1:
+            return y[:, :, None] if self.layout else y[:, None]
+        y = y.reshape(*y.shape[:2], 2, layer.hidden_size)
+        return y if self.layout else y.swapaxes(1, 2)
 
     def _convert(self, array: Any, dtype: np.dtype[Any]) -> Any:
         """float16 or bfloat16 to float32, exactly."""
         if array is not None and array.dtype != self.dtype:
             raise TypeError(f"found {array.dtype}, wanted {self.dtype}")
         return None if array is None else array.astype(dtype)
-
-    def _given(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array.astype(self.dtype) if self._is_converted else array
 
     def _layer_of(self, values: dict[str, Any]) -> Layer[Any]:
         """A layer of the weights that come with a call."""

@@ -44,8 +44,6 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = get_num_threads()
         options.log_severity_level = 3  # errors alone
-        # A waiting thread that spins would take the processor from the recurrent nodes.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model = _submodel(graph, nodes, reads, gives, types)
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
