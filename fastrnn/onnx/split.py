@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .constants import Constants
@@ -33,7 +33,7 @@ class Segment:
 Part = Segment | Recurrent
 
 
-def split(graph: Graph, constants: Constants, recurrent: dict[str, Recurrent]) -> list[Part]:
+def split(graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent]) -> list[Part]:
     """Divide a graph into parts, each behind those whose names it reads.
 
     A node's level is the largest number of recurrent nodes on a way to it. The nodes of a level are one segment, and
@@ -42,13 +42,8 @@ def split(graph: Graph, constants: Constants, recurrent: dict[str, Recurrent]) -
     """
 
     def reads(node: Node) -> Iterable[str]:
-        call = recurrent.get(key(node))
-        return (name for name in (node.reads if call is None else call.names.values()) if name not in constants)
+        return (name for name in reads_of(node, recurrent) if name not in constants)
 
-    needed: set[str] = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if needed.intersection(node.outputs):
-            needed.update(reads(node))
     levels = dict.fromkeys(graph.inputs, 0)
     nodes: dict[int, list[Node]] = {}
     calls: dict[int, list[Recurrent]] = {}
@@ -65,10 +60,8 @@ def split(graph: Graph, constants: Constants, recurrent: dict[str, Recurrent]) -
                 if to is not None:
                     used[to][name] = None
 
-    for node in graph.nodes:
+    for node in needed_nodes(graph, recurrent):
         names = [name for name in node.outputs if name]
-        if not needed.intersection(names):
-            continue
         level = max((levels[name] for name in reads(node)), default=0)
         call = recurrent.get(key(node))
         if call is not None:
@@ -91,6 +84,23 @@ def split(graph: Graph, constants: Constants, recurrent: dict[str, Recurrent]) -
             parts.append(Segment(tuple(whole), tuple(used[level]), tuple(given[level])))
         parts += calls.get(level, [])
     return parts
+
+
+def reads_of(node: Node, recurrent: Mapping[str, Recurrent]) -> Iterable[str]:
+    """The names that a node needs; of a recurrent one those that come with each call."""
+    call = recurrent.get(key(node))
+    return node.reads if call is None else call.names.values()
+
+
+def needed_nodes(graph: Graph, recurrent: Mapping[str, Recurrent]) -> list[Node]:
+    """The nodes that the outputs depend on, in the graph's order."""
+    needed: set[str] = set(graph.outputs)
+    found = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(filter(None, node.outputs)):
+            needed.update(reads_of(node, recurrent))
+            found.append(node)
+    return found[::-1]
 
 
 def behind(graph: Graph, names: Iterable[str]) -> list[Node]:
