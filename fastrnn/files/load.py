@@ -12,7 +12,6 @@ from numpy.typing import DTypeLike
 
 from ..layers import GRU, LAYERS, LSTM, RNN
 from ..layers.engine import Backend
-from ..onnx.graph import Graph
 from ..spec import LayerSpec
 from .recognize import recognize
 
@@ -134,10 +133,11 @@ def load(
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"path is {path!r}, wanted a str or a path")
-    source = SOURCES[find_source(name, given)]
+    format_name = find_source(name, given)
+    source = SOURCES[format_name]
     spec = importlib.import_module(source.module).read(name, **given)
-    if isinstance(spec, Graph):
-        return importlib.import_module("fastrnn.onnx").build(spec, backend=backend, dtype=dtype, isa=isa)
+    if format_name == "onnx" and not isinstance(spec, LayerSpec):
+        return importlib.import_module("fastrnn.onnx").build(spec, isa=isa)
     if not isinstance(spec, LayerSpec):
         return _as_it_is(spec, backend, dtype, isa)
     layer: LSTM | GRU | RNN = LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa)  # type: ignore[assignment]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import DTypeLike
-
-from ..layers.engine import Backend
+from .axes import NotAChain
+from .chain import find_chain
 from .graph import Graph
-from .model import Model, Part, Port
+from .model import Model, Part, lengths_input, survey
+from .runner import Port
+from .sequential import Sequential
 
-__all__ = ["Model", "Part", "Port"]
+__all__ = ["Model", "Part", "Port", "Sequential"]
 
 
-def build(graph: Graph, *, backend: Backend, dtype: DTypeLike | None, isa: str | None) -> Any:
+def build(graph: Graph, *, isa: str | None) -> Sequential | Model:
     """Make what ``fastrnn.load`` returns.
 
     Raises
     ------
-    ValueError, TypeError, ModuleNotFoundError
+    ValueError, ModuleNotFoundError
         As of ``fastrnn.load``.
     """
-    if dtype is not None:
-        raise ValueError(f"dtype is given, but {graph.path} is loaded as a graph, which has types of its own")
-    return Model(graph, backend=backend, isa=isa)
+    constants, recurrent = survey(graph)
+    chain, why = None, ""
+    try:
+        chain = find_chain(graph, constants, recurrent, lengths_input(graph, recurrent))
+    except NotAChain as error:
+        why = str(error)
+    if chain is not None and chain.is_plain:
+        return Sequential.from_chain(graph, constants, chain, isa)
+    why = why or "it has initial or final states as inputs or outputs"
+    return Model(graph, constants, recurrent, chain=chain, why_not_sequential=why, isa=isa)

@@ -125,23 +125,41 @@ def _join(left: Axis, right: Axis) -> Axis | None:
     return None if left in inner or right in inner else (left, right)
 
 
-def arranged(array: NDArray[Any], axes: Axes, target: Axes) -> NDArray[Any]:
-    """An array with axes in another order, joined or split; axes of size 1 come and go.
+class Arrangement:
+    """How an array gets its axes into another order, joined or split; axes of size 1 come and go.
 
     Parameters
     ----------
     axes : what the array has; plain ones, none twice
-    target : what the result has; of each pair of directions and units both or none
+    target : what the result has; of a pair of directions and units both or none
     """
-    if UNITS in target and WIDTH in axes:
-        place = axes.index(WIDTH)
-        array = array.reshape(*array.shape[:place], 2, -1, *array.shape[place + 1 :])
-        axes = (*axes[:place], DIRECTIONS, UNITS, *axes[place + 1 :])
-    sizes = dict(zip(axes, array.shape, strict=True))
-    flat = [part for axis in target for part in (axis if isinstance(axis, tuple) else (axis,)) if part in sizes]
-    order = [axes.index(part) for part in flat]
-    order += [place for place in range(len(axes)) if place not in order]
-    shape = [
-        math.prod(sizes[part] for part in axis) if isinstance(axis, tuple) else sizes.get(axis, 1) for axis in target
-    ]
-    return array.transpose(order).reshape(shape)
+
+    def __init__(self, axes: Axes, target: Axes) -> None:
+        self._axes, self._target = axes, target
+        flat = tuple(axis for axis in target if axis != ONE)
+        self._is_same = axes == target
+        # New axes of size 1 alone are an index, which is faster than a reshape.
+        self._index = tuple(None if axis == ONE else slice(None) for axis in target) if flat == axes else None
+
+    def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array so arranged: a view of it if possible."""
+        if self._is_same:
+            return array
+        if self._index is not None:
+            return array[self._index]
+        axes = self._axes
+        if UNITS in self._target and WIDTH in axes:
+            place = axes.index(WIDTH)
+            array = array.reshape(*array.shape[:place], 2, array.shape[place] // 2, *array.shape[place + 1 :])
+            axes = (*axes[:place], DIRECTIONS, UNITS, *axes[place + 1 :])
+        sizes = dict(zip(axes, array.shape, strict=True))
+        flat = [part for axis in self._target for part in parts(axis) if part in sizes]
+        order = [axes.index(part) for part in flat]
+        order += [place for place in range(len(axes)) if place not in order]
+        shape = [math.prod(sizes.get(part, 1) for part in parts(axis)) for axis in self._target]
+        return array.transpose(order).reshape(shape)
+
+
+def parts(axis: Axis) -> tuple[str, ...]:
+    """The plain axes that an axis is made of."""
+    return axis if isinstance(axis, tuple) else (axis,)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..models.ops import Conv1d, Final, First, Last, Max, Mean, Reverse
 from ..models.spec import AnyOp, ModelSpec
 from ..spec import LayerSpec
-from .axes import BATCH, DIRECTIONS, ONE, STATES, STEPS, UNITS, WIDTH, Axes, Axis, NotAChain, Roles, Size
+from .axes import BATCH, DIRECTIONS, ONE, STATES, STEPS, UNITS, WIDTH, Axes, Axis, NotAChain, Roles, Size, parts
 from .constants import Constants
 from .graph import DOMAINS, Graph, Node, shape_of, type_of
 from .recurrent import Recurrent, key
@@ -26,10 +26,16 @@ from .split import needed_nodes
 
 @dataclass(frozen=True)
 class InitialState:
-    """Where a layer's initial state comes from: an input of the graph, and the first of its layers and directions."""
+    """Where a layer's initial state comes from.
+
+    Attributes
+    ----------
+    name : of an input of the graph, (states, B, H), or (B, states, H) with `rows_first`
+    start : the first of the layer's directions in it
+    """
 
     name: str
-    axes: Axes
+    rows_first: bool
     start: int
 
 
@@ -149,6 +155,12 @@ class Sizes:
     is_scalar: bool = False
 
 
+#: What a name holds that leads from the input of lengths to sequence_lens.
+LENGTHS = object()
+
+#: Operators that change the type or the shape of lengths, and not the lengths.
+SAME_LENGTHS = frozenset(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
+
 Value = Any
 
 
@@ -197,6 +209,8 @@ class Follower:
         fixed = {f"x{index}": size for index, size in enumerate(shape) if isinstance(size, int)}
         self.roles = Roles(len(shape), fixed)
         self.values[self.input] = Data((), self.axes, None, is_ids=dtype.kind in "iu")
+        if lengths is not None:
+            self.values[lengths] = LENGTHS
         for name in states:
             self.values[name] = self._initial(name)
 
@@ -217,8 +231,12 @@ class Follower:
         shape = shape_of(self.graph.inputs[name])
         if shape is None or len(shape) != 3:
             raise NotAChain(f"the input {name!r} has shape {shape}")
-        count = shape[0] if isinstance(shape[0], int) else None
-        return Initial(name, (STATES, BATCH, WIDTH), 0, count)
+        # A transposition in between is followed from here on, so that the first order is a matter of the layouts.
+        rows_first = all(call.layout for call in self.recurrent.values())
+        axes: Axes = (BATCH, STATES, WIDTH) if rows_first else (STATES, BATCH, WIDTH)
+        size = shape[axes.index(STATES)]
+        count = size if isinstance(size, int) else None
+        return Initial(name, axes, 0, count)
 
     def follow(self, node: Node) -> None:
         """Say what the outputs of a node hold."""
@@ -229,6 +247,9 @@ class Follower:
             self._layer(call)
             return
         rule = RULES.get(node.op) if node.domain in DOMAINS else None
+        if self.value(node) is LENGTHS and node.op in SAME_LENGTHS:
+            self.values[node.outputs[0]] = LENGTHS
+            return
         if rule is None:
             raise NotAChain(f"the {node.title} is none of the layers of a chain")
         result = rule(self, node)
@@ -337,11 +358,12 @@ class Follower:
         axes = tuple(STATES if axis == ONE and value.count == 1 else axis for axis in value.axes)
         if axes != wanted or value.count not in (None, spec.num_directions):
             raise NotAChain(f"the {call.node.title} has an {part} of other axes")
-        return InitialState(value.name, (STATES, BATCH, WIDTH), value.start)
+        rows_first = all(call.layout for call in self.recurrent.values())
+        return InitialState(value.name, rows_first, value.start)
 
     def _check_lengths(self, call: Recurrent) -> None:
         name = call.names.get("sequence_lens")
-        if (name is None) != (self.lengths is None):
+        if (name is None) != (self.lengths is None) or (name is not None and self.values.get(name) is not LENGTHS):
             raise NotAChain(f"sequence_lens of the {call.node.title} is no input of the graph that all others have")
 
     # The result
@@ -360,7 +382,8 @@ class Follower:
                 if len(value.steps) != len(longest):
                     raise NotAChain(f"the output {name!r} is inside the chain")
                 outputs[name] = Output(value.axes, ())
-                last_steps = next((axis for axis in self._flat(value.axes) if self.roles.of(axis) == STEPS), last_steps)
+                flat = (part for axis in value.axes for part in parts(axis))
+                last_steps = next((axis for axis in flat if self.roles.of(axis) == STEPS), last_steps)
             else:
                 outputs[name] = Output(value.axes, tuple(_state(longest, entry) for entry in value.entries))
         ops = tuple(step.op for step in longest)
@@ -381,12 +404,8 @@ class Follower:
             raise NotAChain(f"it is not known what an axis of the input {self.input!r} is")
         batch_first = steps == ONE or batch == ONE or self.axes.index(batch) < self.axes.index(steps)
         spec = ModelSpec(ops, batch_first).validate()
-        return Chain(spec, self.input, self.axes, batch, steps, last_steps, self.lengths, states, outputs)
-
-    @staticmethod
-    def _flat(axes: Axes) -> list[str]:
-        return [part for axis in axes for part in (axis if isinstance(axis, tuple) else (axis,))]
-
+        axes = tuple(WIDTH if self.roles.of(axis) == WIDTH else axis for axis in self.axes)
+        return Chain(spec, self.input, axes, batch, steps, last_steps, self.lengths, states, outputs)
 
 #: Operations that read more than one step, besides recurrent layers.
 _OVER_STEPS = (Conv1d, First, Last, Max, Mean, Reverse)

@@ -1,4 +1,4 @@
-"""A loaded model of ONNX: its recurrent nodes run here, what is around them in onnxruntime."""
+"""Graphs of any kind: recurrent nodes, or a chain with states, run here, and what is around them in onnxruntime."""
 
 from __future__ import annotations
 
@@ -10,29 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import as_array, as_floats
-from ..layers.engine import Backend
 from ..layers.layer import Layer
+from .chain import SAME_LENGTHS, Chain
+from .chain_call import ChainCall
 from .constants import Constants
-from .graph import DOMAINS, Graph, Node, refuse, shape_of, type_of
+from .graph import DOMAINS, Graph, refuse
 from .recurrent import OTHERS, Call, Recurrent, find, key
+from .runner import Port, Runner, Step
 from .session import Session, evaluate, tensor_type
-from .split import Segment, split
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or an output of a graph.
-
-    Attributes
-    ----------
-    name : the graph's
-    dtype : of its elements; None where the file does not say, or NumPy has none
-    shape : sizes, or names of those that are free; None where the file does not say
-    """
-
-    name: str
-    dtype: np.dtype[Any] | None
-    shape: tuple[int | str, ...] | None
+from .split import Segment, needed_nodes, split
 
 
 @dataclass(frozen=True)
@@ -56,7 +42,8 @@ class Model:
     """A graph of ONNX; ``fastrnn.load`` makes it.
 
     LSTM, GRU and RNN nodes run here, with the same bits for a row in every batch. All other nodes, and recurrent ones in
-    the bodies of If, Loop and Scan, run in onnxruntime, which promises no such thing.
+    the bodies of If, Loop and Scan, run in onnxruntime, which promises no such thing. A chain of layers that has initial
+    or final states as inputs or outputs runs here as a whole.
 
     Attributes
     ----------
@@ -64,46 +51,71 @@ class Model:
     parts : tuple of Part
         In the order in which they run.
     layers : dict of LSTM, GRU and RNN
-        By the first output of their nodes. Nodes whose weights come with each call are not among them.
+        By the first output of their nodes. Nodes whose weights come with each call are not among them, nor is a chain.
+    why_not_sequential : str
+        What in the graph keeps it from being a Sequential.
     """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     parts: tuple[Part, ...]
     layers: dict[str, Layer[Any]]
+    why_not_sequential: str
 
-    def __init__(self, graph: Graph, *, backend: Backend = "auto", isa: str | None = None) -> None:
-        constants, recurrent = survey(graph)
-        self.inputs = tuple(_port(info) for info in graph.inputs.values())
-        self.outputs = tuple(_port(info) for info in graph.outputs.values())
+    def __init__(
+        self,
+        graph: Graph,
+        constants: Constants,
+        recurrent: Mapping[str, Recurrent],
+        *,
+        chain: Chain | None,
+        why_not_sequential: str,
+        isa: str | None = None,
+    ) -> None:
+        self.why_not_sequential = why_not_sequential
         self.layers = {}
-        self._path = graph.path
-        self._dtypes = {port.name: port.dtype for port in self.inputs}
-        self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._steps: list[Call | Session] = []
+        nodes = needed_nodes(graph, recurrent)
+        if chain is not None and any(key(node) not in recurrent for node in nodes):
+            steps, parts = self._as_chain(graph, constants, chain, isa)
+        else:
+            steps, parts = self._in_parts(graph, constants, recurrent, isa)
+        self.parts = tuple(parts)
+        used = {name for part in parts if part.engine == "fastrnn" for name in part.reads} | graph.outputs.keys()
+        fixed = {name: constants.value(name) for name in used if name in constants}
+        self._lengths = lengths_input(graph, recurrent)
+        states = set(self.parts[0].reads[1:]) - {self._lengths} if chain is not None else set()
+        self._runner = Runner(graph, steps, fixed, states | _states(graph, recurrent))
+        self.inputs, self.outputs = self._runner.inputs, self._runner.outputs
+        others = self._runner.optional | {self._lengths}
+        self._main = next((port.name for port in self.inputs if port.name not in others), None)
+
+    def _as_chain(
+        self, graph: Graph, constants: Constants, chain: Chain, isa: str | None
+    ) -> tuple[list[Step], list[Part]]:
+        call = ChainCall(chain, isa=isa)
+        return [call], [Part("fastrnn", titles(graph, constants), call.reads, call.gives)]
+
+    def _in_parts(
+        self, graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent], isa: str | None
+    ) -> tuple[list[Step], list[Part]]:
         shared: dict[int, Layer[Any]] = {}
         types: dict[str, Any] = {name: info.type for name, info in graph.inputs.items()}
+        steps: list[Step] = []
         parts = []
         for part in split(graph, constants, recurrent):
             if isinstance(part, Segment):
                 session = Session(graph, part.nodes, part.reads, part.gives, types)
-                self._steps.append(session)
+                steps.append(session)
                 types |= session.types()
                 parts.append(Part("onnxruntime", part.titles(constants), part.reads, part.gives))
                 continue
-            call = Call(part, graph.opset, backend, isa, shared)
-            self._steps.append(call)
+            call = Call(part, graph.opset, isa, shared)
+            steps.append(call)
             types |= _types(part)
             if call.layer is not None:
                 self.layers[key(part.node)] = call.layer
             parts.append(Part("fastrnn", (part.node.title,), call.reads, call.gives))
-        self.parts = tuple(parts)
-        used = {name for part in parts if part.engine == "fastrnn" for name in part.reads} | graph.outputs.keys()
-        self._fixed = {name: constants.value(name) for name in used if name in constants}
-        self._states = _states(graph, recurrent)
-        self._lengths = _lengths(graph, recurrent)
-        others = self._states | {self._lengths}
-        self._main = next((port.name for port in self.inputs if port.name not in others), None)
+        return steps, parts
 
     def __repr__(self) -> str:
         names = [", ".join(repr(port.name) for port in ports) for ports in (self.inputs, self.outputs)]
@@ -128,20 +140,7 @@ class Model:
         ValueError, TypeError
             A name is unknown, an input is missing or does not fit; the message says which.
         """
-        names = None if output_names is None else tuple(output_names)
-        plan = self._plans.get(names)  # type: ignore[arg-type]
-        if plan is None:
-            plan = self._plans[names] = self._plan(names)  # type: ignore[index]
-        values: dict[str, Any] = self._fixed | feed  # type: ignore[operator]
-        for name in feed:
-            array = values[name]
-            if type(array) is not np.ndarray or array.dtype != self._dtypes.get(name):
-                values[name] = self._checked(name, array)
-        if not plan.needs <= values.keys():
-            raise ValueError(f"feed lacks {', '.join(map(repr, sorted(plan.needs - values.keys())))}")
-        for step, gives in plan.steps:
-            step(values, gives)
-        return [values[name] for name in plan.names]
+        return self._runner.run(output_names, feed)
 
     def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None, **others: ArrayLike) -> Any:
         """Compute all outputs.
@@ -162,68 +161,25 @@ class Model:
         ValueError, TypeError
             As of :meth:`run`; and lengths is given where the graph has no input for it.
         """
-        if self._main is None:
-            raise ValueError(f"{self._path} has no input for x: run(output_names, feed) takes {self._listed()}")
-        if self._main in others:
-            raise ValueError(f"{self._main!r} is given, but it is x")
-        given: dict[str, Any] = {self._main: x, **others}
+        runner, main = self._runner, self._main
+        if main is None:
+            raise ValueError(f"{runner.path} has no input for x: run(output_names, feed) takes {runner.listed()}")
+        if main in others:
+            raise ValueError(f"{main!r} is given, but it is x")
+        given: dict[str, Any] = {main: x, **others}
         if lengths is not None:
             if self._lengths is None:
                 raise ValueError(
-                    f"lengths is given, but no input of {self._path} is the sequence_lens of its recurrent nodes; "
-                    f"it has {self._listed()}"
+                    f"lengths is given, but no input of {runner.path} is the sequence_lens of its recurrent nodes; it "
+                    f"has {runner.listed()}"
                 )
-            given[self._lengths] = _as_lengths(lengths, self._dtypes[self._lengths])
+            given[self._lengths] = _as_lengths(lengths, runner.dtypes[self._lengths])
         for name, value in given.items():
-            if type(value) is not np.ndarray or value.dtype != self._dtypes.get(name):
-                given[name] = _converted(value, "x" if name == self._main else name, self._dtypes.get(name))
-        results = self.run(None, given)
+            dtype = runner.dtypes.get(name)
+            if type(value) is not np.ndarray or value.dtype != dtype:
+                given[name] = _converted(value, "x" if name == main else name, dtype)
+        results = runner.run(None, given)
         return results[0] if len(results) == 1 else tuple(results)
-
-    def _plan(self, output_names: tuple[str, ...] | None) -> _Plan:
-        known = [port.name for port in self.outputs]
-        names = tuple(known) if output_names is None else output_names
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"output_names has {unknown[0]!r}, wanted some of {', '.join(map(repr, known))}")
-        wanted = set(names)
-        steps: list[tuple[Call | Session, list[str]]] = []
-        for step in reversed(self._steps):
-            if gives := [name for name in step.gives if name in wanted]:
-                steps.append((step, gives))
-                wanted.update(step.reads)
-        needs = frozenset(port.name for port in self.inputs if port.name in wanted) - self._states
-        return _Plan(names, steps[::-1], needs)
-
-    def _checked(self, name: str, value: Any) -> Any:
-        """An input of the graph's type; what is no tensor of numbers is left to onnxruntime."""
-        if name not in self._dtypes:
-            raise ValueError(f"feed has {name!r}, wanted only {self._listed()}")
-        dtype = self._dtypes[name]
-        if dtype is None:
-            return value
-        array = as_array(value, name)
-        if array.dtype != dtype:
-            raise TypeError(f"feed has {name!r} of type {array.dtype}, wanted {dtype}")
-        return np.asarray(array)
-
-    def _listed(self) -> str:
-        return ", ".join(repr(port.name) for port in self.inputs) or "nothing"
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a call runs for some outputs.
-
-    Attributes
-    ----------
-    names : of the outputs
-    steps : with those of their outputs that are used
-    needs : the inputs that have to be given
-    """
-
-    names: tuple[str, ...]
-    steps: list[tuple[Call | Session, list[str]]]
-    needs: frozenset[str]
 
 
 def survey(graph: Graph) -> tuple[Constants, dict[str, Recurrent]]:
@@ -248,56 +204,52 @@ def elsewhere(graph: Graph) -> list[str]:
     found = []
     for node in graph.nodes:
         if node.inner:
-            found.append(f"{' and '.join(sorted({*node.inner}))} in the bodies of the {node.title} do not run here")
+            found.append(f"{' and '.join(sorted({*node.inner}))} inside the {node.title} do not run here")
         if (node.domain, node.op) in OTHERS:
-            found.append(f"{node.title} of {node.domain} does not run here")
+            found.append(f"the {node.title} of {node.domain} does not run here")
     return found
 
 
-def _port(info: Any) -> Port:
-    return Port(info.name, type_of(info), shape_of(info))
+def titles(graph: Graph, constants: Constants) -> tuple[str, ...]:
+    """What messages call the nodes of a graph that do not give constants."""
+    return tuple(node.title for node in graph.nodes if key(node) not in constants)
 
 
-def _types(part: Recurrent) -> dict[str, Any]:
-    """The types of a node's outputs, with the sizes that do not depend on the input."""
-    if part.spec is None:
-        D = H = None
-    else:
-        D, H = part.spec.num_directions, part.spec.hidden_size
-    y, state = ([None, None, D, H], [None, D, H]) if part.layout else ([None, D, None, H], [D, None, H])
-    return {
-        name: tensor_type(part.dtype, y if output == "Y" else state) for output, name in part.outputs.items()
-    }
-
-
-def _states(graph: Graph, recurrent: Mapping[str, Recurrent]) -> frozenset[str]:
-    """The inputs that are initial states of recurrent nodes and nothing else."""
-    states, others = set(), set(graph.outputs)
-    for node in graph.nodes:
-        call = recurrent.get(key(node))
-        for name, value in call.names.items() if call is not None else (("", value) for value in node.reads):
-            (states if name.startswith("initial") else others).add(value)
-    return frozenset((states - others) & graph.inputs.keys())
-
-
-#: Operators that change the type or the shape of lengths, and not the lengths.
-_SAME_LENGTHS = frozenset(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
-
-
-def _lengths(graph: Graph, recurrent: Mapping[str, Recurrent]) -> str | None:
-    """The input that is the sequence_lens of all nodes that have one, None where there is no such input."""
+def lengths_input(graph: Graph, recurrent: Mapping[str, Recurrent]) -> str | None:
+    """The input that is the sequence_lens of all nodes that have one; None where there is no such input."""
     found = set()
     for call in recurrent.values():
         name = call.names.get("sequence_lens")
         while name is not None and name not in graph.inputs:
-            node: Node | None = graph.producers.get(name)
-            known = node is not None and node.domain in DOMAINS and node.op in _SAME_LENGTHS
-            name = node.inputs[0] if known and node is not None else None
-            if name is None:
+            node = graph.producers.get(name)
+            if node is None or node.domain not in DOMAINS or node.op not in SAME_LENGTHS:
                 return None
+            name = node.inputs[0]
         if name is not None:
             found.add(name)
     return found.pop() if len(found) == 1 else None
+
+
+def _types(part: Recurrent) -> dict[str, Any]:
+    """The types of a node's outputs, with the sizes that do not depend on the input."""
+    D = H = None
+    if part.spec is not None:
+        D, H = part.spec.num_directions, part.spec.hidden_size
+    y, state = ([None, None, D, H], [None, D, H]) if part.layout else ([None, D, None, H], [D, None, H])
+    return {name: tensor_type(part.dtype, y if output == "Y" else state) for output, name in part.outputs.items()}
+
+
+def _states(graph: Graph, recurrent: Mapping[str, Recurrent]) -> set[str]:
+    """The inputs that are initial states of recurrent nodes and nothing else."""
+    states, others = set(), set(graph.outputs)
+    for node in graph.nodes:
+        call = recurrent.get(key(node))
+        if call is None:
+            others.update(node.reads)
+        else:
+            for name, value in call.names.items():
+                (states if name.startswith("initial") else others).add(value)
+    return (states - others) & graph.inputs.keys()
 
 
 def _converted(value: Any, name: str, dtype: np.dtype[Any] | None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from ..importers.onnx import INPUTS, KINDS, OUTPUTS, WEIGHTS, spec_from_node
 from ..layers import LAYERS
 from ..layers.calls import run_array
-from ..layers.engine import Backend
 from ..layers.layer import Layer
 from ..spec import LayerSpec
 from .constants import Constants
@@ -161,23 +159,21 @@ class Call:
     ----------
     recurrent : the node
     opset : of the graph
-    backend, isa : as of the layers
+    isa : as of the layers
     layers : those that were made from a LayerSpec, by its identity; nodes with the same weights share one
     """
 
-    def __init__(
-        self, recurrent: Recurrent, opset: int, backend: Backend, isa: str | None, layers: dict[int, Layer[Any]]
-    ) -> None:
+    def __init__(self, recurrent: Recurrent, opset: int, isa: str | None, layers: dict[int, Layer[Any]]) -> None:
         self.title, self.layout, self.dtype = recurrent.node.title, recurrent.layout, recurrent.dtype
         self.reads, self.gives = tuple(recurrent.names.values()), tuple(recurrent.outputs.values())
         self._names = dict(recurrent.names)
-        self._make = partial(_make_layer, backend=backend, isa=isa)
+        self._isa = isa
         self.layer = None
         if recurrent.spec is None:
             self._node, self._opset = recurrent.node, opset
         else:
             if id(recurrent.spec) not in layers:
-                layers[id(recurrent.spec)] = self._make(recurrent.spec)
+                layers[id(recurrent.spec)] = LAYERS[recurrent.spec.kind](recurrent.spec, isa=isa)
             self.layer = layers[id(recurrent.spec)]
         self._x, self._lengths, self._h, self._c = (self._names.get(name) for name in _RUN_TIME)
         self._y, self._hn, self._cn = (recurrent.outputs.get(name) for name in OUTPUTS)
@@ -249,7 +245,8 @@ class Call:
         """A layer of the weights that come with a call."""
         arrays = {name: values[self._names[name]] for name in WEIGHTS if name in self._names}
         try:
-            return self._make(spec_of(self._node, arrays, self._opset))
+            spec = spec_of(self._node, arrays, self._opset)
+            return LAYERS[spec.kind](spec, isa=self._isa)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.title}: {error}") from None
 
@@ -257,7 +254,3 @@ class Call:
 #: The inputs that come with each call, and what a layer calls them.
 _RUN_TIME = ("X", "sequence_lens", "initial_h", "initial_c")
 _NAMES = tuple(zip(_RUN_TIME, ("x", "lengths", "state h", "state c"), strict=True))
-
-
-def _make_layer(spec: LayerSpec, *, backend: Backend, isa: str | None) -> Layer[Any]:
-    return LAYERS[spec.kind](spec, backend=backend, isa=isa)
