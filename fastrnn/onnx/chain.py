@@ -311,8 +311,6 @@ class Follower:
         """Use an axis as a step's vector, `width` wide; of the input it may not be known before."""
         axis = data.axes[place]
         if axis != WIDTH:
-            if data.steps:
-                raise NotAChain(f"the {node.title} has another axis in the place of the vectors")
             self.roles.take(axis, WIDTH, node.title)
             axes = tuple(WIDTH if other == axis else other for other in data.axes)
             data = replace(data, axes=axes, width=self.size(axis, None))

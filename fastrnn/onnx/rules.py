@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,29 @@ class Norm:
         self.data, self.part, self.eps = data, part, eps
 
 
+@dataclass(frozen=True, eq=False)
+class Half:
+    """One direction of a bidirectional layer's output."""
+
+    data: Data
+    direction: int
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Negative:
+    """Whether ids are below zero, or with `inverted` whether they are not; as a number or a truth value.
+
+    Keras lets such ids count from the end of a table. An Embedding refuses them, so that here they never are.
+    """
+
+    inverted: bool
+
+
+class Shifted:
+    """Ids plus a constant."""
+
+
 def _refuse(node: Node, why: str) -> NotAChain:
     return NotAChain(f"the {node.title} {why}")
 
@@ -71,6 +94,8 @@ def _cast(f: Follower, node: Node) -> Value:
 
     value, to = f.value(node), node.attributes.get("to")
     is_integer = to in (TensorProto.INT32, TensorProto.INT64)
+    if isinstance(value, Negative) or (isinstance(value, Data) and value.is_ids and not value.steps):
+        return value
     if isinstance(value, Data) and not value.steps and is_integer:
         return replace(value, is_ids=True)
     if is_integer if isinstance(value, Sizes) else to == TensorProto.FLOAT and not getattr(value, "is_ids", False):
@@ -88,7 +113,7 @@ def _transpose(f: Follower, node: Node) -> Value:
 
 
 def _axes(value: Value, node: Node) -> Axes:
-    if not isinstance(value, Data | States | Initial):
+    if not isinstance(value, Data | States | Initial | Half):
         raise _refuse(node, "does not read the output of a layer, or a state")
     return value.axes
 
@@ -194,6 +219,23 @@ def _sizes(f: Follower, node: Node, index: int) -> Sizes:
     return Sizes(tuple(int(size) for size in array.ravel()), is_scalar=array.ndim == 0)
 
 
+def _reduce_product(f: Follower, node: Node) -> Value:
+    sizes, axes = f.value(node), f.numbers(node, "axes", 1, 18)
+    if not isinstance(sizes, Sizes) or axes not in (None, [0]) or not sizes.sizes:
+        raise _refuse(node, "is no layer")
+    product = sizes.sizes[0]
+    for size in sizes.sizes[1:]:
+        product = _product(product, size, node)
+    return Sizes((product,), is_scalar=not node.attributes.get("keepdims", 1))
+
+
+def _expand(f: Follower, node: Node) -> Value:
+    value = f.value(node)
+    if not isinstance(value, Sizes) or len(value.sizes) != 1:
+        raise _refuse(node, "repeats numbers")
+    return value  # the same for every row
+
+
 def _product(left: Size, right: Size, node: Node) -> Size:
     if isinstance(left, int) and isinstance(right, int):
         return left * right
@@ -240,6 +282,8 @@ def _take(f: Follower, node: Node, value: Value, place: int, start: int, end: in
         return value
     if axis == STATES:
         return _some_states(node, value, start, end)
+    if axis == DIRECTIONS and isinstance(value, Data) and end - start == 1 and -2 <= start < 2:
+        return Half(value, start % 2, (*value.axes[:place], ONE, *value.axes[place + 1 :]))
     if isinstance(value, Data) and not value.is_ids and f.roles.of(axis) in (STEPS, None) and (is_first or is_last):
         f.roles.take(axis, STEPS, node.title)
         axes = (*value.axes[:place], ONE, *value.axes[place + 1 :])
@@ -304,6 +348,9 @@ def _concat(f: Follower, node: Node) -> Value:
     place = _place(node.attributes.get("axis", 0), axes, node)
     if all(isinstance(value, States) for value in values):
         return _joined_states(node, values, place)
+    if [getattr(value, "direction", None) for value in values] == [0, 1] and axes[place] == UNITS:
+        if values[0].data is values[1].data and values[0].axes == values[1].axes:
+            return replace(values[0].data, axes=tuple(WIDTH if axis == UNITS else axis for axis in axes))
     if len(values) == 2 and all(isinstance(value, Data) for value in values) and axes[place] == WIDTH:
         return _both_directions(node, *values)
     raise _refuse(node, "joins what is no pair of directions")
@@ -323,6 +370,43 @@ def _joined_states(node: Node, values: Sequence[States], place: int) -> Value:
         raise _refuse(node, "joins another axis than that of states")
     whole = final(replace(longest, axes=(STATES, *values[0].axes), entries=entries))
     return replace(whole, axes=values[0].axes)
+
+
+def _reverse_sequence(f: Follower, node: Node) -> Value:
+    data, lengths = f.data(node), f.value(node, 1)
+    place = node.attributes.get("time_axis", 0)
+    if not isinstance(lengths, Sizes) or lengths.sizes != (_size(f, data, place),):
+        raise _refuse(node, "reverses a part of the steps")
+    f.roles.take(data.axes[place], STEPS, node.title)
+    return data.then(Reverse())
+
+
+def _less(f: Follower, node: Node) -> Value:
+    ids = f.value(node)
+    if not isinstance(ids, Data) or not ids.is_ids or np.any(f.constant(node, 1)):
+        raise _refuse(node, "is no layer")
+    return Negative(inverted=False)
+
+
+def _not(f: Follower, node: Node) -> Value:
+    value = f.value(node)
+    if not isinstance(value, Negative):
+        raise _refuse(node, "is no layer")
+    return Negative(not value.inverted)
+
+
+def _of_ids(f: Follower, node: Node) -> Value:
+    """A sum or a product of ids and of what is zero or one because no id is below zero; None for anything else."""
+    values = [f.value(node, 0), f.value(node, 1)]
+    ids = next((value for value in values if isinstance(value, Data) and value.is_ids), None)
+    flag = next((value for value in values if isinstance(value, Negative)), None)
+    if ids is not None and node.op == "Add" and None in values:
+        return Shifted()
+    if ids is not None and flag is not None and flag.inverted == (node.op == "Mul"):
+        return ids  # + 0 or * 1
+    if node.op == "Mul" and flag is not None and not flag.inverted and any(isinstance(value, Shifted) for value in values):
+        return flag
+    return None
 
 
 def _both_directions(node: Node, left: Data, right: Data) -> Data:
@@ -391,6 +475,8 @@ def _gemm(f: Follower, node: Node) -> Value:
 
 
 def _add(f: Follower, node: Node) -> Value:
+    if (ids := _of_ids(f, node)) is not None:
+        return ids
     norm = f.value(node)
     if isinstance(norm, Norm) and norm.part == "variance":
         eps = f.constant(node, 1)
@@ -415,6 +501,8 @@ def _subtract(f: Follower, node: Node) -> Value:
 
 
 def _multiply(f: Follower, node: Node) -> Value:
+    if (ids := _of_ids(f, node)) is not None:
+        return ids
     left, right = f.value(node), f.value(node, 1)
     if isinstance(left, Sizes) or isinstance(right, Sizes):
         sizes = [_sizes(f, node, index) for index in (0, 1)]
@@ -612,6 +700,7 @@ RULES: dict[str, Callable[[Follower, Node], Value]] = {
     "Div": _divide,
     "Dropout": _same,
     "Elu": _activation,
+    "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Gemm": _gemm,
@@ -620,16 +709,20 @@ RULES: dict[str, Callable[[Follower, Node], Value]] = {
     "HardSigmoid": _activation,
     "Identity": _same,
     "LayerNormalization": _layer_norm,
+    "Less": _less,
     "LeakyRelu": _activation,
     "LogSoftmax": _over_width(LogSoftmax()),
     "MatMul": _matmul,
     "Mul": _multiply,
+    "Not": _not,
     "Pad": _pad,
     "Pow": _power,
     "ReduceMax": _reduce(Max(), 18),
     "ReduceMean": _reduce(Mean(), 18),
+    "ReduceProd": _reduce_product,
     "Relu": _activation,
     "Reshape": _reshape,
+    "ReverseSequence": _reverse_sequence,
     "Shape": _shape,
     "Sigmoid": _activation,
     "Slice": _slice,
