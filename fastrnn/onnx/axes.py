@@ -135,29 +135,35 @@ class Arrangement:
     """
 
     def __init__(self, axes: Axes, target: Axes) -> None:
-        self._axes, self._target = axes, target
-        flat = tuple(axis for axis in target if axis != ONE)
         self._is_same = axes == target
+        self._split = axes.index(WIDTH) if UNITS in target and WIDTH in axes else None
+        if self._split is not None:
+            axes = (*axes[: self._split], DIRECTIONS, UNITS, *axes[self._split + 1 :])
+        flat = [part for axis in target for part in parts(axis) if part in axes]
+        rest = [axis for axis in axes if axis not in flat]
+        self._order = tuple(axes.index(axis) for axis in flat + rest)
+        self._is_ordered = self._order == tuple(range(len(axes)))
         # New axes of size 1 alone are an index, which is faster than a reshape.
-        self._index = tuple(None if axis == ONE else slice(None) for axis in target) if flat == axes else None
+        is_plain = not rest and all(axis == ONE or axis in axes for axis in target)
+        self._index = tuple(slice(None) if axis in axes else None for axis in target) if is_plain else None
+        self._is_done = is_plain and None not in (self._index or ())
+        self._joined = [[flat.index(part) for part in parts(axis) if part in flat] for axis in target]
 
     def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
         """The array so arranged: a view of it if possible."""
         if self._is_same:
             return array
+        if self._split is not None:
+            before, width = array.shape[: self._split], array.shape[self._split]
+            array = array.reshape(*before, 2, width // 2, *array.shape[self._split + 1 :])
+        if not self._is_ordered:
+            array = array.transpose(self._order)
+        if self._is_done:
+            return array
         if self._index is not None:
             return array[self._index]
-        axes = self._axes
-        if UNITS in self._target and WIDTH in axes:
-            place = axes.index(WIDTH)
-            array = array.reshape(*array.shape[:place], 2, array.shape[place] // 2, *array.shape[place + 1 :])
-            axes = (*axes[:place], DIRECTIONS, UNITS, *axes[place + 1 :])
-        sizes = dict(zip(axes, array.shape, strict=True))
-        flat = [part for axis in self._target for part in parts(axis) if part in sizes]
-        order = [axes.index(part) for part in flat]
-        order += [place for place in range(len(axes)) if place not in order]
-        shape = [math.prod(sizes.get(part, 1) for part in parts(axis)) for axis in self._target]
-        return array.transpose(order).reshape(shape)
+        sizes = array.shape
+        return array.reshape([math.prod(sizes[place] for place in places) for places in self._joined])
 
 
 def parts(axis: Axis) -> tuple[str, ...]:

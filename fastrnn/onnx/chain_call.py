@@ -50,12 +50,14 @@ class ChainCall:
             for name, output in chain.outputs.items()
             if not output.states
         }
+        self._model = model
+        self._pieces: list[_Plain | _Stack] = _pieces(chain, isa) if model is None else []
+        stacks = [piece for piece in self._pieces if isinstance(piece, _Stack)]
         self._states = {
-            name: _Final(output, Arrangement((STATES, batch, WIDTH), output.axes))
+            name: _Final(output, stacks, Arrangement((STATES, batch, WIDTH), output.axes))
             for name, output in chain.outputs.items()
             if output.states
         }
-        self._pieces: list[_Plain | _Stack] = _pieces(chain, isa) if model is None else [_Plain(model, False)]
         self._fill = _fill(ops, isa) if chain.lengths is not None and not self._pools else None
 
     def __call__(self, values: dict[str, Any], gives: Sequence[str]) -> None:
@@ -70,8 +72,10 @@ class ChainCall:
         if self._takes_ids and x.dtype.kind == "f":
             x = x.astype(np.int64)
         lengths = None if self._lengths is None else values[self._lengths]
-        finals: dict[int, Any] = {}
+        finals: list[tuple[Any, Any]] = []
         try:
+            if self._model is not None:
+                x = self._model(x, lengths=lengths)
             for piece in self._pieces:
                 x = piece(x, lengths, values, finals)
         except (TypeError, ValueError) as error:
@@ -97,25 +101,29 @@ class _Plain:
     def __init__(self, model: Sequential, is_pooled: bool) -> None:
         self._model, self._is_pooled = model, is_pooled
 
-    def __call__(self, x: NDArray[Any], lengths: Any, values: dict[str, Any], finals: dict[int, Any]) -> Any:
+    def __call__(self, x: NDArray[Any], lengths: Any, values: dict[str, Any], finals: list[Any]) -> Any:
         return self._model(x, lengths=None if self._is_pooled else lengths)
 
 
 class _Final:
-    """An output of final states."""
+    """An output of final states, out of those of the stacks, which each have h and c."""
 
-    def __init__(self, output: Output, arrangement: Arrangement) -> None:
-        self._states, self._arrangement = output.states, arrangement
+    def __init__(self, output: Output, stacks: Sequence[_Stack], arrangement: Arrangement) -> None:
+        self._arrangement = arrangement
+        self._places = []
+        for state in output.states:
+            number = next(number for number, stack in enumerate(stacks) if state.position in stack.positions)
+            row = (state.position - stacks[number].positions[0]) * stacks[number].num_directions + state.direction
+            self._places.append((number, "hc".index(state.part), row))
+        number, part, row = self._places[0]
+        self._is_together = self._places == [(number, part, row + index) for index in range(len(self._places))]
+        self._rows = slice(row, row + len(self._places))
 
-    def __call__(self, finals: dict[int, Any]) -> NDArray[Any]:
-        parts = []
-        for state in self._states:
-            array, start = finals[state.position][state.part]
-            parts.append((array, start + state.direction))
-        array, first = parts[0]
-        together = all(one is array and place == first + index for index, (one, place) in enumerate(parts))
-        whole = array[first : first + len(parts)] if together else np.stack([one[place] for one, place in parts])
-        return self._arrangement(whole)
+    def __call__(self, finals: Sequence[tuple[Any, Any]]) -> NDArray[Any]:
+        if self._is_together:
+            number, part, _ = self._places[0]
+            return self._arrangement(finals[number][part][self._rows])
+        return self._arrangement(np.stack([finals[number][part][row] for number, part, row in self._places]))
 
 
 class _Stack:
@@ -128,26 +136,25 @@ class _Stack:
         cells = [cell for spec in specs for cell in spec.cells]
         spec = replace(specs[0], cells=cells, num_layers=len(specs), batch_first=chain.spec.batch_first)
         self._layer: Layer[Any] = LAYERS[spec.kind](spec, isa=isa)
-        self._positions = range(first, first + len(specs))
+        self.positions = range(first, first + len(specs))
+        self.num_directions = spec.num_directions
         self._pools = pools
-        pairs = [chain.states.get(place, (None, None)) for place in self._positions]
+        pairs = [chain.states.get(place, (None, None)) for place in self.positions]
         self._initial = [_Initial([pair[part] for pair in pairs], spec.num_directions) for part in (0, 1)]
 
-    def __call__(self, x: NDArray[Any], lengths: Any, values: dict[str, Any], finals: dict[int, Any]) -> Any:
+    def __call__(self, x: NDArray[Any], lengths: Any, values: dict[str, Any], finals: list[Any]) -> Any:
         layer = self._layer
         rows = x.shape[0 if layer.batch_first else 1]
-        h = self._initial[0](values, layer, rows)
-        state = h
+        h, c = (initial(values, layer, rows) for initial in self._initial)
+        state: Any = h
         if layer.kind == "lstm":
-            c = self._initial[1](values, layer, rows)
-            if h is not None or c is not None:
+            state = None if h is None and c is None else (h, c)
+            if (h is None) != (c is None):
                 zeros = np.zeros((layer.num_layers * layer.num_directions, rows, layer.hidden_size), layer.dtype)
-                state = (zeros if h is None else h, zeros if c is None else c)
+                state = (zeros, c) if h is None else (h, zeros)
         y, last = run_array(layer, x, state, lengths, None, "zero", None, "safe")
         hn, cn = last if layer.kind == "lstm" else (last, None)
-        for index, place in enumerate(self._positions):
-            start = index * layer.num_directions
-            finals[place] = {"h": (hn, start), "c": (cn, start)}
+        finals.append((hn, cn))
         return np.concatenate(list(hn[-layer.num_directions :]), axis=-1) if self._pools else y
 
 
@@ -156,12 +163,15 @@ class _Initial:
 
     def __init__(self, states: Sequence[InitialState | None], num_directions: int) -> None:
         self._states, self._count = states, num_directions
+        self._is_zero = not any(states)
         first = states[0]
         self._is_together = first is not None and all(
             state == replace(first, start=first.start + index * num_directions) for index, state in enumerate(states)
         )
 
     def __call__(self, values: dict[str, Any], layer: Layer[Any], rows: int) -> NDArray[Any] | None:
+        if self._is_zero:
+            return None
         if self._is_together:
             return self._part(values, self._states[0], len(self._states) * self._count)
         parts = [self._part(values, state, self._count) for state in self._states]

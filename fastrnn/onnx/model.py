@@ -128,8 +128,9 @@ class Model:
         Parameters
         ----------
         output_names : names of outputs; None for all
-        feed : for each input that these need an array of the graph's type and shape
-            An input that only holds initial states may be left out: they are zero then.
+        feed : for each input an array of the graph's type and shape
+            An input that only holds initial states may be left out, and they are zero; so may one that no part of the
+            model reads on the way to these outputs.
 
         Returns
         -------
