@@ -103,7 +103,7 @@ def test_calls_that_do_not_fit(example):
     ):
         with pytest.raises(error, match=reason):
             model.run(names, given)
-    with pytest.raises(ValueError, match="lengths is given, but no input of .* is the sequence_lens of its recurrent"):
+    with pytest.raises(ValueError, match=r"lengths is given, but no input of .* is the sequence_lens of its recurrent"):
         model(feed["x"], z=feed["z"], lengths=[1] * 5)
     with pytest.raises(ValueError, match="feed has 'w', wanted 'x', 'h0', 'z' alone"):
         model(feed["x"], z=feed["z"], w=1)
@@ -112,7 +112,7 @@ def test_calls_that_do_not_fit(example):
 
 
 def test_lengths(tmp_path, rng):
-    """The input that leads to sequence_lens gets them, also through a Cast; padding is what the graph makes of zeros."""
+    """The input that leads to sequence_lens gets them, also through a Cast; padding is as the graph has it."""
     tensors = layers(rng, "GRU") | {"axis": np.array([1])}
     nodes = [
         node("Cast", ["lens"], ["short"], to=onnx.TensorProto.INT32),
@@ -159,7 +159,9 @@ def test_lengths_that_the_graph_computes(tmp_path, rng):
 
 def body(op, outer, output, inner, opset=17):
     """A branch of an If: one node that reads names from outside."""
-    graph = onnx.helper.make_graph([node(op, outer, [inner], **({"hidden_size": 3} if op == "GRU" else {}))], op, [], [])
+    graph = onnx.helper.make_graph(
+        [node(op, outer, [inner], **({"hidden_size": 3} if op == "GRU" else {}))], op, [], []
+    )
     graph.output.append(port(output, None))
     graph.node.append(node("Identity", [inner], [output]))
     return graph
@@ -189,7 +191,7 @@ def test_bodies(tmp_path, rng):
         feed = {"x": rng.standard_normal((7, 5, 4)).astype("f4"), "condition": np.array(condition)}
         cases.agree(model.run(None, feed), cases.theirs(made, feed))
     alone = cases.model([nodes[-1]], [ports[1], port("b", [None] * 3), port("a", [None] * 4)], ["y"], tensors)
-    with pytest.raises(ValueError, match="model.onnx: GRU inside the If node 'choice' do not run here"):
+    with pytest.raises(ValueError, match=r"model\.onnx: GRU inside the If node 'choice' do not run here"):
         cases.load(tmp_path, alone)
 
 
@@ -207,7 +209,12 @@ def test_functions(tmp_path, rng):
     x = rng.standard_normal((7, 5, 4)).astype("f4")
     cases.agree([cases.load(tmp_path, made)(x)], cases.theirs(made, {"x": x}))
     inner = onnx.helper.make_function(
-        "own", "Layer", ["x", "w", "r"], ["y"], [node("RNN", ["x", "w", "r"], ["y"])], [onnx.helper.make_opsetid("", 17)]
+        "own",
+        "Layer",
+        ["x", "w", "r"],
+        ["y"],
+        [node("RNN", ["x", "w", "r"], ["y"])],
+        [onnx.helper.make_opsetid("", 17)],
     )
     nodes = [node("Layer", ["x", "W0", "R0"], ["y"], domain="own", name="layer")]
     made = cases.model(nodes, [port("x", [None, None, 4])], ["y"], tensors, functions=[inner], domains={"own": 1})
@@ -233,7 +240,10 @@ def test_functions(tmp_path, rng):
             [node("Sin", ["a"], ["y"], name="s"), node("Sin", ["x"], ["a"])],
             "Sin node 's' takes 'a', which nothing before it gives",
         ),
-        ([node("Sin", ["x"], ["y"]), node("Cos", ["x"], ["y"], name="c")], "Cos node 'c' gives 'y', which is there already"),
+        (
+            [node("Sin", ["x"], ["y"]), node("Cos", ["x"], ["y"], name="c")],
+            "Cos node 'c' gives 'y', which is there already",
+        ),
         ([node("Sin", ["x"], ["z"])], "output 'y' is given by nothing"),
     ],
 )
@@ -317,7 +327,11 @@ def test_many_nodes_with_the_same_weights_share_a_layer(tmp_path, rng):
     nodes = [
         part
         for i, one in enumerate(nodes)
-        for part in (one, node("Sin", [f"y{i}"], [f"t{i}"]), node("ReduceSum", [f"t{i}", "axis"], [f"s{i + 1}"], keepdims=0))
+        for part in (
+            one,
+            node("Sin", [f"y{i}"], [f"t{i}"]),
+            node("ReduceSum", [f"t{i}", "axis"], [f"s{i + 1}"], keepdims=0),
+        )
     ]
     made = cases.model(nodes, [port("x", [None, None, 3])], ["s3"], tensors | {"axis": np.array([1])})
     model = cases.load(tmp_path, made)
@@ -358,7 +372,14 @@ def test_prefix(tmp_path, rng):
 def test_packages_that_are_missing(tmp_path, rng, monkeypatch):
     made = two_layers(rng)
     found = fastrnn.extras.util.find_spec
-    for package, user in (("onnx", "reading a model of ONNX"), ("onnxruntime", "the nodes of .* that are not recurrent")):
-        monkeypatch.setattr(fastrnn.extras.util, "find_spec", lambda name, gone=package: None if name == gone else found(name))
-        with pytest.raises(ModuleNotFoundError, match=f"{user} needs the package {package}, not installed .extra 'onnx'"):
+    for package, user in (
+        ("onnx", "reading a model of ONNX"),
+        ("onnxruntime", "the nodes of .* that are not recurrent"),
+    ):
+        monkeypatch.setattr(
+            fastrnn.extras.util, "find_spec", lambda name, gone=package: None if name == gone else found(name)
+        )
+        with pytest.raises(
+            ModuleNotFoundError, match=f"{user} needs the package {package}, not installed .extra 'onnx'"
+        ):
             cases.load(tmp_path, made)

@@ -234,12 +234,18 @@ REFUSED = {
         {"activations": ["Sigmoid", "LeakyRelu", "Tanh"], "activation_alpha": [0.1, 0.2, 0.3]},
         "activation_alpha has 3 numbers, but 1 of the activations has one",
     ),
-    "alphas of none": ({"activation_alpha": [0.1]}, "activation_alpha has 1 numbers, but 0 of the activations have one"),
+    "alphas of none": (
+        {"activation_alpha": [0.1]},
+        "activation_alpha has 1 numbers, but 0 of the activations have one",
+    ),
     "W": ({"changes": {"W": W[:, :8]}}, r"W has shape \(1, 8, 4\), wanted \(1, 12, 4\)"),
     "W of two axes": ({"changes": {"W": W[0]}}, r"W has shape \(12, 4\), wanted \(1, 12, 0\)"),
     "R of two axes": ({"changes": {"R": R[0]}}, r"R has shape \(12, 3\), wanted \(D, 4H, H\)"),
     "no units": ({"changes": {"W": W[:, :0], "R": R[:, :0, :0], "B": B[:, :0]}}, "wanted at least one hidden unit"),
-    "directions": ({"direction": "bidirectional", "changes": {"R": R}}, r"R has shape \(1, 12, 3\), wanted \(2, 12, 3\)"),
+    "directions": (
+        {"direction": "bidirectional", "changes": {"R": R}},
+        r"R has shape \(1, 12, 3\), wanted \(2, 12, 3\)",
+    ),
     "B": ({"changes": {"B": B[:, :12]}}, r"B has shape \(1, 12\), wanted \(1, 24\)"),
     "B of another type": ({"changes": {"B": B.astype("f8")}}, "B is float64, but W is float32"),
     "integers": ({"changes": {"W": W.astype("i4")}}, "W is int32, wanted float32, float64, float16, bfloat16"),
@@ -270,7 +276,9 @@ def test_all_reasons_of_all_nodes(tmp_path, rng):
         cases.node("GRU", ["x", "W", "R"], ["z"], name="two", hidden_size=7),
     ]
     made = cases.model(nodes, [cases.port("x", [None, None, 4])], ["y", "z"], tensors)
-    with pytest.raises(ValueError, match=r"model\.onnx: GRU node 'one': clip is -1\.0.*; GRU node 'two': hidden_size is 7"):
+    with pytest.raises(
+        ValueError, match=r"model\.onnx: GRU node 'one': clip is -1\.0.*; GRU node 'two': hidden_size is 7"
+    ):
         cases.load(tmp_path, made)
 
 

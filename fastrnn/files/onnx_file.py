@@ -51,7 +51,9 @@ def read(path: str, *, prefix: str | None = None, batch_first: bool | None = Non
     graph = read_graph(path)
     if prefix is None:
         if batch_first is not None:
-            raise ValueError(f"batch_first is given, but {path} is loaded as a graph, whose inputs have axes of its own")
+            raise ValueError(
+                f"batch_first is given, but {path} is loaded as a graph, whose inputs have axes of its own"
+            )
         return graph
     return choose(graph, Constants(graph, evaluate), prefix, batch_first)
 
@@ -104,7 +106,7 @@ class _Reader:
         tensors = self._tensors(graph.initializer)
         self._inline(_parts(*graph.sparse_initializer))
         for sparse in graph.sparse_initializer:
-            tensors[sparse.values.name] = Tensor((), 0, False, _refuse_sparse, partial(_same, sparse))
+            tensors[sparse.values.name] = Tensor((), 0, _refuse_sparse, partial(_same, sparse))
         known = {proto.name for proto in graph.initializer}
         known |= {sparse.values.name for sparse in graph.sparse_initializer}
         if len(known) < len(graph.initializer) + len(graph.sparse_initializer):
@@ -204,7 +206,7 @@ class _Reader:
         if proto.data_location == TensorProto.EXTERNAL:
             return self._external_tensor(proto, shape, dtype)
         if dtype is None:
-            return Tensor(shape, len(proto.raw_data), False, partial(_refuse_type, proto.data_type), partial(_same, proto))
+            return Tensor(shape, len(proto.raw_data), partial(_refuse_type, proto.data_type), partial(_same, proto))
         count = math.prod(shape)
         if proto.HasField("raw_data"):
             found, wanted, unit = len(proto.raw_data), count * dtype.itemsize, "bytes"
@@ -212,7 +214,7 @@ class _Reader:
             found, wanted, unit = len(_typed_data(proto)), count, "values"
         if found != wanted:
             raise ValueError(f"has {found} {unit}, but {dtype} of shape {shape} has {wanted}")
-        return Tensor(shape, count * dtype.itemsize, False, partial(_read, proto, shape), partial(_same, proto))
+        return Tensor(shape, count * dtype.itemsize, partial(_read, proto, shape), partial(_same, proto))
 
     def _external_tensor(self, proto: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> Tensor:
         given = {item.key: item.value for item in proto.external_data}
@@ -238,21 +240,21 @@ class _Reader:
             return type(proto)(name=proto.name, data_type=proto.data_type, dims=proto.dims, raw_data=values())
 
         def array() -> NDArray[Any]:
-            if dtype is None:
-                _refuse_type(proto.data_type)
-            return np.frombuffer(values(), dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+            return _refuse_type(proto.data_type) if dtype is None else _read(with_values(), shape)
 
-        return Tensor(shape, nbytes, True, array, with_values)
+        return Tensor(shape, nbytes, array, with_values)
 
 
 def dtype_of(code: int) -> np.dtype[Any] | None:
     """NumPy's type for a TensorProto.DataType, None where it has no whole bytes, or is no number."""
     from onnx import TensorProto, helper
 
-    plain = "FLOAT DOUBLE FLOAT16 BFLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()
-    if code not in {getattr(TensorProto, name) for name in plain}:
+    floats = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
+    integers = ("BOOL", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)))
+    if code not in {getattr(TensorProto, name) for name in (*floats, *integers)}:
         return None
-    return np.dtype(helper.tensor_dtype_to_np_dtype(code))
+    dtype: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(code))
+    return dtype
 
 
 def _typed_data(proto: Any) -> Any:

@@ -59,8 +59,8 @@ def recognize(path: str) -> str:
             raise ValueError(f"{path} {reason}")
     found = f"begins with {head[:8]!r}" if head else "is empty"
     raise ValueError(
-        f"{path} {found}, wanted a file of PyTorch, safetensors, npz, Keras, HDF5 or ONNX, or the prefix of a TensorFlow "
-        "1 checkpoint"
+        f"{path} {found}, wanted a file of PyTorch, safetensors, npz, Keras, HDF5 or ONNX, or the prefix of a "
+        "TensorFlow 1 checkpoint"
     )
 
 

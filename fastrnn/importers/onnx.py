@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,8 +104,8 @@ def spec_from_node(
         raise ValueError("; ".join(faults))
     hidden_size, input_size = sizes
     cells = [
-        CellSpec(
-            **_arrays(kind, hidden_size, weights, index),
+        replace(
+            _arrays(kind, hidden_size, weights, index),
             activations=activations[index],
             gate_clip=None if clip == math.inf else clip,
             coupled=bool(coupled),
@@ -167,9 +168,7 @@ class _Attributes:
         return value
 
 
-def _activations(
-    kind: str, num_directions: int, given: _Attributes, faults: list[str]
-) -> list[tuple[Activation, ...]]:
+def _activations(kind: str, num_directions: int, given: _Attributes, faults: list[str]) -> list[tuple[Activation, ...]]:
     """The activations of each direction's gates, in the engine's order."""
     names = given.many("activations", str)
     each = len(_FUNCTIONS[kind])
@@ -251,19 +250,15 @@ def _sizes(
     return H, I
 
 
-def _arrays(
-    kind: str, hidden_size: int, weights: Mapping[str, NDArray[Any] | None], direction: int
-) -> dict[str, NDArray[Any] | None]:
-    """A cell's arrays in PyTorch's layout, from ONNX's: gates i o f c or z r h; B is Wb then Rb; P is i o f."""
+def _arrays(kind: str, hidden_size: int, weights: Mapping[str, NDArray[Any] | None], direction: int) -> CellSpec:
+    """A cell with its arrays in PyTorch's layout, from ONNX's: gates i o f c or z r h; B is Wb then Rb; P is i o f."""
     W, R, B, P = (weights.get(name) for name in WEIGHTS)
     assert W is not None and R is not None
-    biases = (None, None) if B is None else np.split(B[direction], 2)
-    arrays: dict[str, NDArray[Any] | None] = {
-        name: None if array is None else reorder_gates(array, kind, source="onnx")
-        for name, array in zip(
-            ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), (W[direction], R[direction], *biases), strict=True
-        )
-    }
+    weight_ih, weight_hh = (reorder_gates(array[direction], kind, source="onnx") for array in (W, R))
+    cell = CellSpec(weight_ih, weight_hh)
+    if B is not None:
+        bias_ih, bias_hh = (reorder_gates(half, kind, source="onnx") for half in np.split(B[direction], 2))
+        cell = replace(cell, bias_ih=bias_ih, bias_hh=bias_hh)
     if P is not None:
-        arrays["peephole"] = P[direction].reshape(3, hidden_size)[[0, 2, 1]]
-    return arrays
+        cell = replace(cell, peephole=P[direction].reshape(3, hidden_size)[[0, 2, 1]])
+    return cell

@@ -164,9 +164,7 @@ SAME_LENGTHS = frozenset(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze",
 Value = Any
 
 
-def find_chain(
-    graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent], lengths: str | None
-) -> Chain:
+def find_chain(graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent], lengths: str | None) -> Chain:
     """Read a graph as a chain.
 
     Parameters
@@ -216,7 +214,7 @@ class Follower:
 
     def _state_inputs(self) -> dict[str, None]:
         """The inputs that become initial states through nodes that move axes or take parts."""
-        found = {}
+        found: dict[str, None] = {}
         for call in self.recurrent.values():
             for part in ("initial_h", "initial_c"):
                 name = call.names.get(part)
@@ -371,10 +369,11 @@ class Follower:
         if len(values) == 1 and not any(part for pair in self.initial.values() for part in pair):
             values = {name: final(value) if isinstance(value, States) else value for name, value in values.items()}
         longest: tuple[Step, ...] = max((value.steps for value in values.values() if value is not None), key=len)
-        positions = {(node, len(step.nodes)): place for place, step in enumerate(longest) for node in step.nodes}
         outputs, last_steps = {}, ONE
         for name, value in values.items():
-            if not isinstance(value, Data | States) or any(a is not b for a, b in zip(value.steps, longest, strict=False)):
+            if not isinstance(value, Data | States) or any(
+                a is not b for a, b in zip(value.steps, longest, strict=False)
+            ):
                 raise NotAChain(f"the output {name!r} is not on the same way as the others")
             if isinstance(value, Data):
                 if len(value.steps) != len(longest):
@@ -397,13 +396,16 @@ class Follower:
         if self.lengths is not None and any(isinstance(op, _OVER_STEPS) for op in ops):
             raise NotAChain("it has lengths, and layers that look beyond the end of a row")
         roles = {self.roles.of(axis): axis for axis in self.axes}
-        batch, steps = (next((axis for axis in self.axes if self.roles.of(axis) == role), ONE) for role in (BATCH, STEPS))
+        batch, steps = (
+            next((axis for axis in self.axes if self.roles.of(axis) == role), ONE) for role in (BATCH, STEPS)
+        )
         if None in roles:
             raise NotAChain(f"it is not known what an axis of the input {self.input!r} is")
         batch_first = steps == ONE or batch == ONE or self.axes.index(batch) < self.axes.index(steps)
         spec = ModelSpec(ops, batch_first).validate()
         axes = tuple(WIDTH if self.roles.of(axis) == WIDTH else axis for axis in self.axes)
         return Chain(spec, self.input, axes, batch, steps, last_steps, self.lengths, states, outputs)
+
 
 #: Operations that read more than one step, besides recurrent layers.
 _OVER_STEPS = (Conv1d, First, Last, Max, Mean, Reverse)

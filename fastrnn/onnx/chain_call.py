@@ -17,7 +17,8 @@ from ..models.sequential import Sequential
 from ..models.spec import AnyOp
 from ..spec import Activation, LayerSpec
 from .axes import BATCH, ONE, STATES, STEPS, WIDTH, Arrangement, Axes
-from .chain import Chain, FinalState, InitialState, Output
+from .chain import Chain, InitialState, Output
+
 
 class ChainCall:
     """Runs a chain.
@@ -243,4 +244,5 @@ def _fill(ops: Sequence[AnyOp], isa: str | None) -> NDArray[Any] | None:
         return None
     width = spec.num_directions * spec.hidden_size
     y: NDArray[Any] = _sequential(tail, width, True, isa)(np.zeros((1, 1, width), np.float32))
-    return y[0, 0]
+    step: NDArray[Any] = y[0, 0]
+    return step

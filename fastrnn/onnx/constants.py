@@ -130,17 +130,14 @@ class Constants:
 
 #: Operators whose outputs are zero if the first input is.
 _KEEP_ZERO = frozenset(
-    ("Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose")
-    + ("Unsqueeze",)
+    "Cast Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split()  # noqa: SIM905
 )
 
 
 class _Call:
     """A node with the arrays that it reads."""
 
-    def __init__(
-        self, node: Node, graph: Graph, inputs: list[NDArray[Any] | None], take: Callable[..., None]
-    ) -> None:
+    def __init__(self, node: Node, graph: Graph, inputs: list[NDArray[Any] | None], take: Callable[..., None]) -> None:
         self.node, self.opset, self.inputs, self.take = node, graph.opset, inputs, take
         self.read_tensor = graph.read_tensor
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 DOMAINS = ("", "ai.onnx")
 
 #: Operators that give other values in each run, although nothing feeds them.
-RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
 
 MOST_REASONS = 20  # in one message
 
@@ -27,14 +29,12 @@ class Tensor:
     ----------
     shape : as the file says
     nbytes : of its values; the file has them
-    is_external : whether the values are in another file
     read : gives the array; ValueError where its type is none of NumPy's
     proto : gives a TensorProto with the values inside
     """
 
     shape: tuple[int, ...]
     nbytes: int
-    is_external: bool
     read: Callable[[], NDArray[Any]]
     proto: Callable[[], Any]
 
@@ -75,8 +75,17 @@ class Node:
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
-        """The attributes as int, float, str, lists of these, or as protos."""
-        return {attribute.name: _value(attribute) for attribute in self.proto.attribute}
+        """The attributes as int, float, str, lists of these, or as protos.
+
+        Raises
+        ------
+        ValueError
+            One of them occurs twice, or can only be told where a function is called.
+        """
+        values = {attribute.name: _value(attribute) for attribute in self.proto.attribute}
+        if len(values) != len(self.proto.attribute):
+            raise ValueError("attributes occur twice")
+        return values
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def _value(attribute: Any) -> Any:
     kinds = AttributeProto
     if attribute.ref_attr_name:
         raise ValueError(f"attribute {attribute.name!r} refers to one of a function")
-    plain = {
+    plain: dict[int, Callable[[], Any]] = {
         kinds.INT: lambda: int(attribute.i),
         kinds.FLOAT: lambda: float(attribute.f),
         kinds.STRING: lambda: _text(attribute.s),
@@ -144,7 +153,9 @@ def shape_of(info: Any) -> tuple[int | str, ...] | None:
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return tuple(int(size.dim_value) if size.HasField("dim_value") else str(size.dim_param) for size in tensor.shape.dim)
+    return tuple(
+        int(size.dim_value) if size.HasField("dim_value") else str(size.dim_param) for size in tensor.shape.dim
+    )
 
 
 def type_of(info: Any) -> np.dtype[Any] | None:

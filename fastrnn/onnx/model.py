@@ -41,9 +41,9 @@ class Part:
 class Model:
     """A graph of ONNX; ``fastrnn.load`` makes it.
 
-    LSTM, GRU and RNN nodes run here, with the same bits for a row in every batch. All other nodes, and recurrent ones in
-    the bodies of If, Loop and Scan, run in onnxruntime, which promises no such thing. A chain of layers that has initial
-    or final states as inputs or outputs runs here as a whole.
+    LSTM, GRU and RNN nodes run here, with the same bits for a row in every batch. All other nodes, and recurrent ones
+    in the bodies of If, Loop and Scan, run in onnxruntime, which promises no such thing. A chain of layers that has
+    initial or final states as inputs or outputs runs here as a whole.
 
     Attributes
     ----------
@@ -242,7 +242,8 @@ def _types(part: Recurrent) -> dict[str, Any]:
 
 def _states(graph: Graph, recurrent: Mapping[str, Recurrent]) -> set[str]:
     """The inputs that are initial states of recurrent nodes and nothing else."""
-    states, others = set(), set(graph.outputs)
+    states: set[str] = set()
+    others = set(graph.outputs)
     for node in graph.nodes:
         call = recurrent.get(key(node))
         if call is None:

@@ -57,7 +57,8 @@ def find(graph: Graph, constants: Constants, faults: list[str]) -> dict[str, Rec
 
     Nodes with the same weights and attributes share their LayerSpec.
     """
-    found, shared = {}, {}
+    found: dict[str, Recurrent] = {}
+    shared: dict[Any, LayerSpec] = {}
     for node in graph.nodes:
         if not is_recurrent(node):
             continue
@@ -112,9 +113,7 @@ def _read(node: Node, graph: Graph, constants: Constants, shared: dict[Any, Laye
         raise ValueError(f"it has {len(node.outputs)} outputs, which are too many")
     weights = {name: given.pop(name) for name in WEIGHTS if name in given}
     names = {
-        name: value
-        for name, value in given.items()
-        if not (name.startswith("initial") and constants.is_zero(value))
+        name: value for name, value in given.items() if not (name.startswith("initial") and constants.is_zero(value))
     }
     layout = node.attributes.get("layout", 0)
     if not all(name in constants for name in weights.values()):
@@ -123,7 +122,9 @@ def _read(node: Node, graph: Graph, constants: Constants, shared: dict[Any, Laye
     dtype = arrays["W"].dtype
     memo = (node.op, tuple(sorted(weights.items())), repr(sorted(node.attributes.items())))
     if memo not in shared:
-        constants.charge(sum(array.size for array in arrays.values()) * np.dtype(COMPUTED.get(dtype.name, dtype)).itemsize)
+        constants.charge(
+            sum(array.size for array in arrays.values()) * np.dtype(COMPUTED.get(dtype.name, dtype)).itemsize
+        )
         shared[memo] = spec_of(node, arrays, graph.opset)
     return Recurrent(node, shared[memo], dtype, names, outputs, layout)
 
@@ -175,7 +176,8 @@ class Call:
             if id(recurrent.spec) not in layers:
                 layers[id(recurrent.spec)] = LAYERS[recurrent.spec.kind](recurrent.spec, isa=isa)
             self.layer = layers[id(recurrent.spec)]
-        self._x, self._lengths, self._h, self._c = (self._names.get(name) for name in _RUN_TIME)
+        self._x = self._names["X"]
+        self._lengths, self._h, self._c = (self._names.get(name) for name in _RUN_TIME[1:])
         self._y, self._hn, self._cn = (recurrent.outputs.get(name) for name in OUTPUTS)
         self._is_converted = self.dtype not in (np.float32, np.float64)
 
@@ -198,7 +200,8 @@ class Call:
             if x.ndim != 3:
                 raise ValueError(f"x has shape {x.shape}, wanted three axes")
             if self._is_converted:
-                x, h, c = (self._convert(array, layer.dtype) for array in (x, h, c))
+                x = self._convert(x, layer.dtype)
+                h, c = (None if part is None else self._convert(part, layer.dtype) for part in (h, c))
             if self.layout:
                 h, c = (None if part is None else part.swapaxes(0, 1) for part in (h, c))
             y, last = run_array(layer, x, self._state(layer, x, h, c), lengths, None, "zero", None, "safe")
@@ -211,7 +214,7 @@ class Call:
         if self._hn is not None:
             values[self._hn] = hn.swapaxes(0, 1) if self.layout else hn
         if self._cn is not None:
-            values[self._cn] = cn.swapaxes(0, 1) if self.layout else cn
+            values[self._cn] = cn.swapaxes(0, 1) if self.layout and cn is not None else cn
         if self._is_converted:
             for name in self.gives:
                 values[name] = values[name].astype(self.dtype)
@@ -235,11 +238,11 @@ class Call:
         y = y.reshape(*y.shape[:2], 2, layer.hidden_size)
         return y if self.layout else y.swapaxes(1, 2)
 
-    def _convert(self, array: Any, dtype: np.dtype[Any]) -> Any:
+    def _convert(self, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         """float16 or bfloat16 to float32, exactly."""
-        if array is not None and array.dtype != self.dtype:
+        if array.dtype != self.dtype:
             raise TypeError(f"found {array.dtype}, wanted {self.dtype}")
-        return None if array is None else array.astype(dtype)
+        return array.astype(dtype)
 
     def _layer_of(self, values: dict[str, Any]) -> Layer[Any]:
         """A layer of the weights that come with a call."""

@@ -190,9 +190,11 @@ def _reshaped(f: Follower, node: Node, data: Data, target: Sequence[Size]) -> Da
 
 def _flatten(f: Follower, node: Node) -> Value:
     data = f.data(node)
-    if _place(node.attributes.get("axis", 1), (*data.axes, ONE), node) != 1:
-        raise _refuse(node, "joins more than one row")
-    return _reshaped(f, node, data, [_size(f, data, 0), -1])
+    place = _place(node.attributes.get("axis", 1), (*data.axes, ONE), node)
+    before: Size = 1
+    for index in range(place):
+        before = _product(before, _size(f, data, index), node)
+    return _reshaped(f, node, data, [before, -1])
 
 
 # Shapes
@@ -318,7 +320,7 @@ def _slice(f: Follower, node: Node) -> Value:
         return Sizes(value.sizes[slice(starts[0], ends[0], steps[0])])
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         place = _place(axis, _axes(value, node), node)
-        if step == -1 and start in (-1, END) and end < -END and isinstance(value, Data) and not value.is_ids:
+        if step == -1 and (start == -1 or start >= END) and end < -END and isinstance(value, Data) and not value.is_ids:
             f.roles.take(value.axes[place], STEPS, node.title)
             value = value.then(Reverse())
         elif step == 1:
@@ -348,9 +350,8 @@ def _concat(f: Follower, node: Node) -> Value:
     place = _place(node.attributes.get("axis", 0), axes, node)
     if all(isinstance(value, States) for value in values):
         return _joined_states(node, values, place)
-    if [getattr(value, "direction", None) for value in values] == [0, 1] and axes[place] == UNITS:
-        if values[0].data is values[1].data and values[0].axes == values[1].axes:
-            return replace(values[0].data, axes=tuple(WIDTH if axis == UNITS else axis for axis in axes))
+    if len(values) == 2 and all(isinstance(value, Half) for value in values) and axes[place] == UNITS:
+        return _both_halves(node, *values)
     if len(values) == 2 and all(isinstance(value, Data) for value in values) and axes[place] == WIDTH:
         return _both_directions(node, *values)
     raise _refuse(node, "joins what is no pair of directions")
@@ -404,9 +405,21 @@ def _of_ids(f: Follower, node: Node) -> Value:
         return Shifted()
     if ids is not None and flag is not None and flag.inverted == (node.op == "Mul"):
         return ids  # + 0 or * 1
-    if node.op == "Mul" and flag is not None and not flag.inverted and any(isinstance(value, Shifted) for value in values):
+    if (
+        node.op == "Mul"
+        and flag is not None
+        and not flag.inverted
+        and any(isinstance(value, Shifted) for value in values)
+    ):
         return flag
     return None
+
+
+def _both_halves(node: Node, left: Half, right: Half) -> Data:
+    """The directions of a layer that were taken apart, side by side again."""
+    if left.data is not right.data or left.axes != right.axes or (left.direction, right.direction) != (0, 1):
+        raise _refuse(node, "joins what is no pair of directions")
+    return replace(left.data, axes=tuple(WIDTH if axis == UNITS else axis for axis in left.axes))
 
 
 def _both_directions(node: Node, left: Data, right: Data) -> Data:

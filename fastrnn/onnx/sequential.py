@@ -19,8 +19,8 @@ from .runner import Port, Runner
 class Sequential(sequential.Sequential):
     """A ``fastrnn.Sequential`` out of a graph of ONNX; ``fastrnn.load`` makes it.
 
-    Called as a Sequential it takes x (B, T, I), or (T, B, I) where the graph has steps first, and lengths whether or not
-    the graph has an input for them: each row is what the graph computes for it alone. :meth:`run` is the graph itself.
+    Called as a Sequential it takes x (B, T, I), or (T, B, I) where the graph has steps first, and lengths whether or
+    not the graph has an input for them: each row is what the graph computes for it alone. :meth:`run` is the graph.
 
     Attributes
     ----------
