@@ -47,6 +47,7 @@ SOURCES: dict[str, Source] = {
     "torch": Source("a PyTorch file", "fastrnn.files.pytorch_file", _STATE_DICT),
     "keras": Source("a Keras file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
     "hdf5": Source("an HDF5 file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
+    "onnx": Source("a model of ONNX", "fastrnn.files.onnx_file", frozenset({"prefix", "batch_first"})),
     "tensorflow": Source(
         "a TensorFlow 1 checkpoint",
         "fastrnn.files.tensorflow_file",
@@ -136,11 +137,15 @@ def load(
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"path is {path!r}, wanted a str or a path")
-    source = SOURCES[find_source(name, given)]
+    format_name = find_source(name, given)
+    source = SOURCES[format_name]
     spec = importlib.import_module(source.module).read(name, **given)
     if isinstance(spec, ModelSpec):
         _refuse({"backend": backend if backend != "auto" else None, "dtype": dtype}, "fastrnn.Sequential")
         return Sequential.from_spec(spec, isa=isa)
+    if format_name == "onnx" and not isinstance(spec, LayerSpec):
+        _refuse({"backend": backend if backend != "auto" else None, "dtype": dtype}, "model of fastrnn.onnx")
+        return importlib.import_module("fastrnn.onnx").build(spec, isa=isa)
     if not isinstance(spec, LayerSpec):
         return _as_it_is(spec, backend, dtype, isa)
     layer: LSTM | GRU | RNN = LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa)  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from . import archive, safetensors_file
+from . import archive, protobuf, safetensors_file
 
 #: Beginnings of files that people try, and what to do with them.
 _KNOWN = (
@@ -48,6 +48,8 @@ def recognize(path: str) -> str:
             return _recognize_zip(path, file)
         if head[8:9] == b"{" and safetensors_file.is_header_length(head, os.fstat(file.fileno()).st_size):
             return _recognize_safetensors(path, file)
+        if protobuf.is_onnx(file, os.fstat(file.fileno()).st_size):
+            return "onnx"
     if path.endswith(".index") and os.path.isfile(f"{path.removesuffix('.index')}.data-00000-of-00001"):
         raise ValueError(
             f"{path} is a part of a TensorFlow checkpoint, wanted its prefix {path.removesuffix('.index')}"
@@ -57,8 +59,8 @@ def recognize(path: str) -> str:
             raise ValueError(f"{path} {reason}")
     found = f"begins with {head[:8]!r}" if head else "is empty"
     raise ValueError(
-        f"{path} {found}, wanted a file of PyTorch, safetensors, npz, Keras or HDF5, or the prefix of a TensorFlow 1 "
-        "checkpoint"
+        f"{path} {found}, wanted a file of PyTorch, safetensors, npz, Keras, HDF5 or ONNX, or the prefix of a "
+        "TensorFlow 1 checkpoint"
     )
 
 

@@ -1,0 +1,151 @@
+"""Calls by the graph's own names: inputs checked, the steps that some outputs need, results in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..arguments import as_array
+from .graph import Graph, shape_of, type_of
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or an output of a graph.
+
+    Attributes
+    ----------
+    name : the graph's
+    dtype : of its elements; None where the file does not say, or NumPy has none
+    shape : sizes, or names of those that are free; None where the file does not say
+    """
+
+    name: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[int | str, ...] | None
+
+
+class Step(Protocol):
+    """What computes some names from others."""
+
+    reads: tuple[str, ...]
+    gives: tuple[str, ...]
+
+    def __call__(self, values: dict[str, Any], gives: Sequence[str]) -> None:
+        """Take what is read out of `values`, and put there at least the names in `gives`."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a call runs for some outputs.
+
+    Attributes
+    ----------
+    names : of the outputs
+    steps : with those of their results that are used
+    needs : the inputs that have to be given
+    """
+
+    names: tuple[str, ...]
+    steps: list[tuple[Step, list[str]]]
+    needs: frozenset[str]
+
+
+#: How many combinations of outputs have their plans kept.
+MOST_PLANS = 32
+
+
+class Runner:
+    """Runs steps on inputs and outputs that have the graph's names.
+
+    Parameters
+    ----------
+    graph : for its inputs and outputs
+    steps : each behind those whose results it reads
+    fixed : constants that steps read, or that are outputs
+    optional : inputs that may be left out
+    """
+
+    def __init__(
+        self, graph: Graph, steps: Sequence[Step], fixed: Mapping[str, NDArray[Any]], optional: Iterable[str]
+    ) -> None:
+        self.inputs = tuple(_port(info) for info in graph.inputs.values())
+        self.outputs = tuple(_port(info) for info in graph.outputs.values())
+        self.path, self.optional = graph.path, frozenset(optional)
+        self.dtypes = {port.name: port.dtype for port in self.inputs}
+        self._steps, self._fixed = tuple(steps), dict(fixed)
+        self._plans: dict[tuple[str, ...] | None, _Plan] = {}
+
+    def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
+        """Compute outputs by the graph's own names, as ``onnxruntime.InferenceSession.run`` does.
+
+        Parameters
+        ----------
+        output_names : names of outputs; None for all
+        feed : for each input an array of the graph's type and shape
+            An input that only holds initial states may be left out, and they are zero; so may one that no part of the
+            model reads on the way to these outputs.
+
+        Returns
+        -------
+        list of arrays, in the order of `output_names`
+
+        Raises
+        ------
+        ValueError, TypeError
+            A name is unknown, an input is missing or does not fit; the message says which.
+        """
+        names = None if output_names is None else tuple(output_names)
+        plan = self._plans.get(names) or self._plan(names)
+        values: dict[str, Any] = {**self._fixed, **feed}
+        for name in feed:
+            array = values[name]
+            if type(array) is not np.ndarray or array.dtype != self.dtypes.get(name):
+                values[name] = self._checked(name, array)
+        if not plan.needs <= values.keys():
+            missing = ", ".join(map(repr, sorted(plan.needs - values.keys())))
+            raise ValueError(f"feed lacks {missing}")
+        for step, gives in plan.steps:
+            step(values, gives)
+        return [values[name] for name in plan.names]
+
+    def _plan(self, output_names: tuple[str, ...] | None) -> _Plan:
+        known = [port.name for port in self.outputs]
+        names = tuple(known) if output_names is None else output_names
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"output_names has {unknown[0]!r}, wanted some of {', '.join(map(repr, known))}")
+        wanted = set(names)
+        steps: list[tuple[Step, list[str]]] = []
+        for step in reversed(self._steps):
+            if gives := [name for name in step.gives if name in wanted]:
+                steps.append((step, gives))
+                wanted.update(step.reads)
+        needs = frozenset(port.name for port in self.inputs if port.name in wanted) - self.optional
+        plan = _Plan(names, steps[::-1], needs)
+        if len(self._plans) < MOST_PLANS:
+            self._plans[output_names] = plan
+        return plan
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """An input of the graph's type; what is no tensor of numbers is left to onnxruntime."""
+        if name not in self.dtypes:
+            raise ValueError(f"feed has {name!r}, wanted {self.listed()} alone")
+        dtype = self.dtypes[name]
+        if dtype is None:
+            return value
+        array = as_array(value, name)
+        if array.dtype != dtype:
+            raise TypeError(f"feed has {name!r} of type {array.dtype}, wanted {dtype}")
+        return np.asarray(array)
+
+    def listed(self) -> str:
+        """The names of the inputs, for messages."""
+        return ", ".join(repr(port.name) for port in self.inputs) or "nothing"
+
+
+def _port(info: Any) -> Port:
+    return Port(info.name, type_of(info), shape_of(info))

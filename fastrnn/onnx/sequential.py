@@ -1,0 +1,77 @@
+"""Graphs that are chains of layers, as a Sequential that also knows the graph's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ..models import sequential
+from .chain import Chain
+from .chain_call import ChainCall
+from .constants import Constants
+from .graph import Graph
+from .model import Part, titles
+from .runner import Port, Runner
+
+
+class Sequential(sequential.Sequential):
+    """A ``fastrnn.Sequential`` out of a graph of ONNX; ``fastrnn.load`` makes it.
+
+    Called as a Sequential it takes x (B, T, I), or (T, B, I) where the graph has steps first, and lengths whether or
+    not the graph has an input for them: each row is what the graph computes for it alone. :meth:`run` is the graph.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of Port
+    parts : tuple of Part
+        One, as all runs here.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def from_chain(cls, graph: Graph, constants: Constants, chain: Chain, isa: str | None) -> Sequential:
+        """Make one.
+
+        Raises
+        ------
+        ValueError
+            There is no such instruction set.
+        """
+        model = cls.from_spec(chain.spec, isa=isa)
+        call = ChainCall(chain, model)
+        parts = (Part("fastrnn", titles(graph, constants), call.reads, call.gives),)
+        return model._with_names(Runner(graph, [call], {}, ()), parts)
+
+    def _with_names(self, runner: Runner, parts: tuple[Part, ...]) -> Sequential:
+        """Give a new model its names; it is immutable from then on."""
+        vars(self).update(_runner=runner, inputs=runner.inputs, outputs=runner.outputs, parts=parts)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = {name: vars(self)[name] for name in ("_runner", "inputs", "outputs", "parts")}
+        return (*super().__reduce__(), names)
+
+    def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
+        """Compute outputs by the graph's own names, in the graph's order of axes.
+
+        Parameters
+        ----------
+        output_names : names of outputs; None for all
+        feed : for each input an array of the graph's type and shape
+
+        Returns
+        -------
+        list of arrays, in the order of `output_names`
+
+        Raises
+        ------
+        ValueError, TypeError
+            A name is unknown, an input is missing or does not fit; the message says which.
+        """
+        runner: Runner = vars(self)["_runner"]
+        return runner.run(output_names, feed)
