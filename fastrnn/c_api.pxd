@@ -18,6 +18,7 @@ cdef extern from "fastrnn.h" nogil:
         FASTRNN_ERROR_INTERRUPTED
         FASTRNN_ERROR_FORKED
         FASTRNN_ERROR_STORE
+        FASTRNN_ERROR_ID
     ctypedef enum fastrnn_kind:
         FASTRNN_LSTM
         FASTRNN_GRU
@@ -137,3 +138,59 @@ cdef extern from "fastrnn.h" nogil:
     fastrnn_status fastrnn_snapshot_describe(const void *, size_t, fastrnn_snapshot_info *)
     fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *, int64_t, fastrnn_unrolled **)
     void fastrnn_unrolled_destroy(fastrnn_unrolled *)
+    ctypedef enum fastrnn_op_kind:
+        FASTRNN_OP_LAYER
+        FASTRNN_OP_EMBEDDING
+        FASTRNN_OP_LINEAR
+        FASTRNN_OP_CONV1D
+        FASTRNN_OP_LAYER_NORM
+        FASTRNN_OP_SCALE
+        FASTRNN_OP_ACTIVATION
+        FASTRNN_OP_SOFTMAX
+        FASTRNN_OP_LOG_SOFTMAX
+        FASTRNN_OP_LAST
+        FASTRNN_OP_FIRST
+        FASTRNN_OP_MEAN
+        FASTRNN_OP_MAX
+        FASTRNN_OP_FINAL
+        FASTRNN_OP_REVERSE
+    ctypedef struct fastrnn_op:
+        size_t struct_size
+        fastrnn_op_kind kind
+        int64_t input_size, output_size
+        const void *weight
+        const void *bias
+        int64_t kernel_size, stride, dilation, padding_left, padding_right
+        double eps
+        fastrnn_activation activation
+        const fastrnn_config *config
+        const fastrnn_cell *cells
+    ctypedef struct fastrnn_model
+    ctypedef struct fastrnn_model_plan
+    ctypedef struct fastrnn_model_info:
+        size_t struct_size
+        int64_t num_ids, input_size, output_size
+        int pools
+        int64_t stride, first_not_streamed, state_size
+    fastrnn_status fastrnn_model_create(const fastrnn_op *, int64_t, const char *, fastrnn_model **)
+    void fastrnn_model_destroy(fastrnn_model *)
+    const char *fastrnn_model_isa(const fastrnn_model *)
+    size_t fastrnn_model_nbytes(const fastrnn_model *)
+    uint64_t fastrnn_model_fingerprint(const fastrnn_model *)
+    fastrnn_status fastrnn_model_describe(const fastrnn_model *, fastrnn_model_info *)
+    int64_t fastrnn_model_output_steps(const fastrnn_model *, int64_t)
+    fastrnn_status fastrnn_model_plan_size(const fastrnn_model *, const fastrnn_batch *, size_t *)
+    fastrnn_status fastrnn_model_plan_make(const fastrnn_model *, const fastrnn_batch *, void *, size_t,
+                                           fastrnn_model_plan **)
+    fastrnn_status fastrnn_model_plan_run(fastrnn_model_plan *)
+    fastrnn_status fastrnn_model_store_size(const fastrnn_model *, int64_t, size_t *)
+    fastrnn_status fastrnn_model_store_init(const fastrnn_model *, int64_t, void *)
+    fastrnn_status fastrnn_model_store_reset(const fastrnn_model *, void *, int64_t, const int64_t *)
+    fastrnn_status fastrnn_model_store_set(const fastrnn_model *, void *, int64_t, int64_t, const int64_t *, const void *,
+                                           const void *)
+    fastrnn_status fastrnn_model_store_get(const fastrnn_model *, const void *, int64_t, int64_t, const int64_t *, void *,
+                                           void *)
+    fastrnn_status fastrnn_model_snapshot_size(const fastrnn_model *, const void *, int64_t, size_t *)
+    fastrnn_status fastrnn_model_snapshot_save(const fastrnn_model *, const void *, int64_t, const int64_t *, void *)
+    fastrnn_status fastrnn_model_snapshot_restore(const fastrnn_model *, void *, int64_t, const int64_t *, const void *,
+                                                  size_t)

@@ -43,8 +43,9 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_BLAS,        /* this configuration needs BLAS and none was given */
     FASTRNN_ERROR_INTERRUPTED, /* the caller's callback asked to stop; outputs are unspecified */
     FASTRNN_ERROR_FORKED,      /* this process is a child forked by the callback in a shared call; outputs are unspecified */
-    FASTRNN_ERROR_SNAPSHOT,    /* the bytes are not a snapshot of this layer and number of rows */
-    FASTRNN_ERROR_STORE        /* the memory is not a state store of this layer on this instruction set */
+    FASTRNN_ERROR_SNAPSHOT,    /* the bytes are not a snapshot of this layer or model and number of rows */
+    FASTRNN_ERROR_STORE,       /* the memory is not a state store of this layer on this instruction set, or of this model */
+    FASTRNN_ERROR_ID           /* an id is not the index of a row of the embedding's weight */
 } fastrnn_status;
 
 typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
@@ -321,6 +322,117 @@ FASTRNN_API fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_
 /* The fixed-length path, kept for comparison: a list of every step of every layer, made for exactly num_steps steps. */
 FASTRNN_API fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **unrolled);
 FASTRNN_API void fastrnn_unrolled_destroy(fastrnn_unrolled *unrolled);
+
+/* Models: chains of ops, such as an embedding, recurrent layers and a linear op, of float. Every vector of the result is
+ * computed from the steps of its own row alone, with the same bits whoever shares the batch. */
+typedef enum fastrnn_op_kind {
+    FASTRNN_OP_LAYER,       /* recurrent layers, as fastrnn_layer_create makes them: config, cells */
+    FASTRNN_OP_EMBEDDING,   /* the first op only: an id, from 0 to input_size - 1, to that row of weight */
+    FASTRNN_OP_LINEAR,      /* weight x + bias */
+    FASTRNN_OP_CONV1D,      /* over steps: kernel_size, stride, dilation, padding_left, padding_right */
+    FASTRNN_OP_LAYER_NORM,  /* (x - mean) / sqrt(variance + eps) * weight + bias; mean and variance of a vector's elements */
+    FASTRNN_OP_SCALE,       /* weight * x + bias, element by element */
+    FASTRNN_OP_ACTIVATION,  /* activation, element by element */
+    FASTRNN_OP_SOFTMAX,     /* over a vector's elements */
+    FASTRNN_OP_LOG_SOFTMAX, /* its logarithm */
+    FASTRNN_OP_LAST,        /* pooling: each row's last step; the row has one step from here on, and zeros if it had none */
+    FASTRNN_OP_FIRST,       /* pooling: its first step */
+    FASTRNN_OP_MEAN,        /* pooling: the mean over its steps */
+    FASTRNN_OP_MAX,         /* pooling: the largest of each element; NaN if there is one */
+    FASTRNN_OP_FINAL,       /* pooling, directly after FASTRNN_OP_LAYER: each direction's final output */
+    FASTRNN_OP_REVERSE      /* each row's steps in reverse order */
+} fastrnn_op_kind;
+
+/* One op; the members that its kind does not use are zero. In an array of ops all have the same struct_size, which is the
+ * distance from one to the next in bytes. The pointers are not used after fastrnn_model_create. */
+typedef struct fastrnn_op {
+    size_t struct_size;
+    fastrnn_op_kind kind;
+    int64_t input_size;  /* I: width of the input vectors, or the embedding's number of ids; 0 in a layer, whose config has it */
+    int64_t output_size; /* O: width of the output vectors; embedding, linear and conv1d only, others keep the width */
+    const void *weight;  /* embedding, (I, O); linear (O, I); conv1d (O, I, kernel_size); scale (I); layer norm (I) or NULL: 1 */
+    const void *bias;    /* linear, conv1d (O), scale, layer norm (I), or NULL: 0 */
+    int64_t kernel_size; /* K >= 1 */
+    int64_t stride, dilation;             /* 0 means 1 */
+    int64_t padding_left, padding_right;  /* zeros before the first and after the last step of each row */
+    double eps;                           /* >= 0 */
+    fastrnn_activation activation;
+    const fastrnn_config *config; /* of FASTRNN_FLOAT32 */
+    const fastrnn_cell *cells;
+} fastrnn_op;
+
+typedef struct fastrnn_model fastrnn_model;
+
+/* Creates a model of `count` ops; isa as in fastrnn_layer_create. */
+FASTRNN_API fastrnn_status fastrnn_model_create(const fastrnn_op *ops, int64_t count, const char *isa, fastrnn_model **model);
+FASTRNN_API void fastrnn_model_destroy(fastrnn_model *model);
+FASTRNN_API const char *fastrnn_model_isa(const fastrnn_model *model); /* NULL for NULL */
+FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model);   /* of the prepared weights; 0 for NULL */
+/* A hash of the ops, their options and weights; it does not depend on the instruction set. */
+FASTRNN_API uint64_t fastrnn_model_fingerprint(const fastrnn_model *model);
+
+typedef struct fastrnn_model_info {
+    size_t struct_size;  /* set by the caller */
+    int64_t num_ids;     /* 0: x has vectors of input_size floats. Else x has one int64 for each step, from 0 to num_ids - 1 */
+    int64_t input_size;  /* 1 for ids */
+    int64_t output_size;
+    int pools;           /* y has one vector for each row, whatever its length */
+    int64_t stride;      /* product of the strides of the convolutions; in a stream every length is a multiple of it */
+    int64_t first_not_streamed; /* index of the first op that cannot run in a stream; -1: the model streams. These ops cannot:
+                                   layers that are reversed or bidirectional, reverse, pooling, and convolutions other than
+                                   causal ones, whose padding_left is (K - 1) dilation and padding_right 0 */
+    int64_t state_size;  /* numbers of state that a stream has for each row; 0 if the model does not stream */
+} fastrnn_model_info;
+FASTRNN_API fastrnn_status fastrnn_model_describe(const fastrnn_model *model, fastrnn_model_info *info);
+
+/* The number of steps of y for a row of `steps` steps of x; 1 in a model that pools, also for 0 steps. A convolution gives a row
+ * of n > 0 steps floor((n + padding_left + padding_right - (K - 1) dilation - 1) / stride) + 1 steps, but at least none, and a
+ * row without steps none. Returns -1 for a negative number. */
+FASTRNN_API int64_t fastrnn_model_output_steps(const fastrnn_model *model, int64_t steps);
+
+/* A prepared call of a model: a checked batch, the decisions on how to compute it, and the memory for that. It is made in the
+ * caller's memory, and refers to the model and to the batch, which must outlive it.
+ *
+ * The batch is that of a layer with these differences. num_steps, lengths and batch_sizes are those of x. A model that pools
+ * writes each row's vector to y at step 0, never packed; of other models y is packed if x is. Steps past a row's end are those
+ * from its number of steps of y on, and are not filled with FASTRNN_PAST_END_CARRY. h0, c0, hn, cn and unrolled are NULL; the
+ * state is in a store of the model. With a store every length must be a multiple of the stride. */
+typedef struct fastrnn_model_plan fastrnn_model_plan;
+
+/* fastrnn_model_plan_size sets *size to the bytes of memory, of any alignment, that fastrnn_model_plan_make needs for this batch;
+ * that returns FASTRNN_ERROR_ARGUMENT if `size` is less. The memory is the plan's until its last run, and *plan points into it.
+ * Both return FASTRNN_ERROR_SIZE if a size does not fit in size_t. */
+FASTRNN_API fastrnn_status fastrnn_model_plan_size(const fastrnn_model *model, const fastrnn_batch *batch, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_model_plan_make(const fastrnn_model *model, const fastrnn_batch *batch, void *memory,
+                                                   size_t size, fastrnn_model_plan **plan);
+
+/* Between runs the caller may change the same as between those of a fastrnn_plan. The plan, y and the store belong to one run at
+ * a time. Ids are checked before anything is written: FASTRNN_ERROR_ID. If a run fails, a store is unchanged; if it is
+ * interrupted, y is unspecified. */
+FASTRNN_API fastrnn_status fastrnn_model_plan_run(fastrnn_model_plan *plan);
+
+/* The state of `capacity` rows ("slots") of a model that streams, between calls, in the caller's memory, aligned to 64 bytes: the
+ * states of the recurrent layers and the last inputs of the convolutions. fastrnn_model_store_init sets them to zero, and so does
+ * fastrnn_model_store_reset for `count` distinct slots, or all if slots is NULL and count the capacity. A store may be copied as
+ * bytes, for use with the same model on a machine of the same byte order. */
+FASTRNN_API fastrnn_status fastrnn_model_store_size(const fastrnn_model *model, int64_t capacity, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_model_store_init(const fastrnn_model *model, int64_t capacity, void *store);
+FASTRNN_API fastrnn_status fastrnn_model_store_reset(const fastrnn_model *model, void *store, int64_t count, const int64_t *slots);
+
+/* Set or get the states of the op-th op, which is FASTRNN_OP_LAYER, as fastrnn_store_set and fastrnn_store_get do. */
+FASTRNN_API fastrnn_status fastrnn_model_store_set(const fastrnn_model *model, void *store, int64_t op, int64_t count,
+                                                   const int64_t *slots, const void *h0, const void *c0);
+FASTRNN_API fastrnn_status fastrnn_model_store_get(const fastrnn_model *model, const void *store, int64_t op, int64_t count,
+                                                   const int64_t *slots, void *hn, void *cn);
+
+/* Snapshots of slots, in the format of those of a layer: the fingerprint is the model's, extra_size E its state_size, and at 40
+ * the states follow as (B, E). For each op of a row they have h (L, P), then for an LSTM c (L, H), or the last (K - 1) dilation
+ * inputs of a convolution, oldest first. fastrnn_snapshot_describe reads their headers, too. */
+FASTRNN_API fastrnn_status fastrnn_model_snapshot_size(const fastrnn_model *model, const void *store, int64_t count, size_t *size);
+FASTRNN_API fastrnn_status fastrnn_model_snapshot_save(const fastrnn_model *model, const void *store, int64_t count,
+                                                       const int64_t *slots, void *snapshot);
+FASTRNN_API fastrnn_status fastrnn_model_snapshot_restore(const fastrnn_model *model, void *store, int64_t count,
+                                                          const int64_t *slots, const void *snapshot, size_t size);
 
 #ifdef __cplusplus
 }

@@ -18,8 +18,9 @@ const char *fastrnn_status_message(fastrnn_status status)
     case FASTRNN_ERROR_INTERRUPTED: return "interrupted";
     case FASTRNN_ERROR_FORKED:
         return "the process was forked during this call, and the child has none of the threads that shared it";
-    case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of this layer and number of rows";
-    case FASTRNN_ERROR_STORE: return "not a state store of this layer on this instruction set";
+    case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of this layer or model and number of rows";
+    case FASTRNN_ERROR_STORE: return "not a state store of this layer on this instruction set, or of this model";
+    case FASTRNN_ERROR_ID: return "an id is not the index of a row of the embedding's weight";
     }
     return "unknown status";
 }
