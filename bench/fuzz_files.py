@@ -46,11 +46,12 @@ def _read(reader: Callable[[str], object]) -> Callable[[bytes], None]:
 
 
 def native_config(data: bytes) -> None:
-    """A configuration of our own format, its layer built on top of arrays that fit one."""
+    """A configuration of our own format, of a layer and of a model."""
     text = data.decode("utf-8", "surrogateescape")
-    header = safetensors_file.Header({"format": "fastrnn", "format_version": "1", "config": text}, {})
-    with contextlib.suppress(ALLOWED):
-        native.read_config("input", header)
+    for version in (native.VERSION, native.MODEL_VERSION):
+        header = safetensors_file.Header({"format": "fastrnn", "format_version": version, "config": text}, {})
+        with contextlib.suppress(ALLOWED):
+            native.read_config("input", header)
 
 
 def keras_json(data: bytes) -> None:
@@ -61,6 +62,10 @@ def keras_json(data: bytes) -> None:
 
 def _run_sequences(data: bytes) -> None:
     """The input of ``fastrnn run``, with parts that are as small as can be."""
+    ids = sequences.Wanted(1, np.dtype(np.int64), "safe", num_ids=9)
+    with contextlib.suppress(ALLOWED):
+        for fragment in sequences.Lines("input", io.BytesIO(data), ids).fragments(1):
+            assert fragment.x.shape in ((0,), (1,)) and ((fragment.x >= 0) & (fragment.x < 9)).all()
     wanted = sequences.Wanted(2, np.dtype(np.float32), "safe")
     with contextlib.suppress(ALLOWED):
         for fragment in sequences.Lines("input", io.BytesIO(data), wanted).fragments(1):
@@ -88,11 +93,23 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 KERAS_FILES = Path(__file__).parents[1] / "tests" / "golden" / "keras_files.tar.xz"
 
 
+def _save_model(path: str) -> bytes:
+    """Save a model; its configuration."""
+    layer = fastrnn.GRU.from_state_dict(_weights(), "rnn.")
+    convolution = fastrnn.Conv1d(np.ones((2, 2, 2), np.float32), padding="causal")
+    table = fastrnn.Embedding(np.ones((3, 2), np.float32), mask_zero=True)
+    fastrnn.Sequential(table, convolution, layer, "elu", fastrnn.Mean(), fastrnn.LayerNorm()).save(path)
+    with open(path, "rb") as file:
+        return safetensors_file.read_header(path, file).metadata["config"].encode()
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Files and texts that are right, by target."""
     with tempfile.TemporaryDirectory() as folder:
         fastrnn.GRU.from_state_dict(_weights(), "rnn.").save(f"{folder}/model")
         own = Path(f"{folder}/model").read_bytes()
+        model_config = _save_model(f"{folder}/model")
+        model = Path(f"{folder}/model").read_bytes()
         np.savez(f"{folder}/stored.npz", **_weights())
         np.savez_compressed(f"{folder}/deflated.npz", **_weights())
         archives = [Path(f"{folder}/{name}.npz").read_bytes() for name in ("stored", "deflated")]
@@ -100,15 +117,15 @@ def seeds() -> dict[str, list[bytes]]:
         file.write(own)
         file.flush()
         header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
-    every = [own, *archives]
+    every = [own, model, *archives]
     found = dict.fromkeys(("recognize", "load", "safetensors", "native", "npz"), every)
     with tarfile.open(KERAS_FILES) as archive:
         names = ("keras2/gru.h5", "keras3/gru.keras", "keras2/both-unlike.json", "keras3/functional-masking.json")
         *keras, keras2, keras3 = (archive.extractfile(name).read() for name in names)  # type: ignore[union-attr]
-    configs = {"native_config": [header.metadata["config"].encode()], "keras_config": [keras2, keras3]}
+    configs = {"native_config": [header.metadata["config"].encode(), model_config], "keras_config": [keras2, keras3]}
     buffer = io.BytesIO()
     np.savez(buffer, x=np.ones((2, 3, 2), np.float32), lengths=np.array([3, 1]))
-    sequences_inputs = {"sequences": [b"[[1,2.5],[-3e2,4]]\n[]\n[[1,2]]", buffer.getvalue()]}
+    sequences_inputs = {"sequences": [b"[[1,2.5],[-3e2,4]]\n[]\n[[1,2]]", b"[1,8]\n[]\n[0]", buffer.getvalue()]}
     return found | configs | {"keras": keras} | sequences_inputs
 
 

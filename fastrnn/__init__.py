@@ -16,6 +16,25 @@ except ModuleNotFoundError as error:
 from . import runtime, thread_limits
 from .files.load import load
 from .layers import GRU, LSTM, RNN, State, Unrolled
+from .models.ops import (
+    BatchNorm,
+    Conv1d,
+    Embedding,
+    Final,
+    First,
+    Last,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    Max,
+    Mean,
+    Reverse,
+    Scale,
+    Softmax,
+)
+from .models.sequential import Sequential
+from .models.spec import ModelSpec
+from .models.streams import ModelStream
 from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
 from .runtime import get_num_threads, info, set_num_threads
 from .spec import Activation, CellSpec, LayerSpec
@@ -26,9 +45,26 @@ __all__ = [
     "LSTM",
     "RNN",
     "Activation",
+    "BatchNorm",
     "CellSpec",
+    "Conv1d",
+    "Embedding",
+    "Final",
+    "First",
+    "Last",
+    "LayerNorm",
     "LayerSpec",
+    "Linear",
+    "LogSoftmax",
+    "Max",
+    "Mean",
+    "ModelSpec",
+    "ModelStream",
     "Packed",
+    "Reverse",
+    "Scale",
+    "Sequential",
+    "Softmax",
     "State",
     "Stream",
     "Unrolled",

@@ -11,11 +11,14 @@ from .schedule import Schedule
 __version__: str
 PAST_ENDS: dict[str, int]
 KINDS: dict[str, int]
+OP_KINDS: dict[str, int]
 NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
 PROBE_GATES: dict[str, int]
 ACTIVATION_NAMES: dict[int, str]
 ACTIVATION_DEFAULTS: dict[str, tuple[float | None, float | None]]
+
+class IdError(ValueError): ...
 
 def available_isas() -> list[str]: ...
 def activate(
@@ -74,21 +77,61 @@ class Layer:
     ) -> None: ...
 
 @disjoint_base
+class Model:
+    def __new__(cls, ops: list[tuple[str, dict[str, Any]]], isa: str | None) -> Self: ...
+    x_dtype: np.dtype[Any]
+    dtype: np.dtype[Any]
+    num_ids: int
+    input_size: int
+    output_size: int
+    pools: bool
+    stride: int
+    first_not_streamed: int
+    state_size: int
+    isa: str
+    nbytes: int
+    fingerprint: int
+    def run(
+        self,
+        x: NDArray[Any] | list[NDArray[Any]],
+        y: NDArray[Any] | list[NDArray[Any]],
+        schedule: Schedule | None,
+        past_end: str | None = None,
+    ) -> None: ...
+
+@disjoint_base
 class Unrolled:
     def __new__(cls, layer: Layer, num_steps: int) -> Self: ...
     num_steps: int
 
 @disjoint_base
-class Stream:
-    def __new__(cls, layer: Layer, batch_size: int) -> Self: ...
+class BaseStream:
     batch_size: int
-    def set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
-    def get_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> None: ...
-    def reset_rows(self, rows: ArrayLike) -> None: ...
+    def reset(self, rows: ArrayLike | None = None) -> None: ...
+    def check_rows(self, rows: ArrayLike | None) -> NDArray[np.int64]: ...
     def step(self, x: ArrayLike, rows: ArrayLike | None = None, *, casting: Casting = "safe") -> NDArray[Any]: ...
     def run(self, x: ArrayLike, rows: ArrayLike | None = None, *, casting: Casting = "safe") -> NDArray[Any]: ...
     def snapshot(self) -> bytes: ...
     def restore(self, snapshot: bytes) -> None: ...
 
 @disjoint_base
+class Stream(BaseStream):
+    def __new__(cls, layer: Layer, batch_size: int) -> Self: ...
+    def set_state(self, h: NDArray[Any] | None, c: NDArray[Any] | None) -> None: ...
+    def get_state(self, h: NDArray[Any], c: NDArray[Any] | None) -> None: ...
+
+@disjoint_base
+class ModelStream(BaseStream):
+    def __new__(cls, model: Model, batch_size: int) -> Self: ...
+
+@disjoint_base
 class Workspace: ...
+
+@disjoint_base
+class Workspaces: ...
+
+@disjoint_base
+class RowPointers: ...
+
+@disjoint_base
+class Cells: ...

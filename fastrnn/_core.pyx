@@ -23,7 +23,7 @@ import threading
 
 import numpy as np
 
-from .arguments import as_array, as_floats, check_casting
+from .arguments import as_array, as_floats, as_ids, check_casting
 
 cnp.import_array()
 
@@ -42,3 +42,4 @@ include "binding/batch.pxi"
 include "binding/layer.pxi"
 include "binding/unrolled.pxi"
 include "binding/stream.pxi"
+include "binding/model.pxi"

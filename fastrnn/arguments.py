@@ -40,6 +40,20 @@ def as_numbers(value: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def as_ids(value: Any, name: str) -> NDArray[Any]:
+    """`value` as an array of integers of any type.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    array = as_array(value, name)
+    if array.dtype.kind not in "iu" and (array.size or isinstance(value, np.ndarray)):
+        raise TypeError(f"{name} is of type {array.dtype}, wanted integers")
+    return array if array.dtype.kind in "iu" else array.astype(np.int64)
+
+
 def as_boolean(value: Any, name: str) -> bool:
     """`value` as a bool; integers and strings are refused.
 

@@ -134,10 +134,13 @@ def as_packed(value: Any, name: str) -> Packed:
     return Packed(as_array(value.data, f"{name}.data"), *value[1:])
 
 
-def with_torch_data(like: Any, data: NDArray[Any]) -> Any:
-    """A PackedSequence of PyTorch with other data, in the order of `like`."""
-    tensor = sys.modules["torch"].from_numpy(data)
-    return type(like)(tensor, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+def with_torch_data(like: Any, data: NDArray[Any], order: Schedule | None = None) -> Any:
+    """A PackedSequence of PyTorch with other data, in the order of `like`, or in another one."""
+    from_numpy = sys.modules["torch"].from_numpy
+    if order is None:
+        return type(like)(from_numpy(data), like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+    parts = order.batch_sizes, order.sorted_indices, order.unsorted_indices
+    return type(like)(from_numpy(data), *(from_numpy(np.array(part)) for part in parts))
 
 
 def pack(x: ArrayLike, lengths: ArrayLike, batch_first: bool = True, enforce_sorted: bool = False) -> Packed:

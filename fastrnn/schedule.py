@@ -43,9 +43,13 @@ def schedule(lengths: NDArray[np.int64]) -> Schedule:
     unsorted_indices = np.empty_like(sorted_indices)
     unsorted_indices[sorted_indices] = np.arange(len(lengths))
     in_order = lengths[sorted_indices]
+    return Schedule(in_order, sorted_indices, unsorted_indices, batch_sizes_of(in_order))
+
+
+def batch_sizes_of(in_order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of rows still running at each step; in_order: (B,) lengths, never increasing."""
     longest = int(in_order[0]) if len(in_order) else 0
-    batch_sizes = len(lengths) - np.cumsum(np.bincount(in_order, minlength=longest + 1))[:longest]
-    return Schedule(in_order, sorted_indices, unsorted_indices, batch_sizes.astype(np.int64))
+    return (len(in_order) - np.cumsum(np.bincount(in_order, minlength=longest + 1))[:longest]).astype(np.int64)
 
 
 def positions(order: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
-
-from numpy.typing import ArrayLike
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _core
 from .states import StateLike, StateT, check_state, join_state, new_state
@@ -12,8 +11,23 @@ from .states import StateLike, StateT, check_state, join_state, new_state
 if TYPE_CHECKING:
     from .layers import Layer
 
+CopiedT = TypeVar("CopiedT", bound="Copied")
 
-class Stream(_core.Stream, Generic[StateT]):
+
+class Copied(_core.BaseStream):
+    """Copies and pickles of streams: what made the stream, and a snapshot of its state."""
+
+    _owner: Any  # the layer or model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        others = {name: value for name, value in vars(self).items() if name != "_owner"}
+        return _reopen, (type(self), self._owner, self.batch_size, self.snapshot()), others or None
+
+    def __setstate__(self, others: dict[str, Any]) -> None:
+        vars(self).update(others)
+
+
+class Stream(_core.Stream, Copied, Generic[StateT]):
     """The state of a live batch, carried from call to call. Made by ``layer.stream(batch_size)``.
 
     Only one thread at a time may use a stream; any number of streams may share a layer. ``step`` and
@@ -40,7 +54,7 @@ class Stream(_core.Stream, Generic[StateT]):
     (0.0, True)
     """
 
-    _layer: Layer[StateT]
+    _owner: Layer[StateT]
 
     @property
     def state(self) -> StateT:
@@ -55,63 +69,24 @@ class Stream(_core.Stream, Generic[StateT]):
         RuntimeError
             Another thread is in a call of this stream.
         """
-        h, c = new_state(self._layer, self.batch_size)
+        h, c = new_state(self._owner, self.batch_size)
         self.get_state(h, c)
         state: StateT = join_state(h, c)
         return state
 
     @state.setter
     def state(self, state: StateLike) -> None:
-        self.set_state(*check_state(self._layer, state, self.batch_size, unbatched=False))
-
-    def reset(self, rows: ArrayLike | None = None) -> None:
-        """Set the state to zeros.
-
-        Parameters
-        ----------
-        rows : (R,) integers, numbers of rows from 0 to B-1, each once, in any order; None: all
-            The other rows keep their states.
-
-        Raises
-        ------
-        TypeError, ValueError
-            rows does not fit; the state is unchanged.
-        RuntimeError
-            Another thread is in a call of this stream.
-
-        Examples
-        --------
-        >>> import numpy as np, fastrnn
-        >>> weights = {"weight_ih_l0": np.eye(1, 2, dtype="f4"), "weight_hh_l0": np.eye(1, dtype="f4")}
-        >>> stream = fastrnn.RNN.from_state_dict(weights, nonlinearity="relu").stream(batch_size=2)
-        >>> y = stream.step(np.ones((2, 2), "f4"))
-        >>> stream.reset(rows=[1])
-        >>> stream.state.ravel()
-        array([1., 0.], dtype=float32)
-        """
-        if rows is None:
-            self.set_state(None, None)
-        else:
-            self.reset_rows(rows)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        others = {name: value for name, value in vars(self).items() if name != "_layer"}
-        return _reopen, (type(self), self._layer, self.batch_size, self.snapshot()), others or None
-
-    def __setstate__(self, others: dict[str, Any]) -> None:
-        vars(self).update(others)
+        self.set_state(*check_state(self._owner, state, self.batch_size, unbatched=False))
 
 
-def open_stream(
-    layer: Layer[StateT], engine: _core.Layer, batch_size: int, kind: type[Stream[StateT]] = Stream
-) -> Stream[StateT]:
-    """Make a stream with a state of zeros on the layer's prepared weights."""
-    stream = kind(engine, batch_size)
-    stream._layer = layer
+def open_stream(owner: Any, batch_size: int, kind: Callable[[Any, int], CopiedT]) -> CopiedT:
+    """Make a stream with a state of zeros on the prepared weights of a layer or model; kind : the stream's class."""
+    stream = kind(owner._engine, batch_size)
+    stream._owner = owner
     return stream
 
 
-def _reopen(kind: type[Stream[StateT]], layer: Layer[StateT], batch_size: int, snapshot: bytes) -> Stream[StateT]:
-    stream = open_stream(layer, layer._engine, batch_size, kind)
+def _reopen(kind: Callable[[Any, int], CopiedT], owner: Any, batch_size: int, snapshot: bytes) -> CopiedT:
+    stream = open_stream(owner, batch_size, kind)
     stream.restore(snapshot)
     return stream

@@ -11,6 +11,7 @@ from typing import Any
 import cases
 import numpy as np
 
+import fastrnn
 from fastrnn.layers import LAYERS
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
@@ -66,6 +67,26 @@ def safetensors(arrays: dict[str, np.ndarray], metadata: Any = None) -> bytes:
 def native(spec: Any, folder: Any) -> bytes:
     path = folder / "native"
     LAYERS[spec.kind](spec).save(path)
+    return path.read_bytes()
+
+
+def model(spec: Any, folder: Any) -> bytes:
+    """A model of a layer and what may stand around it."""
+    rng = np.random.default_rng(2)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    path = folder / "model"
+    fastrnn.Sequential(
+        fastrnn.Embedding(draw(3, 2), mask_zero=True),
+        fastrnn.Conv1d(draw(2, 2, 2), padding="causal"),
+        spec,
+        "elu",
+        fastrnn.LayerNorm(draw(2)),
+        fastrnn.Linear(draw(1, 2), draw(1)),
+        fastrnn.Mean(),
+    ).save(path)
     return path.read_bytes()
 
 

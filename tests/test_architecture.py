@@ -31,6 +31,9 @@ C_FILES = sorted(path for path in CORE.rglob("*") if path.suffix in (".c", ".h")
 KERNEL_FILES = [path for path in C_FILES if path.parent.name == "kernels"]
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 
+#: The kinds of ops of models; each knows only their interface.
+OPS = ["activation", "conv1d", "embedding", "layer_norm", "linear", "pooling", "recurrent", "reverse", "scale", "softmax"]
+
 #: What a core file may include besides the standard library; a .c file also includes its own header.
 DEPENDENCIES = {
     "common": {"fastrnn"},
@@ -46,21 +49,30 @@ DEPENDENCIES = {
     "parallel/pool": {"common", "cpu", "os/os"},
     "parallel/monitor": {"os/os", "parallel/pool"},
     "parallel/poll": {"cpu", "os/os", "parallel/monitor"},
+    "parallel/region": {"cpu", "os/os", "parallel/poll", "parallel/spin"},
     "parallel/team_sync": {"parallel/poll", "parallel/spin", "parallel/team"},
     "dispatch": {"kernels/kernels", "cpu"},
     "probe": {"dispatch"},
     "matrix": {"kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "parallel/team"},
-    "sequence": {"cell", "parallel/team_sync"},
+    "view": {"common"},
+    "sequence": {"cell", "parallel/team_sync", "view"},
     "packed": {"sequence"},
     "layer": {"cell", "dispatch", "parallel/pool", "structs"},
     "unrolled": {"layer", "sequence"},
     "store": {"layer", "sequence"},
-    "snapshot": {"store", "structs"},
+    "snapshot": {"common", "store", "structs"},
     "plan": {"layer", "sequence", "store", "structs", "unrolled"},
     "step": {"cpu", "plan", "store", "structs"},
-    "run": {"cpu", "os/os", "packed", "parallel/pool", "parallel/spin", "plan", "store", "unrolled"},
+    "run": {"cpu", "os/os", "packed", "parallel/region", "plan", "store", "unrolled"},
+    "segment": {"view"},
+    "ops/op": {"hash", "layer", "parallel/poll", "segment", "structs"},
+    **{f"ops/{name}": {"ops/op"} for name in OPS},
+    "model": {"dispatch", "ops/op", "structs"},
+    "model_store": {"model", "snapshot", "store"},
+    "model_plan": {"model", "model_store", "plan", "structs"},
+    "model_run": {"cpu", "model_plan", "model_store", "parallel/region", "run"},
 }
 
 

@@ -24,7 +24,7 @@ spec = importlib.util.spec_from_file_location("fuzz_files", ROOT / "bench" / "fu
 fuzz_files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fuzz_files)
 
-KINDS = ("native", "safetensors", "npz", "npz-compressed", "torch")
+KINDS = ("native", "model", "safetensors", "npz", "npz-compressed", "torch")
 
 
 def small_file(kind, tmp_path):
@@ -32,6 +32,8 @@ def small_file(kind, tmp_path):
     arrays = files.state_dict(model, "rnn.")
     if kind == "native":
         return files.native(model, tmp_path)
+    if kind == "model":
+        return files.model(model, tmp_path)
     if kind == "torch":
         torch = pytest.importorskip("torch")
         file = io.BytesIO()

@@ -161,7 +161,7 @@ def test_a_stream_goes_on_by_itself(rng, way):
     stream.note = ["user's"]
     other = way(stream)
     assert type(other) is type(stream) and other.batch_size == 3 and other.note == ["user's"]
-    assert way is again or other._layer is layer
+    assert way is again or other._owner is layer
     for one in (other, stream):
         assert_same_bits(one.run(batch.x[:, 3:]), wanted[:, 3:])
         assert_same_bits(one.state, last)
@@ -230,7 +230,7 @@ def test_another_instruction_set_loads_a_stream(rng, tmp_path):
 import pickle, sys, numpy as np
 stream, state, x = pickle.load(open(sys.argv[1], "rb"))
 assert np.stack(stream.state).tobytes() == state.tobytes()
-print(stream._layer.isa)
+print(stream._owner.isa)
 sys.stdout.flush()
 np.save(sys.argv[2], stream.run(x))
 """

@@ -44,3 +44,20 @@ cdef int check_array(array, str name, dtype, int type_number, int ndim, bint wri
                     and cnp.PyArray_STRIDE(checked, axis) != cnp.PyArray_ITEMSIZE(checked))):
             raise ValueError(f"{name} is {describe(array)}, wanted adjacent elements")
     return 0
+
+
+cdef int check_block(array, str name, dtype, int type_number, int64_t parts, int64_t rows, int64_t columns,
+                     bint writes) except -1:
+    """Check that an array is None, or C-contiguous with parts * rows * columns elements."""
+    cdef cnp.ndarray checked
+    if array is None:
+        return 0
+    if cnp.PyArray_Check(array):
+        checked = <cnp.ndarray>array
+        if (cnp.PyArray_TYPE(checked) == type_number and cnp.PyArray_ISCARRAY_RO(checked)
+                and (not writes or cnp.PyArray_ISWRITEABLE(checked))
+                and cnp.PyArray_SIZE(checked) == parts * rows * columns):
+            return 0
+    error = ValueError if cnp.PyArray_Check(array) else TypeError
+    raise error(f"{name} is {describe(array)}, wanted a C-contiguous {'writeable ' if writes else ''}{dtype} "
+                f"array of shape {(parts, rows, columns)}")

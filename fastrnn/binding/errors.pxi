@@ -4,6 +4,10 @@ cdef int pending_exception() except -1:
     return -1
 
 
+class IdError(ValueError):
+    """An id is not the index of a row of the embedding; the caller finds out which one."""
+
+
 cdef int raise_status(fastrnn_status status) except -1:
     if status == FASTRNN_OK:
         return 0
@@ -14,4 +18,6 @@ cdef int raise_status(fastrnn_status status) except -1:
         raise MemoryError(message)
     if status == FASTRNN_ERROR_FORKED:
         raise RuntimeError(message)
+    if status == FASTRNN_ERROR_ID:
+        raise IdError(message)
     raise ValueError(message)

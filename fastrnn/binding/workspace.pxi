@@ -20,3 +20,20 @@ cdef class Workspace:
                 raise MemoryError(f"no memory for a workspace of {size} bytes")
             self.size = size
         return 0
+
+
+cdef class Workspaces:
+    """The workspaces of earlier calls, for later ones."""
+    cdef list spare
+
+    def __cinit__(self):
+        self.spare = []
+
+    cdef Workspace borrow(self, size_t size):
+        cdef Workspace workspace = self.spare.pop() if self.spare else Workspace()
+        workspace.reserve(size)
+        return workspace
+
+    cdef void give_back(self, Workspace workspace):
+        if workspace is not None and workspace.size <= KEPT_BYTES and len(self.spare) < 4:
+            self.spare.append(workspace)

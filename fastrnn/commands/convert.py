@@ -1,4 +1,4 @@
-"""``fastrnn convert``: a layer of any file to a file of our own format."""
+"""``fastrnn convert``: a layer or model of any file to a file of our own format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 from .. import outputs
 from ..layers.layer import Layer
+from ..models.sequential import Sequential
 from .options import load_layer
 
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Load the file, and save the layer.
+    """Load the file, and save what is in it.
 
     Raises
     ------
@@ -22,7 +23,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """
     check_place(arguments.out, arguments.force)
     layer = load_layer(arguments)
-    if not isinstance(layer, Layer):
+    if not isinstance(layer, Layer | Sequential):
         raise ValueError(
             f"{arguments.file} is loaded as a fastrnn.keras.{type(layer).__name__}, which fastrnn's format does not "
             "have: it holds layers with PyTorch's meaning, and not the merge modes, go_backwards, stateful, Masking, "

@@ -10,8 +10,10 @@ import numpy as np
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import Recurrent
 from ..layers.engine import choose_backend, choose_dtype
+from ..models.ops import Conv1d, Embedding, LayerNorm, Linear, Op, Pool
+from ..models.spec import AnyOp, ModelSpec, op_name
 from ..runtime import check_isa, forced_isa, info
-from ..spec import DEFAULT_ACTIVATIONS, CellSpec, LayerSpec, activations_of
+from ..spec import DEFAULT_ACTIVATIONS, Activation, CellSpec, LayerSpec, activations_of
 from .options import as_value_errors, reading
 from .survey import Found, Survey, survey
 
@@ -68,6 +70,10 @@ def _entry(found: Found, arguments: argparse.Namespace) -> dict[str, Any]:
             dtype = choose_dtype(found.layer, arguments.dtype)
             facts["computes"] = {"dtype": dtype.name, "backend": choose_backend(arguments.backend, dtype, isa)}
             facts["computes"]["isa"] = (isa or info()["isa"]) if facts["computes"]["backend"] == "fused" else None
+        elif isinstance(found.layer, ModelSpec):
+            isa = forced_isa() if arguments.isa is None else check_isa(arguments.isa, "isa")
+            entry["text"] = f"model of {len(found.layer.ops)} operations"
+            facts["computes"] = {"dtype": "float32", "backend": "fused", "isa": isa or info()["isa"]}
         if "nonlinearity" in found.needs:
             for cell in facts["cells"]:
                 cell["activations"] = None
@@ -75,9 +81,11 @@ def _entry(found: Found, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(layer: Any) -> dict[str, Any]:
-    """Facts about a LayerSpec or a layer of fastrnn.keras, made of JSON's types."""
+    """Facts about a LayerSpec, a ModelSpec or a layer of fastrnn.keras, made of JSON's types."""
     if isinstance(layer, LayerSpec):
         return _describe_spec(layer)
+    if isinstance(layer, ModelSpec):
+        return _describe_model(layer)
     facts: dict[str, Any] = {"class": f"fastrnn.keras.{type(layer).__name__}"}
     if isinstance(layer, Masking):
         return facts | {"mask_value": float(layer.mask_value), "parameters": 0, "bytes": 0, "flops_per_step": 0}
@@ -106,6 +114,54 @@ def _describe_spec(spec: LayerSpec) -> dict[str, Any]:
         "flops_per_step": 2 * sum(_weights(cell) for cell in spec.cells),
         "cells": cells,
     }
+
+
+def _describe_model(spec: ModelSpec) -> dict[str, Any]:
+    inner, stride, is_pooled = [], 1, False
+    for op in spec.ops:
+        facts = _describe_op(op)
+        stride *= op.stride if isinstance(op, Conv1d) else 1
+        facts["flops_per_step"] = 0 if is_pooled else facts["flops_per_step"] // stride  # of a step of x
+        inner.append(facts)
+        is_pooled |= isinstance(op, Pool)
+    first = spec.ops[0]
+    return {
+        "class": "Sequential",
+        "batch_first": bool(spec.batch_first),
+        "num_ids": len(first.weight) if isinstance(first, Embedding) else None,
+        "input_size": None if spec.takes_ids else spec.widths[0],
+        "output_size": spec.widths[-1],
+        "pools": spec.pools,
+        **{name: sum(part[name] for part in inner) for name in ("parameters", "bytes", "flops_per_step")},
+        "layers": inner,
+    }
+
+
+def _describe_op(op: AnyOp) -> dict[str, Any]:
+    """Facts about an operation of a model; flops_per_step are of one of its own output steps."""
+    if isinstance(op, LayerSpec):
+        facts = _describe_spec(op)
+        del facts["batch_first"]
+        return facts
+    nothing: dict[str, Any] = {"parameters": 0, "bytes": 0, "flops_per_step": 0}
+    if isinstance(op, Activation):
+        return {"class": "Activation", "activation": [op.name, op.alpha, op.beta], **nothing}
+    arrays = [array for array in (getattr(op, name) for name, _ in op.ARRAYS) if array is not None]
+    sizes = {"input_size": op.input_size, "output_size": op.output_size}
+    facts = {"class": op_name(op), **{name: size for name, size in sizes.items() if size is not None}, **nothing}
+    facts |= {"parameters": sum(array.size for array in arrays), "bytes": sum(array.nbytes for array in arrays)}
+    if isinstance(op, Linear | Conv1d):
+        facts["flops_per_step"] = 2 * op.weight.size
+    return facts | _op_options(op)
+
+
+def _op_options(op: Op) -> dict[str, Any]:
+    if isinstance(op, Embedding):
+        return {"num_ids": len(op.weight), "mask_zero": bool(op.mask_zero)}
+    if isinstance(op, Conv1d):
+        options = {"kernel_size": op.weight.shape[2], "stride": int(op.stride), "dilation": int(op.dilation)}
+        return options | {"padding": [op.left, op.right]}
+    return {"eps": float(op.eps)} if isinstance(op, LayerNorm) else {}
 
 
 def _weights(cell: CellSpec) -> int:
@@ -184,11 +240,19 @@ def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _inner(layer: dict[str, Any]) -> str:
+    if "activation" in layer:
+        return _activation(*layer["activation"])
+    if "cells" not in layer and "layers" not in layer and "mask_value" not in layer:
+        left = ("class", "parameters", "bytes", "flops_per_step")
+        return ", ".join(f"{name} {value}" for name, value in layer.items() if name not in left)
     if "mask_value" in layer:
         return f"masks steps of {layer['mask_value']}"
     if "layers" in layer:
         return f"merge mode {layer['merge_mode']}: " + "; ".join(_inner(part) for part in layer["layers"])
     said = [name for name in KERAS_OPTIONS if layer.get(name)]
+    if not layer["class"].startswith("fastrnn.keras."):
+        said = [f"{layer['num_layers']} layers"] if layer["num_layers"] > 1 else []
+        said += ["both directions"] if layer["bidirectional"] else ["backward"] if layer["reverse"] else []
     options = [text for cell in layer["cells"] if (text := _options(layer, cell))]
     return ", ".join([f"{layer['input_size']} inputs", f"{layer['hidden_size']} units", *said, *options])
 

@@ -18,7 +18,7 @@ class Results(Protocol):
     """Takes outputs in the order of the sequences."""
 
     def whole(self, name: str, y: NDArray[Any]) -> None:
-        """A sequence's output: (T, O), or (O,) of a layer that gives the last output alone."""
+        """A sequence's output: (T, O), or (O,) where a sequence has one output alone."""
 
     def part(self, name: str, y: NDArray[Any], is_first: bool, is_last: bool) -> None:
         """A part (T, O) of the output of a sequence."""
@@ -82,15 +82,19 @@ class Arrays:
 
 
 class Rows:
-    """An npz with one array (B, T, O), zeros past the rows' ends, and their lengths where the input has them.
+    """An npz with one array (B, S, O), zeros past the rows' ends, and their lengths where the input has lengths.
 
-    Of a layer that gives the last output alone, the array is (B, O).
+    Where each sequence has one output alone, the array is (B, O), and the lengths are those of the input.
     """
 
-    def __init__(self, file: BinaryIO, form: Form, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, file: BinaryIO, form: Form, steps_after: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
         self._archive = zipfile.ZipFile(file, "w")
-        self._lengths = form.lengths
-        steps = () if len(shape) == 1 else (form.steps,)
+        self._given = form.lengths
+        self._lengths: list[int] = []  # of the outputs so far
+        self._is_pooled = len(shape) == 1
+        steps = () if self._is_pooled else (steps_after,)
         self._bytes = int(np.prod((*steps, shape[-1]))) * dtype.itemsize
         self._member = _open_member(self._archive, "y")
         _write_header(self._member, dtype, (form.count or 0, *steps, shape[-1]))
@@ -102,6 +106,8 @@ class Rows:
     def part(self, name: str, y: NDArray[Any], is_first: bool, is_last: bool) -> None:
         if is_first:
             self._left = self._bytes
+            self._lengths.append(0)
+        self._lengths[-1] += len(y)
         self._member.write(_bytes(y))
         self._left -= y.nbytes
         if is_last:
@@ -110,8 +116,9 @@ class Rows:
 
     def finish(self) -> None:
         self._member.close()
-        if self._lengths is not None:
-            _write_array(self._archive, LENGTHS, self._lengths)
+        if self._given is not None:
+            lengths = self._given if self._is_pooled else np.array(self._lengths, np.int64)
+            _write_array(self._archive, LENGTHS, lengths)
         self._archive.close()
 
 
@@ -135,7 +142,9 @@ def _write_header(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
 
 
-def open_results(file: BinaryIO, is_npz: bool, form: Form, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Results:
+def open_results(
+    file: BinaryIO, is_npz: bool, form: Form, steps_after: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Results:
     """What writes outputs to a file that is open: npz of the input's form, or JSON lines.
 
     Parameters
@@ -143,9 +152,10 @@ def open_results(file: BinaryIO, is_npz: bool, form: Form, shape: tuple[int, ...
     file : open for writing
     is_npz : JSON lines if False
     form : of the input
-    shape : of one step's output (1, O), or (O,) of a layer that gives the last output alone
+    steps_after : how many steps the output of a row of form.steps steps has
+    shape : of one step's output (1, O), or (O,) where a sequence has one output alone
     dtype : of the outputs
     """
     if not is_npz:
         return Lines(file)
-    return Rows(file, form, shape, dtype) if form.kind == "rows" else Arrays(file)
+    return Rows(file, form, steps_after, shape, dtype) if form.kind == "rows" else Arrays(file)

@@ -1,4 +1,4 @@
-"""``fastrnn run``: sequences of any lengths through a layer, in bounded memory, in the order of the input."""
+"""``fastrnn run``: sequences of any lengths through a layer or model, in bounded memory, in the order of the input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .. import extras, outputs
 from ..keras import Bidirectional, Masking, Sequential
 from ..layers.layer import Layer
+from ..models import sequential as models
 from .options import as_value_errors, load_layer
 from .results import Results, open_results
 from .sequences import Fragment, Input, Wanted, open_input
@@ -32,18 +33,23 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], None]:
     """
     is_npz = _check_places(arguments.input, arguments.output)
     layer = load_layer(arguments)
-    model = _Plain(layer) if isinstance(layer, Layer) else _Keras(layer)
-    wanted = Wanted(model.input_size, model.dtype, arguments.casting)
+    model: _Model
+    if isinstance(layer, models.Sequential):
+        model = _Sequential(layer)
+    else:
+        model = _Plain(layer) if isinstance(layer, Layer) else _Keras(layer)
+    wanted = Wanted(model.input_size, model.dtype, arguments.casting, model.num_ids)
     with ExitStack() as stack, as_value_errors():
         stream = stack.enter_context(_open(arguments.input))
         name = "the standard input" if arguments.input == "-" else arguments.input
         source = open_input(name, stream, wanted, arguments.key, arguments.batch_steps)
-        (probe,) = model.run([np.zeros((1, model.input_size), model.dtype)])
+        (probe,) = model.run([np.zeros((1, *wanted.step_shape), model.dtype)])
         if arguments.output == "-":
             file = _standard(sys.stdout, "output")
         else:
             file = stack.enter_context(outputs.replacing(Path(arguments.output)))
-        results = open_results(file, is_npz, source.form, probe.shape, probe.dtype)
+        steps_after = model.steps_after(source.form.steps)
+        results = open_results(file, is_npz, source.form, steps_after, probe.shape, probe.dtype)
         try:
             with _progress(source.form.count, arguments.quiet) as advance:
                 _run(model, source, results, arguments.batch_steps, advance)
@@ -85,21 +91,63 @@ def _standard(stream: Any, what: str) -> BinaryIO:
     return binary
 
 
+class _Model(Protocol):
+    """What runs sequences x, (T, I) or ids (T,)."""
+
+    input_size: int
+    num_ids: int
+    dtype: np.dtype[Any]  # of x
+    can_stream: bool
+
+    def steps_after(self, steps: int) -> int:
+        """How many steps the output of a sequence of so many steps has at most."""
+
+    def run(self, sequences: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs of sequences, one batch: (S, O), or (O,) where each has one output alone."""
+
+    def open_stream(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """Return a function that runs the parts of one sequence one after the other."""
+
+
+class _Sequential:
+    """A fastrnn.Sequential."""
+
+    def __init__(self, model: models.Sequential) -> None:
+        self._model = model
+        self.num_ids, self.input_size = model.num_ids, model.input_size
+        self.dtype = np.dtype(np.int64) if model.num_ids else model.dtype
+        # A part of a sequence may have any number of steps, and with mask_zero each could need a call of its own.
+        self.can_stream = model.streams and model.stride == 1 and not model.mask_zero
+
+    def steps_after(self, steps: int) -> int:
+        return self._model.output_steps(steps)
+
+    def run(self, sequences: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        return list(self._model(sequences))
+
+    def open_stream(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        stream = self._model.stream(1)
+        return lambda x: stream.run(x[None])[0]
+
+
 class _Plain:
     """An LSTM, GRU or RNN."""
+
+    num_ids = 0
 
     def __init__(self, layer: Layer[Any]) -> None:
         self._layer = layer
         self.input_size, self.dtype = layer.input_size, layer.dtype
         self.can_stream = not (layer.bidirectional or layer.reverse)
 
+    def steps_after(self, steps: int) -> int:
+        return steps
+
     def run(self, sequences: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs of sequences (T, I), one batch; the layer sorts it."""
         y: list[NDArray[Any]] = self._layer(sequences)[0]
         return y
 
     def open_stream(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """Return a function that runs the parts of one sequence one after the other."""
         stream = self._layer.stream(1)
 
         def run(x: NDArray[Any]) -> NDArray[Any]:
@@ -116,6 +164,7 @@ class _Keras:
     """
 
     can_stream = False
+    num_ids = 0
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
@@ -126,8 +175,10 @@ class _Keras:
         weights: list[NDArray[Any]] = first.get_weights()
         self.input_size, self.dtype = len(weights[0]), weights[0].dtype
 
+    def steps_after(self, steps: int) -> int:
+        return steps
+
     def run(self, sequences: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs of sequences (T, I): (T, O), or (O,) of a layer that gives the last output alone."""
         same: dict[int, list[int]] = defaultdict(list)
         for i, x in enumerate(sequences):
             same[len(x)].append(i)
@@ -156,9 +207,7 @@ def _forget(layer: Any) -> None:
         layer.states = None
 
 
-def _run(
-    model: _Plain | _Keras, source: Input, results: Results, batch_steps: int, advance: Callable[[int], None]
-) -> None:
+def _run(model: _Model, source: Input, results: Results, batch_steps: int, advance: Callable[[int], None]) -> None:
     waiting: list[Fragment] = []
     steps = 0
 

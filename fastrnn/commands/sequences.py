@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import Casting, as_floats
+from ..arguments import Casting, as_floats, as_ids
 from ..files import npz
 from ..files.archive import BLOCK, Member, open_archive
 
@@ -31,19 +32,39 @@ LENGTHS = "lengths"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a layer takes: numbers of inputs I, its type, and the conversions to it that are allowed."""
+    """What a layer takes: numbers of inputs I, its type, and the conversions to it that are allowed.
+
+    With num_ids, a step is an integer from 0 to num_ids - 1, and `dtype` int64.
+    """
 
     input_size: int
     dtype: np.dtype[Any]
     casting: Casting
+    num_ids: int = 0
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        return () if self.num_ids else (self.input_size,)
+
+    @property
+    def text(self) -> str:
+        return "T integers" if self.num_ids else f"T steps of {self.input_size} numbers"
 
     def cast(self, array: NDArray[Any], name: str) -> NDArray[Any]:
-        """The array in the layer's type; TypeError if that is not allowed."""
+        """Steps in the layer's type; TypeError if that is not allowed."""
+        if self.num_ids:
+            return as_ids(array, name)
         return as_floats(array, name, self.dtype, self.casting)
+
+    def check(self, x: NDArray[Any], where: str, done: int) -> None:
+        """Raise ValueError if steps, of which the first has the number `done`, have an id out of range."""
+        if self.num_ids and (bad := (x < 0) | (x >= self.num_ids)).any():
+            step = int(np.argmax(bad))
+            raise ValueError(f"{where}: step {done + step} has the id {x[step]}, wanted 0 to {self.num_ids - 1}")
 
 
 class Fragment(NamedTuple):
-    """Steps x (T, I) of a sequence: a whole one, or a part of one that has more steps than are read at once."""
+    """Steps x, (T, I) or ids (T,): a whole sequence, or a part of one that has more steps than are read at once."""
 
     name: str
     x: NDArray[Any]
@@ -63,7 +84,7 @@ class Form:
 
 
 class Lines:
-    """JSON lines: an array (T, I) a line. Long lines are read in parts.
+    """JSON lines: an array (T, I), or of ids (T,), a line. Long lines are read in parts.
 
     Parameters
     ----------
@@ -97,7 +118,7 @@ class Lines:
                 is_last = bool(newline) or (at_end and bool(text or inside))
                 if is_last:
                     buffer = rest
-                elif len(buffer) >= MOST_TEXT and (cut := _cut(buffer)):
+                elif len(buffer) >= MOST_TEXT and (cut := self._cut(buffer)):
                     text, buffer = buffer[: cut + 1], buffer[cut + 1 :].lstrip()[1:]  # the comma
                     text += b"]"
                 elif len(buffer) > MOST_STEP:
@@ -114,7 +135,7 @@ class Lines:
     def _parse(self, text: bytes, line: int, done: int, inside: bool) -> NDArray[Any]:
         """Parse the steps of a line or of a part of it, which begins after `done` steps."""
         where, width = f"{self._where}: line {line}", self._wanted.input_size
-        want = f"wanted an array of T steps of {width} numbers"
+        want = f"wanted an array of {self._wanted.text}"
         if not text.strip():
             raise ValueError(f"{where} is empty, {want}")
         if odd := text.translate(None, CHARACTERS):
@@ -128,7 +149,9 @@ class Lines:
         if not isinstance(rows, list) or (inside and not rows):
             raise ValueError(f"{where} {'ends behind a comma' if inside else 'is a number'}, {want}")
         if not rows:
-            return np.empty((0, width), self._wanted.dtype)
+            return np.empty((0, *self._wanted.step_shape), self._wanted.dtype)
+        if self._wanted.num_ids:
+            return self._ids(rows, where, done)
         try:
             numbers = np.array(rows, np.float64)
         except (ValueError, TypeError, OverflowError):
@@ -141,6 +164,19 @@ class Lines:
             step = done + int(np.argmin(np.isfinite(x).all(axis=1)))
             raise ValueError(f"{where}: step {step} has a number beyond {self._wanted.dtype}, wanted numbers within")
         return x
+
+    def _ids(self, rows: list[Any], where: str, done: int) -> NDArray[np.int64]:
+        for step, value in enumerate(rows, done):
+            if type(value) is not int or abs(value) >= 2**63:
+                found = "a list" if isinstance(value, list) else value
+                raise ValueError(f"{where}: step {step} is {found}, wanted an integer")
+        x = np.array(rows, np.int64)
+        self._wanted.check(x, where, done)
+        return x
+
+    def _cut(self, buffer: bytes) -> int:
+        """The last byte of the last complete step that another one follows, in a part of a line; 0 if there is none."""
+        return max(buffer.rfind(b",") - 1, 0) if self._wanted.num_ids else _cut(buffer)
 
 
 def _cut(buffer: bytes) -> int:
@@ -170,7 +206,7 @@ def _misfit(rows: list[Any], width: int, done: int) -> str:
 
 
 class Archive:
-    """An npz: an array (T, I) for each sequence, or one array (B, T, I) with the lengths of its rows.
+    """An npz: an array (T, I) for each sequence, or one array (B, T, I) with the lengths of its rows; ids have no I.
 
     Parameters
     ----------
@@ -209,7 +245,7 @@ class Archive:
             if len(faults) > 5:
                 break
         names = [name for name in self._headers if name != LENGTHS or (keys and name in keys)]
-        rows = [name for name in names if len(self._headers[name][1]) == 3]
+        rows = [name for name in names if len(self._headers[name][1]) == 2 + len(wanted.step_shape)]
         if rows and len(names) > 1:
             faults.append(f"{rows[0]} is an array (B, T, I) beside other arrays, wanted it alone: --key chooses it")
         if faults:
@@ -220,10 +256,11 @@ class Archive:
             raise ValueError(f"{path} has lengths, but no array (B, T, I) that they belong to: --key chooses arrays")
 
     def _faults(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], is_c: bool) -> list[str]:
-        width = self._wanted.input_size
+        step = self._wanted.step_shape
         faults = []
-        if len(shape) not in (2, 3) or shape[-1] != width:
-            faults.append(f"{name} has shape {shape}, wanted (T, {width}) or (B, T, {width})")
+        if len(shape) - len(step) not in (1, 2) or shape[len(shape) - len(step) :] != step:
+            wanted = "(T,) or (B, T)" if self._wanted.num_ids else f"(T, {step[0]}) or (B, T, {step[0]})"
+            faults.append(f"{name} has shape {shape}, wanted {wanted}")
         elif not is_c:
             faults.append(f"{name} is in Fortran order, wanted C order: numpy.ascontiguousarray")
         try:
@@ -233,7 +270,7 @@ class Archive:
         return faults
 
     def _rows(self, name: str) -> Form:
-        _, (B, T, _), _ = self._headers[name]
+        B, T = self._headers[name][1][:2]
         if LENGTHS not in self._headers:
             return Form("rows", B, T, None, name)
         info, shape, dtype = self._headers[LENGTHS]
@@ -262,13 +299,13 @@ class Archive:
 
     def _fragments_of_rows(self, most_steps: int) -> Iterator[Fragment]:
         name, T = self.form.name, self.form.steps
-        info, (B, _, width), dtype = self._headers[name]
+        info, (B, _, *step), dtype = self._headers[name]
         member = Member(self._path, self._archive, info)
         npz.read_header(member, info)
         for row in range(B):
             length = T if self.form.lengths is None else int(self.form.lengths[row])
             yield from self._steps(f"arr_{row}", member, length, dtype, most_steps)
-            padding = (T - length) * width * dtype.itemsize
+            padding = (T - length) * math.prod(step) * dtype.itemsize
             for start in range(0, padding, BLOCK):
                 member.read(min(BLOCK, padding - start))
         member.finish()
@@ -278,8 +315,9 @@ class Archive:
     ) -> Iterator[Fragment]:
         for start in range(0, max(count, 1), most_steps):
             stop = min(start + most_steps, count)
-            steps = _read(member, (stop - start, self._wanted.input_size), dtype)
-            yield Fragment(name, self._wanted.cast(steps, name), start == 0, stop == count)
+            steps = self._wanted.cast(_read(member, (stop - start, *self._wanted.step_shape), dtype), name)
+            self._wanted.check(steps, f"{self._path}: {name}", start)
+            yield Fragment(name, steps, start == 0, stop == count)
 
 
 def _read(member: Member, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -28,13 +28,13 @@ FILLERS: tuple[dict[str, Any], ...] = ({"forget_bias": 1.0}, {"nonlinearity": "t
 
 @dataclass(frozen=True)
 class Found:
-    """A recurrent layer of a file.
+    """A recurrent layer or model of a file.
 
     Attributes
     ----------
     choice : the options of `load` that choose it, such as {"prefix": "encoder."}; empty where it is the only one
     text : kind and sizes as the names and shapes tell them
-    layer : its LayerSpec or a layer of fastrnn.keras; None where it cannot be loaded
+    layer : its LayerSpec, ModelSpec or a layer of fastrnn.keras; None where it cannot be loaded
     needs : options without which it cannot be loaded; `layer` is then as with any value of them
     reasons : why it cannot be loaded
     """

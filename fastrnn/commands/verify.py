@@ -1,4 +1,4 @@
-"""``fastrnn verify``: a layer of a file against the framework that the file is from, on random ragged input."""
+"""``fastrnn verify``: a layer or model against the framework that its file is from, on random ragged input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..files.load import find_source
 from ..keras import Masking, Sequential
 from ..layers.layer import Layer
-from . import keras_witness, tensorflow_witness, torch_witness
+from ..models import sequential as models
+from . import keras_witness, model_witness, tensorflow_witness, torch_witness
 from .options import as_value_errors, framework_errors, load_layer, reading
 
 #: Unsorted, with ties, ones and zeros; no row is as long as the array, so that all have padding.
@@ -67,7 +68,10 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     rng = np.random.default_rng(arguments.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # frameworks warn of their own future
-        if format_name in ("keras", "hdf5"):
+        if isinstance(layer, models.Sequential):
+            witness, parts = _against_operations(layer, rng)
+            coarse = layer.dtype
+        elif format_name in ("keras", "hdf5"):
             witness, parts, coarse = _against_keras(arguments, format_name, layer, given, rng)
         else:
             witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
@@ -97,6 +101,31 @@ def _against_plain(
     )
     y = y if layer.batch_first else y.swapaxes(0, 1)
     return witness, _plain_parts(layer, (y, *last) if c is not None else (y, last), there, lengths)
+
+
+def _against_operations(model: models.Sequential, rng: np.random.Generator) -> tuple[str, list[Part]]:
+    """A model of our own format against the same operations in PyTorch, one row after the other."""
+    witness, run = model_witness.from_spec(model.spec)
+    lengths = np.array(LENGTHS)
+    x: NDArray[Any]
+    if model.num_ids:
+        x = rng.integers(0, model.num_ids, (len(lengths), STEPS))
+        if model.mask_zero:
+            x[rng.random(x.shape) < 0.3] = 0
+    else:
+        x = rng.standard_normal((len(lengths), STEPS, model.input_size)).astype(model.dtype)
+    rows = [row[:length] for row, length in zip(x, lengths, strict=True)]
+    with framework_errors(witness):
+        there = list(map(run, rows))
+    here = model(x if model.batch_first else x.swapaxes(0, 1), lengths=lengths)
+    if model.pools:
+        return witness, [Part("y", here, np.stack(there), ("row", "unit"))]
+    here = here if model.batch_first else here.swapaxes(0, 1)
+    padded = np.zeros_like(here)
+    for row, (ids, result) in enumerate(zip(rows, there, strict=True)):
+        steps = np.flatnonzero(ids) if model.mask_zero and model.keeps_steps else np.arange(len(result))
+        padded[row, steps] = result
+    return witness, [Part("y", here, padded, ("row", "step", "unit"))]
 
 
 def _draw_state(layer: Layer[Any], B: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any] | None]:

@@ -54,6 +54,18 @@ static bool indices_are_in_range(const fastrnn_batch *batch, bool *identity)
     return true;
 }
 
+fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps, const int64_t **row_indices)
+{
+    bool identity;
+    const fastrnn_status status = check_sizes(batch, total_steps);
+    if (status != FASTRNN_OK)
+        return status;
+    if (!indices_are_in_range(batch, &identity))
+        return FASTRNN_ERROR_ARGUMENT;
+    *row_indices = identity ? NULL : batch->row_indices;
+    return FASTRNN_OK;
+}
+
 static double macs_of(const fastrnn_layer *layer, int64_t total_steps)
 {
     return layer->macs * (double)total_steps;
@@ -87,6 +99,11 @@ static int64_t own_rows(int64_t cell_bytes)
 static int most_workers(int workers, double macs, double macs_each)
 {
     return macs < macs_each * workers ? (int)fr_max(1, (int64_t)(macs / macs_each)) : workers;
+}
+
+int fr_plan_workers(const fastrnn_pool *pool, double macs)
+{
+    return most_workers(fr_pool_num_threads(pool), macs, WORKER_CALL_MACS * fr_pool_threshold(pool));
 }
 
 fr_partition fr_partition_make(const fr_plan *plan, int workers, double threshold)
@@ -218,7 +235,7 @@ static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool con
     size_t *size = &layout->size;
     if (layout->gathers && !fr_store_add_state_bytes(size, layer, batch->num_rows))
         return false;
-    layout->has_step_offsets = batch->lengths && (batch->packed || layer->num_layers > 1);
+    layout->has_step_offsets = batch->lengths && (plan->packed_x || batch->packed || layer->num_layers > 1);
     layout->step_offsets = reserve(size, layout->has_step_offsets ? batch->num_steps : 0, 1, sizeof(int64_t));
     layout->between[0] = reserve(size, between, width, e);
     layout->between[1] = reserve(size, layer->num_layers > 2 ? between : 0, width, e);
@@ -253,26 +270,18 @@ static bool is_unrolled_for(const fastrnn_layer *layer, const fastrnn_batch *bat
     return batch->unrolled->layer == layer && !batch->lengths && batch->num_steps == batch->unrolled->num_steps;
 }
 
-static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batch, fr_plan *plan)
+fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps,
+                            const int64_t *row_indices, bool packed_x, fr_plan *plan)
 {
-    int64_t total_steps;
-    bool identity;
-    fastrnn_status status = check_sizes(batch, &total_steps);
-    if (status == FASTRNN_OK && (!indices_are_in_range(batch, &identity) || (batch->unrolled && !is_unrolled_for(layer, batch))))
-        status = FASTRNN_ERROR_ARGUMENT;
-    if (status == FASTRNN_OK)
-        status = check_state(layer, batch);
-    if (status != FASTRNN_OK)
-        return status;
     if (batch->num_rows > layer->most_steps || total_steps > layer->most_steps)
         return FASTRNN_ERROR_SIZE;
-    *plan = (fr_plan){.layer = layer, .batch = batch, .row_indices = identity ? NULL : batch->row_indices,
+    *plan = (fr_plan){.layer = layer, .batch = batch, .packed_x = packed_x, .row_indices = row_indices,
                       .total_steps = total_steps, .macs = macs_of(layer, total_steps)};
     plan->alone = fr_partition_make(plan, 1, 1);
     plan->shared = fr_partition_make(plan, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool));
     bool consecutive = false;
     if (batch->store && batch->num_rows && !batch->interrupted) { /* an interrupted run must leave the store as it was */
-        const fr_rows rows = {.batch = batch, .indices = plan->row_indices, .stride = 1, .count = batch->num_rows};
+        const fr_rows rows = {.batch = batch, .indices = row_indices, .stride = 1, .count = batch->num_rows};
         plan->first_slot = fr_slot(&rows, 0);
         consecutive = slots_are_consecutive(&rows);
     }
@@ -282,6 +291,24 @@ static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batc
     return FASTRNN_OK;
 }
 
+size_t fr_plan_workspace_size(const fr_plan *plan)
+{
+    const size_t alone = plan->alone_layout.size, shared = plan->shared_layout.size;
+    return alone > shared ? alone : shared;
+}
+
+static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batch, fr_plan *plan)
+{
+    int64_t total_steps;
+    const int64_t *row_indices;
+    fastrnn_status status = fr_batch_check(batch, &total_steps, &row_indices);
+    if (status == FASTRNN_OK && batch->unrolled && !is_unrolled_for(layer, batch))
+        status = FASTRNN_ERROR_ARGUMENT;
+    if (status == FASTRNN_OK)
+        status = check_state(layer, batch);
+    return status == FASTRNN_OK ? fr_plan_make(layer, batch, total_steps, row_indices, batch->packed, plan) : status;
+}
+
 fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan)
 {
     if (!layer || !batch || !plan || !fr_struct_is_known(batch, sizeof *batch, sizeof *batch) || plan->struct_size < sizeof *plan)
@@ -289,7 +316,7 @@ fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch
     fr_plan made = {0};
     const fastrnn_status status = make(layer, batch, &made);
     if (status == FASTRNN_OK)
-        plan->workspace_size = made.alone_layout.size > made.shared_layout.size ? made.alone_layout.size : made.shared_layout.size;
+        plan->workspace_size = fr_plan_workspace_size(&made);
     else
         made.layer = NULL;
     memcpy(plan->opaque, &made, sizeof made);

@@ -31,6 +31,7 @@ typedef struct fr_layout {
 typedef struct fr_plan {
     const fastrnn_layer *layer;
     const fastrnn_batch *batch;
+    bool packed_x;              /* x is packed; y is if batch->packed */
     const int64_t *row_indices; /* the batch's; NULL if row r of the run is row r of the arrays */
     int64_t total_steps;        /* the sum of lengths */
     int64_t first_slot;         /* the first of consecutive slots; used if the layout does not gather */
@@ -38,6 +39,19 @@ typedef struct fr_plan {
     fr_partition alone, shared; /* on the caller's thread; with the batch's thread pool */
     fr_layout alone_layout, shared_layout;
 } fr_plan;
+
+/* Checks a batch's sizes, lengths and order of rows. Sets *total_steps, and *row_indices to those of fr_plan. */
+fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps, const int64_t **row_indices);
+
+/* Makes a plan of a batch that was checked, of which only the contents of slots are read. FASTRNN_ERROR_SIZE if it is too large. */
+fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps,
+                            const int64_t *row_indices, bool packed_x, fr_plan *plan);
+
+/* The bytes of a workspace, of any alignment, for a run. */
+size_t fr_plan_workspace_size(const fr_plan *plan);
+
+/* The number of workers, at most those of the pool, among which it pays to divide a call of so many multiply-adds. */
+int fr_plan_workers(const fastrnn_pool *pool, double macs);
 
 /* Divides the call among at most `workers` workers. `threshold` scales the amount of work that each must get. */
 fr_partition fr_partition_make(const fr_plan *plan, int workers, double threshold);

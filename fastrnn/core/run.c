@@ -1,12 +1,11 @@
-/* Runs of a plan: on the caller's thread, or shared with a thread pool. */
+#include "run.h"
+
 #include <limits.h>
 
 #include "cpu.h"
 #include "os/os.h"
 #include "packed.h"
-#include "parallel/pool.h"
-#include "parallel/spin.h"
-#include "plan.h"
+#include "parallel/region.h"
 #include "store.h"
 #include "unrolled.h"
 
@@ -16,19 +15,17 @@
 typedef struct fr_shared_run {
     fr_team_sync teams[MOST_SHARED_TEAMS];
     fr_team_sync everybody; /* after each layer, where directions run apart */
-    fr_monitor monitor;       /* the caller's thread's */
-    atomic_llong unscheduled;    /* nanoseconds in which one of the other workers was not scheduled */
+    fr_region region;
 } fr_shared_run;
 
 typedef struct fr_run {
     const fr_plan *plan;
     fr_partition partition; /* the plan's, with as many workers as the thread pool gave */
     const fr_layout *layout;
-    char *memory;            /* the workspace, aligned */
-    unsigned long long mode; /* the caller's floating-point mode */
-    int parity;              /* of the states in a store, or gathered from it */
-    atomic_int status;       /* FASTRNN_OK, or why the run must stop */
-    fr_shared_run *shared;   /* NULL: the caller's thread runs alone */
+    char *memory;          /* the workspace, aligned */
+    int parity;            /* of the states in a store, or gathered from it */
+    fr_poll *poll;         /* the caller's thread's, between the parts of a call */
+    fr_shared_run *shared; /* NULL: the caller's thread runs alone */
 } fr_run;
 
 /* One worker's part in a run. */
@@ -46,19 +43,14 @@ static const int64_t *step_offsets(const fr_run *run)
     return run->layout->has_step_offsets ? (const int64_t *)(void *)(run->memory + run->layout->step_offsets) : NULL;
 }
 
-/* A view of packed vectors: those of step 0 in run order, then those of step 1, and so on. */
 static fr_view packed_view(const fr_run *run, void *base, int64_t row_stride)
 {
-    const int64_t *offsets = step_offsets(run);
-    return (fr_view){.base = base, .step_offsets = offsets, .row_stride = row_stride, .in_run_order = true,
-                     .step_stride = offsets ? row_stride : row_stride * run->plan->batch->num_rows};
+    return fr_packed_view(base, row_stride, step_offsets(run), run->plan->batch->num_rows);
 }
 
-static fr_view view_of(const fr_run *run, const fastrnn_view *view)
+static fr_view view_of(const fr_run *run, const fastrnn_view *view, bool packed)
 {
-    if (run->plan->batch->packed)
-        return packed_view(run, view->base, view->row_stride);
-    return (fr_view){.base = view->base, .rows = view->rows, .row_stride = view->row_stride, .step_stride = view->step_stride};
+    return packed ? packed_view(run, view->base, view->row_stride) : fr_callers_view(view);
 }
 
 /* A view of the outputs of layer `layer_index`, which are the inputs of the next. */
@@ -74,9 +66,9 @@ static void enter_cell(fr_part *part, int64_t layer_index, int64_t direction)
     const fastrnn_layer *layer = run->plan->layer;
     fr_sequence *sequence = &part->sequence;
     sequence->cell = &layer->cells[layer_index * layer->num_directions + direction];
-    sequence->in = layer_index == 0 ? view_of(run, &run->plan->batch->x) : between_view(run, layer_index - 1);
+    sequence->in = layer_index == 0 ? view_of(run, &run->plan->batch->x, run->plan->packed_x) : between_view(run, layer_index - 1);
     part->last_layer = layer_index == layer->num_layers - 1;
-    sequence->out = part->last_layer ? view_of(run, &run->plan->batch->y) : between_view(run, layer_index);
+    sequence->out = part->last_layer ? view_of(run, &run->plan->batch->y, run->plan->batch->packed) : between_view(run, layer_index);
     sequence->out_offset = direction * layer->h_size;
     sequence->reverse = direction == 1 || layer->reverse;
 }
@@ -185,23 +177,38 @@ static bool run_slice(fr_part *part, int64_t slice)
     return batch->unrolled && batch->num_steps ? run_nodes(part, batch->unrolled) : run_cells(part);
 }
 
-static void run_part(fr_run *run, int worker)
+/* The poll of a worker's part; the caller's thread continues its own. */
+static fr_poll poll_of(const fr_run *run, int worker)
 {
+    const fr_poll *callers = run->poll;
+    if (worker > 0) /* the caller's thread may already change the rest */
+        return (fr_poll){.batch = callers->batch, .mode = callers->mode, .status = callers->status};
+    return *callers;
+}
+
+static void run_slices(fr_part *part)
+{
+    const fr_run *run = part->run;
+    bool goes_on = true;
+    for (int64_t slice = part->team_index; slice < run->partition.num_slices && goes_on; slice += run->partition.num_teams) {
+        if (slice > part->team_index)
+            fr_team_wait(&part->team); /* the next slice's rows are divided differently: a member may still read this state */
+        goes_on = run_slice(part, slice);
+    }
+}
+
+static void run_part(void *context, int worker)
+{
+    fr_run *run = context;
     fr_part part;
     part.run = run;
-    if (worker > 0) { /* it still has the floating-point mode of some earlier caller */
-        fr_fp_restore(run->mode);
-        fr_fp_flush();
-    }
     const fr_plan *plan = run->plan;
     fr_partition_team(&run->partition, worker, &part.team_index, &part.team);
-    part.poll = (fr_poll){.batch = plan->batch, .asks = worker == 0, .mode = run->mode, .status = &run->status};
+    part.poll = poll_of(run, worker);
     if (part.team.size > 1) {
         part.poll.sync = &run->shared->teams[part.team_index];
         part.team.barrier = &part.poll.sync->barrier;
     }
-    if (worker == 0 && run->shared)
-        part.poll.monitor = &run->shared->monitor;
     part.sequence.backend = &plan->layer->backend;
     part.sequence.poll = &part.poll;
     fr_layout_state(run->layout, plan->layer, run->memory, part.team_index, &part.sequence.state);
@@ -209,29 +216,14 @@ static void run_part(fr_run *run, int worker)
     if (run->partition.directions_apart) {
         fr_partition_slice(&run->partition, plan, 0, &part.sequence.rows);
         run_direction(&part, worker);
-        return;
+    } else {
+        run_slices(&part);
     }
-    bool goes_on = true;
-    for (int64_t slice = part.team_index; slice < run->partition.num_slices && goes_on; slice += run->partition.num_teams) {
-        if (slice > part.team_index)
-            fr_team_wait(&part.team); /* the next slice's rows are divided differently: a member may still read this state */
-        goes_on = run_slice(&part, slice);
+    if (worker == 0) {
+        run->poll->work = part.poll.work;
+        run->poll->due = part.poll.due;
     }
 }
-
-static void help(void *context, int worker)
-{
-    fr_run *run = context;
-    const fr_monitor monitor = fr_monitor_start(run->plan->macs);
-    run_part(run, worker);
-    const double unscheduled = fr_monitor_unscheduled(&monitor);
-    if (unscheduled > 0)
-        atomic_store_explicit(&run->shared->unscheduled, (long long)(1e9 * unscheduled), memory_order_relaxed);
-}
-
-/* The work that the caller reports to the poll each time it has checked whether the other workers are done. */
-#define SPIN_WORK 1e3
-#define YIELD_WORK 1e7 /* if it yielded: that may take a time slice */
 
 #define TIME_SLICE_MACS 1e8 /* about 2 ms: longer than a worker usually waits for a processor */
 
@@ -244,31 +236,15 @@ static bool tolerates_oversubscription(const fr_plan *plan)
 
 static void share(fr_run *run, fastrnn_pool *pool)
 {
-    fr_shared_run shared = {.monitor = fr_monitor_start(run->plan->macs), .everybody.last_step = LLONG_MAX};
-    const unsigned forks = shared.everybody.barrier.forks = fr_forks();
+    fr_shared_run shared = {.region = fr_region_make(pool, run_part, run, run->plan->macs, run->poll->mode),
+                            .everybody.last_step = LLONG_MAX};
+    shared.everybody.barrier.forks = shared.region.forks;
     for (int i = 0; i < MOST_SHARED_TEAMS; i++) {
         shared.teams[i].last_step = LLONG_MAX;
-        shared.teams[i].barrier.forks = forks;
+        shared.teams[i].barrier.forks = shared.region.forks;
     }
     run->shared = &shared;
-    fr_pool_start(pool, run->partition.workers, help, run);
-    run_part(run, 0);
-    fr_spin spin = {0};
-    fr_poll poll = {.batch = run->plan->batch, .asks = true, .mode = run->mode, .monitor = &shared.monitor, .status = &run->status};
-    while (fr_forks() == forks && !fr_pool_is_done(pool)) {
-        fr_spin_pause(&spin);
-        if (run->status == FASTRNN_OK)
-            fr_poll_stops(&poll, spin.since > 0 ? YIELD_WORK : SPIN_WORK);
-    }
-    if (fr_forks() != forks) { /* a forked child: it has no other workers, and the fork handler has released the pool */
-        if (run->status == FASTRNN_OK)
-            run->status = FASTRNN_ERROR_FORKED;
-        return;
-    }
-    shared.monitor.waited += fr_spin_seconds(&spin);
-    if (!tolerates_oversubscription(run->plan))
-        fr_monitor_check(&shared.monitor, pool, 1e-9 * (double)shared.unscheduled);
-    fr_pool_leave(pool);
+    fr_region_run(&shared.region, run->partition.workers, run->poll, tolerates_oversubscription(run->plan));
 }
 
 static bool view_is_valid(const fastrnn_view *view, int64_t total_steps, int64_t width)
@@ -284,17 +260,12 @@ static bool pads(const fastrnn_batch *batch)
 static void compute(fr_run *run)
 {
     const fastrnn_batch *batch = run->plan->batch;
-    if (run->layout->has_step_offsets) {
-        int64_t *offsets = (int64_t *)(void *)(run->memory + run->layout->step_offsets);
-        for (int64_t step = 0, offset = 0; step < batch->num_steps; offset += batch->batch_sizes[step++])
-            offsets[step] = offset;
-    }
-    run->mode = fr_fp_flush();
+    if (run->layout->has_step_offsets)
+        fr_count_offsets(batch->batch_sizes, batch->num_steps, (int64_t *)(void *)(run->memory + run->layout->step_offsets));
     if (run->partition.workers > 1)
         share(run, batch->pool);
     else
         run_part(run, 0);
-    fr_fp_restore(run->mode);
 }
 
 /* Copies the states from the store to the workspace, or back. Returns false if the call must stop. */
@@ -320,13 +291,15 @@ static bool gather_first(fr_run *run)
 {
     const bool shares = run->partition.workers > 1;
     const unsigned forks = fr_forks();
+    fr_fp_restore(run->poll->mode); /* in which `interrupted` is called */
     if (!gather(run, false))
-        run->status = FASTRNN_ERROR_INTERRUPTED;
+        *run->poll->status = FASTRNN_ERROR_INTERRUPTED;
+    fr_fp_flush();
     if (shares && fr_forks() != forks) /* the callback forked: this child has none of the pool's threads */
-        run->status = FASTRNN_ERROR_FORKED;
-    else if (shares && run->status != FASTRNN_OK)
+        *run->poll->status = FASTRNN_ERROR_FORKED;
+    else if (shares && *run->poll->status != FASTRNN_OK)
         fr_pool_leave(run->plan->batch->pool);
-    return run->status == FASTRNN_OK;
+    return *run->poll->status == FASTRNN_OK;
 }
 
 static void compute_stored(fr_run *run)
@@ -337,7 +310,7 @@ static void compute_stored(fr_run *run)
         if (!gather_first(run))
             return;
         compute(run);
-        if (run->status == FASTRNN_OK)
+        if (*run->poll->status == FASTRNN_OK)
             gather(run, true);
         return;
     }
@@ -347,20 +320,17 @@ static void compute_stored(fr_run *run)
     fr_store_advance(batch->store, &rows);
 }
 
-fastrnn_status fastrnn_plan_run(const fastrnn_plan *caller_plan, void *workspace)
+static bool views_are_valid(const fr_plan *plan)
 {
-    if (!caller_plan || !workspace || caller_plan->struct_size < sizeof *caller_plan)
-        return FASTRNN_ERROR_ARGUMENT;
-    const fr_plan *plan = (const void *)caller_plan->opaque;
-    if (!plan->layer)
-        return FASTRNN_ERROR_ARGUMENT;
     const fastrnn_batch *batch = plan->batch;
-    if (batch->num_rows == 0)
-        return FASTRNN_OK;
-    if (!view_is_valid(&batch->x, plan->total_steps, plan->layer->input_size) ||
-        !view_is_valid(&batch->y, plan->total_steps + pads(batch), plan->layer->h_size))
-        return FASTRNN_ERROR_ARGUMENT;
-    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .memory = fr_arena_of(workspace).next};
+    return view_is_valid(&batch->x, plan->total_steps, plan->layer->input_size) &&
+           view_is_valid(&batch->y, plan->total_steps + pads(batch), plan->layer->h_size);
+}
+
+void fr_plan_run(const fr_plan *plan, void *memory, fr_poll *poll)
+{
+    const fastrnn_batch *batch = plan->batch;
+    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .memory = memory, .poll = poll};
     if (plan->shared.workers > 1) {
         const int workers = fr_pool_enter(batch->pool, plan->shared.workers, plan->macs, tolerates_oversubscription(plan));
         if (workers > 1) {
@@ -373,5 +343,22 @@ fastrnn_status fastrnn_plan_run(const fastrnn_plan *caller_plan, void *workspace
         compute_stored(&run);
     else
         compute(&run);
-    return (fastrnn_status)run.status;
+}
+
+fastrnn_status fastrnn_plan_run(const fastrnn_plan *caller_plan, void *workspace)
+{
+    if (!caller_plan || !workspace || caller_plan->struct_size < sizeof *caller_plan)
+        return FASTRNN_ERROR_ARGUMENT;
+    const fr_plan *plan = (const void *)caller_plan->opaque;
+    if (!plan->layer)
+        return FASTRNN_ERROR_ARGUMENT;
+    if (plan->batch->num_rows == 0)
+        return FASTRNN_OK;
+    if (!views_are_valid(plan))
+        return FASTRNN_ERROR_ARGUMENT;
+    atomic_int status = FASTRNN_OK;
+    fr_poll poll = {.batch = plan->batch, .asks = true, .mode = fr_fp_flush(), .status = &status};
+    fr_plan_run(plan, fr_arena_of(workspace).next, &poll);
+    fr_fp_restore(poll.mode);
+    return (fastrnn_status)status;
 }

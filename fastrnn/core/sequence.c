@@ -38,10 +38,8 @@ static int64_t time_of(const fr_sequence *sequence, int64_t row, int64_t step)
 /* The address of the vector of row `row` of the sequence's rows at a time. */
 static char *vector_at(const fr_sequence *sequence, const fr_view *view, int64_t row, int64_t time)
 {
-    const size_t element_size = sequence->backend->kernels->real_size;
-    row = view->in_run_order ? fr_row_of_batch(&sequence->rows, row) : fr_row_of_arrays(&sequence->rows, row);
-    char *start = view->rows ? view->rows[row] : fr_at(view->base, row * view->row_stride, element_size);
-    return fr_at(start, (view->step_offsets ? view->step_offsets[time] : time) * view->step_stride, element_size);
+    const fr_rows *rows = &sequence->rows;
+    return fr_vector_at(view, rows->indices, fr_row_of_batch(rows, row), time, sequence->backend->kernels->real_size);
 }
 
 /* Whether the vectors of steps [first, last) are contiguous, given that those of each single step are. */

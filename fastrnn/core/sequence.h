@@ -4,6 +4,7 @@
 
 #include "cell.h"
 #include "parallel/team_sync.h"
+#include "view.h"
 
 /* The rows that one team runs: first, first + stride, ... of a batch in run order. A stride above 1 gives every team some of
  * the long rows, and keeps its rows in run order. */
@@ -12,15 +13,6 @@ typedef struct fr_rows {
     const int64_t *indices; /* the batch's row_indices; NULL if row r of the run is row r of the arrays */
     int64_t first, stride, count;
 } fr_rows;
-
-/* The addresses of the vectors of a sequence; strides in elements. */
-typedef struct fr_view {
-    void *base;
-    void *const *rows;           /* (B) or NULL, as in fastrnn_view */
-    const int64_t *step_offsets; /* (T) for packed vectors, which are in run order; NULL: the offset of step t is t */
-    int64_t row_stride, step_stride;
-    bool in_run_order; /* row r of the run has index r, not row_indices[r] */
-} fr_view;
 
 static inline int64_t fr_row_of_batch(const fr_rows *rows, int64_t row) { return rows->first + row * rows->stride; }
 static inline int64_t fr_row_of_arrays(const fr_rows *rows, int64_t row)

@@ -1,12 +1,12 @@
 /* States as bytes that any machine restores; fastrnn.h has the format. */
+#include "snapshot.h"
+
 #include <string.h>
 
 #include "store.h"
 #include "structs.h"
 
 static const char magic[8] = "FASTRNNS"; /* without the terminating zero */
-#define VERSION 1
-#define HEADER_BYTES 40
 
 static void put(unsigned char *to, uint64_t value, int bytes)
 {
@@ -22,29 +22,46 @@ static uint64_t get(const unsigned char *from, int bytes)
     return value;
 }
 
-/* Copies reals from this machine's byte order to little-endian; the inverse is the same function. */
-static void copy_reals(void *to, const void *from, int64_t count, size_t element_size)
+void fr_snapshot_copy_reals(void *to, const void *from, int64_t count, size_t real_size)
 {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     for (int64_t i = 0; i < count; i++)
-        for (size_t byte = 0; byte < element_size; byte++)
-            *(char *)fr_at(to, i * (int64_t)element_size + (int64_t)byte, 1) =
-                *(const char *)fr_at(from, (i + 1) * (int64_t)element_size - 1 - (int64_t)byte, 1);
+        for (size_t byte = 0; byte < real_size; byte++)
+            *(char *)fr_at(to, i * (int64_t)real_size + (int64_t)byte, 1) =
+                *(const char *)fr_at(from, (i + 1) * (int64_t)real_size - 1 - (int64_t)byte, 1);
 #else
-    memcpy(to, from, (size_t)count * element_size);
+    memcpy(to, from, (size_t)count * real_size);
 #endif
+}
+
+void fr_snapshot_put_header(void *snapshot, const fastrnn_snapshot_info *info)
+{
+    unsigned char *header = snapshot;
+    memcpy(header, magic, sizeof magic);
+    put(header + 8, info->version, 4);
+    put(header + 12, info->real_size, 4);
+    put(header + 16, info->fingerprint, 8);
+    put(header + 24, (uint64_t)info->num_rows, 8);
+    put(header + 32, (uint64_t)info->extra_size, 8);
+}
+
+bool fr_snapshot_has_header(const void *snapshot, size_t size, const fastrnn_snapshot_info *info)
+{
+    unsigned char wanted[FR_SNAPSHOT_HEADER];
+    fr_snapshot_put_header(wanted, info);
+    return size >= sizeof wanted && memcmp(snapshot, wanted, sizeof wanted) == 0;
 }
 
 static void save_vector(void *vector, int64_t stride, void *element, int64_t width, size_t element_size)
 {
     (void)stride;
-    copy_reals(element, vector, width, element_size);
+    fr_snapshot_copy_reals(element, vector, width, element_size);
 }
 
 static void restore_vector(void *vector, int64_t stride, void *element, int64_t width, size_t element_size)
 {
     fr_load_row(vector, NULL, width, stride, element_size);
-    copy_reals(vector, element, width, element_size);
+    fr_snapshot_copy_reals(vector, element, width, element_size);
 }
 
 /* The arrays follow the header, one after the other. */
@@ -53,10 +70,17 @@ static fr_state_arrays arrays_of(const fastrnn_layer *layer, int64_t count, cons
     const fr_cell *cell = &layer->cells[0];
     const size_t e = layer->backend.kernels->real_size;
     const int64_t vectors = layer->num_layers * count;
-    fr_state_arrays arrays = {.h = fr_at(snapshot, HEADER_BYTES, 1)};
+    fr_state_arrays arrays = {.h = fr_at(snapshot, FR_SNAPSHOT_HEADER, 1)};
     arrays.c = fr_at(arrays.h, vectors * cell->h_size, e);
     arrays.extra = cell->kind == FASTRNN_LSTM ? fr_at(arrays.c, vectors * cell->hidden_size, e) : arrays.c;
     return arrays;
+}
+
+static fastrnn_snapshot_info info_of(const fastrnn_layer *layer, const void *store, int64_t count)
+{
+    return (fastrnn_snapshot_info){.version = FR_SNAPSHOT_VERSION, .real_size = (uint32_t)layer->backend.kernels->real_size,
+                                   .fingerprint = layer->fingerprint, .num_rows = count,
+                                   .extra_size = fr_store_extra_size(store)};
 }
 
 fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *layer, const void *store, int64_t count, size_t *size)
@@ -71,8 +95,8 @@ fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *layer, const void *sto
         return status;
     const fr_cell *cell = &layer->cells[0];
     const int64_t width = cell->h_size + (cell->kind == FASTRNN_LSTM ? cell->hidden_size : 0);
-    *size = HEADER_BYTES + (size_t)count * (size_t)(layer->num_layers * width + fr_store_extra_size(store)) *
-                               layer->backend.kernels->real_size;
+    *size = FR_SNAPSHOT_HEADER + (size_t)count * (size_t)(layer->num_layers * width + fr_store_extra_size(store)) *
+                                     layer->backend.kernels->real_size;
     return FASTRNN_OK;
 }
 
@@ -82,13 +106,8 @@ fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *sto
     const fastrnn_status status = fr_store_check(layer, store, count, slots);
     if (status != FASTRNN_OK || !snapshot)
         return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
-    unsigned char *header = snapshot;
-    memcpy(header, magic, sizeof magic);
-    put(header + 8, VERSION, 4);
-    put(header + 12, layer->backend.kernels->real_size, 4);
-    put(header + 16, layer->fingerprint, 8);
-    put(header + 24, (uint64_t)count, 8);
-    put(header + 32, (uint64_t)fr_store_extra_size(store), 8);
+    const fastrnn_snapshot_info info = info_of(layer, store, count);
+    fr_snapshot_put_header(snapshot, &info);
     const fr_state_arrays arrays = arrays_of(layer, count, snapshot);
     fr_store_transfer(layer, store, count, slots, &arrays, save_vector);
     return FASTRNN_OK;
@@ -100,7 +119,7 @@ fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fast
     if (!snapshot || !info || !fr_struct_size(info, first))
         return FASTRNN_ERROR_ARGUMENT;
     const unsigned char *header = snapshot;
-    if (size < HEADER_BYTES || memcmp(header, magic, sizeof magic) != 0)
+    if (size < FR_SNAPSHOT_HEADER || memcmp(header, magic, sizeof magic) != 0)
         return FASTRNN_ERROR_SNAPSHOT;
     const fastrnn_snapshot_info found = {.version = (uint32_t)get(header + 8, 4), .real_size = (uint32_t)get(header + 12, 4),
                                          .fingerprint = get(header + 16, 8), .num_rows = (int64_t)get(header + 24, 8),
@@ -113,17 +132,13 @@ fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, void *store,
                                         const void *snapshot, size_t size)
 {
     size_t wanted;
-    fastrnn_snapshot_info info = {.struct_size = sizeof info};
     fastrnn_status status = fr_store_check(layer, store, count, slots);
     if (status == FASTRNN_OK)
         status = fastrnn_snapshot_size(layer, store, count, &wanted);
-    if (status == FASTRNN_OK)
-        status = fastrnn_snapshot_describe(snapshot, size, &info);
-    if (status != FASTRNN_OK)
-        return status;
-    if (info.version != VERSION || info.real_size != layer->backend.kernels->real_size ||
-        info.fingerprint != layer->fingerprint || info.num_rows != count || info.extra_size != fr_store_extra_size(store) ||
-        size != wanted)
+    if (status != FASTRNN_OK || !snapshot)
+        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
+    const fastrnn_snapshot_info info = info_of(layer, store, count);
+    if (size != wanted || !fr_snapshot_has_header(snapshot, size, &info))
         return FASTRNN_ERROR_SNAPSHOT;
     const fr_state_arrays arrays = arrays_of(layer, count, snapshot);
     fr_store_transfer(layer, store, count, slots, &arrays, restore_vector);

@@ -54,18 +54,20 @@ static fr_store_pieces pieces_of(const void *store)
     return pieces;
 }
 
-bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
+bool fr_slots_are_distinct(const int64_t *slots, int64_t count, int64_t capacity, unsigned char *marks)
 {
-    const int64_t capacity = fr_store_capacity(store);
-    if (!slots)
-        return count == capacity;
-    unsigned char *marks = pieces_of(store).marks;
     int64_t marked = 0;
     for (; marked < count && fr_in_range(slots[marked], 0, capacity - 1) && !marks[slots[marked]]; marked++)
         marks[slots[marked]] = 1;
     for (int64_t i = 0; i < marked; i++)
         marks[slots[i]] = 0;
     return marked == count;
+}
+
+bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
+{
+    const int64_t capacity = fr_store_capacity(store);
+    return slots ? fr_slots_are_distinct(slots, count, capacity, pieces_of(store).marks) : count == capacity;
 }
 
 fr_arena fr_store_states(const void *store) { return pieces_of(store).states; }

@@ -19,6 +19,8 @@ static inline int64_t fr_slot(const fr_rows *rows, int64_t row)
 
 /* Whether aligned memory has the header of a store of this layer. */
 bool fr_store_is_of(const fastrnn_layer *layer, const void *store);
+/* Whether these slots exist and are distinct. marks (capacity) are zero before and after. */
+bool fr_slots_are_distinct(const int64_t *slots, int64_t count, int64_t capacity, unsigned char *marks);
 /* Whether these `count` slots exist and are distinct; with slots NULL, whether the store has `count` slots. */
 bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots);
 

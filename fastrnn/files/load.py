@@ -12,6 +12,8 @@ from numpy.typing import DTypeLike
 
 from ..layers import GRU, LAYERS, LSTM, RNN
 from ..layers.engine import Backend
+from ..models.sequential import Sequential
+from ..models.spec import ModelSpec
 from ..spec import LayerSpec
 from .recognize import recognize
 
@@ -24,8 +26,8 @@ class Source:
     ----------
     title : what the format is called in messages
     module : full name of the module that reads it, imported when such a file is read
-        Its function ``read(path: str, **options) -> LayerSpec`` gets those of `options` that the caller has set,
-        collects every fault before it raises, and raises nothing but ValueError, TypeError, OSError,
+        Its function ``read(path: str, **options) -> LayerSpec | ModelSpec`` gets those of `options` that the caller
+        has set, collects every fault before it raises, and raises nothing but ValueError, TypeError, OSError,
         NotImplementedError, or ModuleNotFoundError (of ``extras.require``).
     options : the keyword arguments of `load` that apply to it
     """
@@ -66,7 +68,7 @@ def load(
     dtype: DTypeLike | None = None,
     isa: str | None = None,
 ) -> Any:
-    """Load a trained recurrent layer from a file, whatever the file's name.
+    """Load a trained recurrent layer or model from a file, whatever the file's name.
 
     The content tells the format: PyTorch (a state dict, or a checkpoint with one inside), safetensors, npz, Keras
     2 and 3, a TensorFlow 1 checkpoint, or what :meth:`save` wrote. A file is checked as a whole before memory is
@@ -88,8 +90,10 @@ def load(
     Returns
     -------
     LSTM, GRU or RNN
-        From a file of Keras where none of these computes the same: a SimpleRNN, LSTM, GRU, Bidirectional or Sequential
-        of fastrnn.keras.
+    Sequential
+        From a file of a model, such as ``Sequential.save`` writes. It has no backend and dtype.
+    SimpleRNN, LSTM, GRU, Bidirectional or Sequential of fastrnn.keras
+        From a file of Keras where none of the others computes the same.
 
     Raises
     ------
@@ -134,6 +138,9 @@ def load(
         raise TypeError(f"path is {path!r}, wanted a str or a path")
     source = SOURCES[find_source(name, given)]
     spec = importlib.import_module(source.module).read(name, **given)
+    if isinstance(spec, ModelSpec):
+        _refuse({"backend": backend if backend != "auto" else None, "dtype": dtype}, "fastrnn.Sequential")
+        return Sequential.from_spec(spec, isa=isa)
     if not isinstance(spec, LayerSpec):
         return _as_it_is(spec, backend, dtype, isa)
     layer: LSTM | GRU | RNN = LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa)  # type: ignore[assignment]
@@ -165,7 +172,11 @@ def find_source(path: str, given: Mapping[str, Any]) -> str:
 def _as_it_is(layer: Any, backend: Backend, dtype: DTypeLike | None, isa: str | None) -> Any:
     """A layer of fastrnn.keras, which chooses what to run on by itself."""
     given = {"backend": backend if backend != "auto" else None, "dtype": dtype, "isa": isa}
-    if names := [name for name, value in given.items() if value is not None]:
-        kind = f"fastrnn.keras.{type(layer).__name__}"
-        raise ValueError(f"{' and '.join(names)} given, but the file is loaded as a {kind}, which has no such option")
+    _refuse(given, f"fastrnn.keras.{type(layer).__name__}")
     return layer
+
+
+def _refuse(given: Mapping[str, Any], kind: str) -> None:
+    """Raise ValueError if one of these options is given, which are not of what the file is loaded as."""
+    if names := [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"{' and '.join(names)} given, but the file is loaded as a {kind}, which has no such option")

@@ -6,25 +6,31 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..models.ops import OPS, Op
+from ..models.spec import ModelSpec
 from ..spec import Activation, CellSpec, LayerSpec
 from .json_text import parse_json
 from .safetensors_file import Header, map_file, read_header, tensors
 from .tensors import Tensor
 
-VERSION = "1"
+VERSION = "1"  # of a layer
+MODEL_VERSION = "2"
 METADATA = ("format", "format_version", "config")
 
 #: A cell's arrays; each is stored as ``LayerSpec.name`` says, such as ``peephole_l0``, where the cell has it.
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
 
 SIZES = ("input_size", "hidden_size", "num_layers", "proj_size")
-FLAGS = ("bidirectional", "batch_first", "reverse")
 CELL_OPTIONS = ("activations", "cell_clip", "gate_clip", "proj_clip", "coupled", "linear_before_reset")
-LAYER_OPTIONS = ("kind", "dtype", *SIZES, *FLAGS, "cells")
+OP_LAYER_OPTIONS = ("kind", *SIZES, "bidirectional", "reverse")  # and cells
+LAYER_OPTIONS = (*OP_LAYER_OPTIONS, "batch_first", "dtype", "cells")
+MODEL_OPTIONS = ("batch_first", "ops")
 
 TYPES = {"float32": "F32", "float64": "F64"}
 
@@ -44,25 +50,61 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
     OSError
         It cannot be written.
     """
-    dtype = spec.cells[0].weight_ih.dtype
+    config = _layer_config(spec) | {"batch_first": spec.batch_first, "dtype": spec.cells[0].weight_ih.dtype.name}
+    _write_file(path, VERSION, config, _layer_arrays(spec))
+
+
+def write_model(spec: ModelSpec, path: str | os.PathLike[str]) -> None:
+    """Write a model as `write` does a layer; its arrays are float32 or float64."""
+    ops: list[dict[str, Any]] = []
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, op in enumerate(spec.ops):
+        if isinstance(op, LayerSpec):
+            ops.append({"op": "layer"} | _layer_config(op))
+            own: dict[str, Any] = _layer_arrays(op)
+        elif isinstance(op, Activation):
+            ops.append({"op": "activation"} | asdict(op))
+            own = {}
+        else:
+            ops.append({"op": type(op).__name__} | {name: getattr(op, name) for name in _options(type(op))})
+            own = {name: getattr(op, name) for name, _ in op.ARRAYS if getattr(op, name) is not None}
+        arrays |= {f"{index}.{name}": array for name, array in own.items()}
+    _write_file(path, MODEL_VERSION, {"batch_first": spec.batch_first, "ops": ops}, arrays)
+
+
+def _options(kind: type[Op]) -> tuple[str, ...]:
+    """The names of an operation's options, which are not arrays."""
+    return tuple(name for name in getattr(kind, "__dataclass_fields__", ()) if name not in dict(kind.ARRAYS))
+
+
+def _layer_config(spec: LayerSpec) -> dict[str, Any]:
+    """The options of a layer in a file, without batch_first and dtype."""
     cells = []
     for cell in spec.cells:
         options = {option: getattr(cell, option) for option in CELL_OPTIONS}
         cells.append(options | {"activations": [[a.name, a.alpha, a.beta] for a in cell.activations]})
-    config = {name: getattr(spec, name) for name in ("kind", *SIZES, *FLAGS)} | {"dtype": dtype.name, "cells": cells}
-    arrays = {
+    return {name: getattr(spec, name) for name in OP_LAYER_OPTIONS} | {"cells": cells}
+
+
+def _layer_arrays(spec: LayerSpec) -> dict[str, NDArray[Any]]:
+    return {
         spec.name(index, part): getattr(cell, part)
         for index, cell in enumerate(spec.cells)
         for part in PARTS
         if getattr(cell, part) is not None
     }
+
+
+def _write_file(
+    path: str | os.PathLike[str], version: str, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
+) -> None:
     header: dict[str, Any] = {
-        "__metadata__": dict(zip(METADATA, ("fastrnn", VERSION, json.dumps(config, sort_keys=True)), strict=True))
+        "__metadata__": dict(zip(METADATA, ("fastrnn", version, json.dumps(config, sort_keys=True)), strict=True))
     }
     end = 0
     for name, array in sorted(arrays.items()):
         begin, end = end, end + array.nbytes
-        header[name] = {"dtype": TYPES[dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
+        header[name] = {"dtype": TYPES[array.dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
 
@@ -79,7 +121,7 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for _, array in sorted(arrays.items()):
-                file.write(np.ascontiguousarray(array, dtype.newbyteorder("<")).data)
+                file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # as open() would have made it; mkstemp's is for the owner alone
@@ -89,8 +131,8 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
         raise
 
 
-def read(path: str) -> LayerSpec:
-    """Read a layer; its arrays are views of the file.
+def read(path: str) -> LayerSpec | ModelSpec:
+    """Read a layer or model; its arrays are views of the file.
 
     Raises
     ------
@@ -101,11 +143,12 @@ def read(path: str) -> LayerSpec:
     with open(path, "rb") as file:
         header = read_header(path, file)
         config = read_config(path, header)
-        return _build(path, config, tensors(header, file, map_file(file)))
+        arrays = tensors(header, file, map_file(file))
+        return _build_model(path, config, arrays) if "ops" in config else _build(path, config, arrays)
 
 
 def read_config(path: str, header: Header) -> dict[str, Any]:
-    """The configuration of a file, every name and type in it checked.
+    """The configuration of a file, every name and type in it checked; that of a model has "ops".
 
     Raises
     ------
@@ -114,27 +157,63 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
     """
     metadata = header.metadata
     version = metadata.get("format_version")
-    if metadata.get("format") != "fastrnn" or version != VERSION:
-        raise ValueError(f"{path} is version {version!r} of fastrnn's format, this fastrnn reads {VERSION!r}")
+    if metadata.get("format") != "fastrnn" or version not in (VERSION, MODEL_VERSION):
+        versions = f"{VERSION!r} and {MODEL_VERSION!r}"
+        raise ValueError(f"{path} is version {version!r} of fastrnn's format, this fastrnn reads {versions}")
     faults = _names(metadata, METADATA, "__metadata__")
     config = parse_json(path, metadata.get("config", ""), "config")
-    faults += _names(config, LAYER_OPTIONS, "config")
-    if not faults:
-        faults += [f"{size} is {config[size]!r}, wanted an integer" for size in SIZES if type(config[size]) is not int]
-        faults += [f"{flag} is {config[flag]!r}, wanted true or false" for flag in FLAGS if not _is_bool(config[flag])]
-        if config["kind"] not in ("lstm", "gru", "rnn"):
-            faults.append(f"kind is {config['kind']!r}, wanted lstm, gru or rnn")
-        if config["dtype"] not in ("float32", "float64"):
-            faults.append(f"dtype is {config['dtype']!r}, wanted float32 or float64")
-        if not isinstance(config["cells"], list):
-            faults.append("cells is no list")
-        else:
-            for index, cell in enumerate(config["cells"]):
-                faults += _cell_faults(cell, f"cells[{index}]")
+    if version == MODEL_VERSION:
+        faults += _names(config, MODEL_OPTIONS, "config")
+        if not faults and not isinstance(config["ops"], list):
+            faults.append("ops is no list")
+        if not faults:
+            faults += _flag_faults(config, "batch_first", "config")
+            for index, op in enumerate(config["ops"]):
+                faults += _op_faults(op, f"ops[{index}]")
+    else:
+        faults += _names(config, LAYER_OPTIONS, "config")
+        if not faults:
+            faults += _layer_faults(config, "config") + _flag_faults(config, "batch_first", "config")
+            if config["dtype"] not in ("float32", "float64"):
+                faults.append(f"dtype is {config['dtype']!r}, wanted float32 or float64")
     if faults:
         raise ValueError(f"{path}: {'; '.join(faults[:20])}")
     assert isinstance(config, dict)
     return config
+
+
+def _op_faults(op: Any, what: str) -> list[str]:
+    kind = op.get("op") if isinstance(op, dict) else None
+    if kind == "layer":
+        return _names(op, ("op", *OP_LAYER_OPTIONS, "cells"), what) or _layer_faults(op, what)
+    if kind == "activation":
+        if faults := _names(op, ("op", "name", "alpha", "beta"), what):
+            return faults
+        fits = _is_activation([op["name"], op["alpha"], op["beta"]])
+        return [] if fits else [f"{what} is no activation with two numbers"]
+    if not isinstance(kind, str) or kind not in OPS:
+        return [f"{what} has op {kind!r}, wanted layer, activation or one of {', '.join(OPS)}"]
+    return _names(op, ("op", *_options(OPS[kind])), what)
+
+
+def _layer_faults(config: dict[str, Any], what: str) -> list[str]:
+    """What does not fit in the options of a layer whose names are right."""
+    faults = [
+        f"{what} has {size} {config[size]!r}, wanted an integer" for size in SIZES if type(config[size]) is not int
+    ]
+    for flag in ("bidirectional", "reverse"):
+        faults += _flag_faults(config, flag, what)
+    if config["kind"] not in ("lstm", "gru", "rnn"):
+        faults.append(f"{what} has kind {config['kind']!r}, wanted lstm, gru or rnn")
+    if not isinstance(config["cells"], list):
+        return [*faults, f"{what} has cells that are no list"]
+    for index, cell in enumerate(config["cells"]):
+        faults += _cell_faults(cell, f"cells[{index}]" if what == "config" else f"{what}.cells[{index}]")
+    return faults
+
+
+def _flag_faults(config: dict[str, Any], flag: str, what: str) -> list[str]:
+    return [] if _is_bool(config[flag]) else [f"{what} has {flag} {config[flag]!r}, wanted true or false"]
 
 
 def _names(found: Any, wanted: tuple[str, ...], what: str) -> list[str]:
@@ -172,26 +251,68 @@ def _is_activation(value: Any) -> bool:
 
 
 def _build(path: str, config: dict[str, Any], arrays: dict[str, Tensor]) -> LayerSpec:
-    options = {name: config[name] for name in ("kind", *SIZES, *FLAGS)}
-    names = LayerSpec(cells=(), **options)
-    cells, faults = [], []
     left = dict(arrays)
-    for index, cell in enumerate(config["cells"]):
-        parts = {part: left.pop(names.name(index, part), None) for part in PARTS}
-        found = {part: tensor for part, tensor in parts.items() if tensor is not None}
-        for part, tensor in found.items():
-            if tensor.dtype != config["dtype"]:
-                faults.append(f"{names.name(index, part)} is {tensor.dtype}, wanted {config['dtype']}")
-        if faults:
-            continue
-        activations = tuple(Activation(*activation) for activation in cell["activations"])
-        weights: dict[str, Any] = {part: tensor.read() for part, tensor in found.items()}
-        weights = dict.fromkeys(("weight_ih", "weight_hh")) | weights
-        cells.append(CellSpec(**weights, **(cell | {"activations": activations})))
+    spec, faults = _layer(config, left, "", (config["dtype"],))
     faults += [f"{name} is surplus" for name in left]
     if not faults:
         try:
-            return LayerSpec(cells=cells, **options).validate()
+            return replace(spec, batch_first=config["batch_first"]).validate()
         except (ValueError, TypeError) as error:
             faults.append(str(error))
     raise ValueError(f"{path}: {'; '.join(faults[:20])}")
+
+
+def _build_model(path: str, config: dict[str, Any], arrays: dict[str, Tensor]) -> ModelSpec:
+    left = dict(arrays)
+    ops: list[Any] = []
+    faults: list[str] = []
+    for index, options in enumerate(config["ops"]):
+        kind = options["op"]
+        if kind == "layer":
+            spec, found = _layer(options, left, f"{index}.", tuple(TYPES))
+            ops.append(spec)
+            faults += found
+        elif kind == "activation":
+            ops.append(Activation(options["name"], options["alpha"], options["beta"]))
+        else:
+            own = {name: left.pop(f"{index}.{name}", None) for name, _ in OPS[kind].ARRAYS}
+            faults += _type_faults(own, f"{index}.", tuple(TYPES))
+            if not faults:
+                weights = {name: None if tensor is None else tensor.read() for name, tensor in own.items()}
+                given = {name: options[name] for name in _options(OPS[kind])}
+                if isinstance(given.get("padding"), list):
+                    given["padding"] = tuple(given["padding"])
+                ops.append(OPS[kind](**weights, **given))
+    faults += [f"{name} is surplus" for name in left]
+    if not faults:
+        try:
+            return ModelSpec(tuple(ops), config["batch_first"]).validate()
+        except (ValueError, TypeError) as error:
+            faults.append(str(error))
+    raise ValueError(f"{path}: {'; '.join(faults[:20])}")
+
+
+def _layer(
+    config: dict[str, Any], left: dict[str, Tensor], prefix: str, dtypes: tuple[str, ...]
+) -> tuple[LayerSpec, list[str]]:
+    """A layer, not yet validated, of the arrays under the prefix, which are taken out of `left`; and faults."""
+    names = LayerSpec(cells=(), **{name: config[name] for name in OP_LAYER_OPTIONS})
+    cells: list[CellSpec] = []
+    faults: list[str] = []
+    for index, cell in enumerate(config["cells"]):
+        parts = {part: left.pop(prefix + names.name(index, part), None) for part in PARTS}
+        faults += _type_faults({names.name(index, part): tensor for part, tensor in parts.items()}, prefix, dtypes)
+        if faults:
+            continue
+        activations = tuple(Activation(*activation) for activation in cell["activations"])
+        weights: dict[str, Any] = {part: tensor and tensor.read() for part, tensor in parts.items()}
+        cells.append(CellSpec(**weights, **(cell | {"activations": activations})))
+    return replace(names, cells=cells), faults
+
+
+def _type_faults(arrays: dict[str, Tensor | None], prefix: str, dtypes: tuple[str, ...]) -> list[str]:
+    return [
+        f"{prefix}{name} is {tensor.dtype}, wanted {' or '.join(dtypes)}"
+        for name, tensor in arrays.items()
+        if tensor is not None and tensor.dtype not in dtypes
+    ]

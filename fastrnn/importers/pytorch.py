@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import NUM_GATES, Activation, CellKind, CellSpec, LayerSpec
-from .pytorch_module import weights_of
+from .pytorch_module import as_floating, weights_of
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NAME = re.compile(rf"({'|'.join(PARTS)})(?:_l(0|[1-9][0-9]{{0,5}})(_reverse)?)?")  # a cell's names have no layer number
@@ -194,35 +193,12 @@ def _read(
             surplus.append(f"{name} is surplus, only an LSTM has a projection")
         else:
             try:
-                arrays[match[1], int(match[2] or 0), int(bool(match[3]))] = _take(mapping[name], copy)
+                arrays[match[1], int(match[2] or 0), int(bool(match[3]))] = as_floating(mapping[name], copy)
             except TypeError as error:
                 wrong.append(f"{name} is {error}, wanted a float32 or float64 array")
     if wrong:
         raise TypeError("; ".join(wrong))
     return arrays, surplus
-
-
-def _take(value: Any, copy: bool) -> NDArray[Any]:
-    """An array or a tensor as float32 or float64; the message of TypeError says only what was found."""
-    if callable(getattr(value, "detach", None)):
-        found = str(getattr(value, "dtype", type(value).__name__))
-        if getattr(value, "is_meta", False):
-            raise TypeError("a tensor without data, on the meta device")
-        try:
-            value = value.detach().cpu()
-            value = (value.float() if found == "torch.bfloat16" else value).numpy()
-        except (TypeError, RuntimeError):  # types that NumPy does not have, sparse or quantized tensors
-            layout = str(getattr(value, "layout", "torch.strided"))
-            raise TypeError(found if layout == "torch.strided" else f"{found} of layout {layout}") from None
-    if not hasattr(value, "__array__"):
-        raise TypeError(type(value).__name__)
-    array = np.asarray(value)
-    if array.dtype.name == "bfloat16":  # of ml_dtypes
-        array = array.astype(np.float32)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise TypeError(str(array.dtype))
-    dtype = np.float64 if array.dtype.itemsize == 8 else np.float32
-    return np.array(array, dtype, order="C") if copy else np.asarray(array, dtype)
 
 
 def _sizes(arrays: dict[Key, NDArray[Any]]) -> tuple[int | str, int | str, int | str]:

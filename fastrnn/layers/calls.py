@@ -32,12 +32,12 @@ def run_array(
     array = as_floats(x, "x", layer.dtype, casting)
     if array.ndim not in (2, 3):
         raise ValueError(f"x has shape {array.shape}, wanted (B, T, I), or (T, I) for one sequence")
-    _check_width(layer, array, "x")
+    check_width(layer.input_size, array, "x")
     unbatched = array.ndim == 2
     time_major = not unbatched and not layer.batch_first
     rows_first = array[None] if unbatched else array.swapaxes(0, 1) if time_major else array
     B, T = rows_first.shape[:2]
-    result = _new_output(layer, out, array, (*array.shape[:-1], layer.output_size))
+    result = new_output(layer.dtype, out, array, (*array.shape[:-1], layer.output_size))
     y = result if out is None else np.asarray(result)  # a subclass may have other indexing
     y_rows = y[None] if unbatched else y.swapaxes(0, 1) if time_major else y
     h0, c0 = check_state(layer, state, B, unbatched, casting)
@@ -57,7 +57,7 @@ def run_array(
     else:
         order = None if checked is None else schedule(checked)
         fill = None if order is None else past_end
-        layer._engine.run(_vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, unrolled, fill)
+        layer._engine.run(vectors_adjacent(rows_first), y_rows, order, h0, c0, hn, cn, unrolled, fill)
     if unbatched:
         hn, cn = hn[:, 0], None if cn is None else cn[:, 0]
     return result, join_state(hn, cn)
@@ -74,7 +74,7 @@ def _run_masked(
     """Run the steps of x (B, T, I) where mask (B, T) is True into y (B, T, D*P); states are h0, c0, hn, cn."""
     order = schedule(mask.sum(axis=1, dtype=np.int64))
     if is_right_padded(mask):
-        layer._engine.run(_vectors_adjacent(x), y, order, *states)
+        layer._engine.run(vectors_adjacent(x), y, order, *states)
     else:
         rows, steps = packed_steps(mask, order)
         y[rows, steps] = _run_steps(layer, x[rows, steps], order, states)
@@ -87,7 +87,7 @@ def run_list(layer: Layer[Any], x: Any, state: StateLike, casting: Casting) -> t
         array = as_floats(sequence, f"x[{i}]", layer.dtype, casting)
         if array.ndim != 2:
             raise ValueError(f"x[{i}] has shape {array.shape}, wanted (T, {layer.input_size})")
-        _check_width(layer, array, f"x[{i}]")
+        check_width(layer.input_size, array, f"x[{i}]")
         rows.append(np.ascontiguousarray(array))
     h0, c0 = check_state(layer, state, len(rows), False, casting)
     hn, cn = new_state(layer, len(rows))
@@ -101,7 +101,7 @@ def run_packed(layer: Layer[Any], x: Packed, state: StateLike, casting: Casting)
     data = np.ascontiguousarray(as_floats(x.data, "x.data", layer.dtype, casting))
     if data.ndim != 2:
         raise ValueError(f"x.data has shape {data.shape}, wanted (sum of lengths, {layer.input_size})")
-    _check_width(layer, data, "x.data")
+    check_width(layer.input_size, data, "x.data")
     order = x.schedule
     if len(data) != order.batch_sizes.sum():
         raise ValueError(f"x.data has {len(data)} steps, but x.batch_sizes adds up to {order.batch_sizes.sum()}")
@@ -124,20 +124,34 @@ def _run_steps(layer: Layer[Any], data: NDArray[Any], order: Schedule, states: t
     return y
 
 
-def _check_width(layer: Layer[Any], array: NDArray[Any], name: str) -> None:
-    if array.shape[-1] != layer.input_size:
+def is_list_of_sequences(x: Any) -> bool:
+    """Whether x is a list of sequences, rather than of Python numbers that make up one array."""
+    if not isinstance(x, list):
+        return False
+    if not x:
+        return True
+    for row in x:  # not any(): if memory runs out, Python prints that it cannot close the generator
+        if hasattr(row, "__array__") or hasattr(row, "shape"):
+            return True
+    return len({len(row) for row in x if isinstance(row, list | tuple)}) > 1
+
+
+def check_width(width: int, array: NDArray[Any], name: str) -> None:
+    """Raise ValueError if the vectors of an input are not `width` wide."""
+    if array.shape[-1] != width:
         found = f"has shape {array.shape}: its last axis is {array.shape[-1]} wide"
-        raise ValueError(f"{name} {found}, wanted {layer.input_size}")
+        raise ValueError(f"{name} {found}, wanted {width}")
 
 
-def _new_output(layer: Layer[Any], out: Any, x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def new_output(dtype: np.dtype[Any], out: Any, x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """`out` if a result of that type and shape may be written there, or if it is None, a new array."""
     if out is None:
-        return np.empty(shape, layer.dtype)
+        return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is {type(out).__name__}, wanted a NumPy array")
     array = np.asarray(out)  # a subclass may report another dtype or shape
-    if array.dtype != layer.dtype or not array.dtype.isnative:
-        raise TypeError(f"out is {array.dtype.str}, wanted {layer.dtype.str}")
+    if array.dtype != dtype or not array.dtype.isnative:
+        raise TypeError(f"out is {array.dtype.str}, wanted {dtype.str}")
     if array.shape != shape:
         raise ValueError(f"out has shape {array.shape}, wanted {shape}")
     if not array.flags.carray:
@@ -147,7 +161,7 @@ def _new_output(layer: Layer[Any], out: Any, x: NDArray[Any], shape: tuple[int, 
     return out
 
 
-def _vectors_adjacent(x: NDArray[Any]) -> NDArray[Any]:
+def vectors_adjacent(x: NDArray[Any]) -> NDArray[Any]:
     """x, copied if the elements of a step's vector are not adjacent; other strides may have any value."""
     width_ok = x.shape[-1] <= 1 or x.strides[-1] == x.itemsize
     steps_ok = all(stride % x.itemsize == 0 for stride in x.strides[:-1])

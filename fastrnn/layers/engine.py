@@ -16,8 +16,8 @@ Backend = Literal["auto", "fused", "blas"]
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
 
 
-def build_engine(spec: LayerSpec, dtype: np.dtype[Any], isa: str | None, use_blas: bool) -> _core.Layer:
-    """Prepare the weights of a validated spec, in dtype."""
+def engine_arguments(spec: LayerSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """A validated spec as the compiled module takes it, its arrays in dtype."""
     cells = [
         (
             tuple(
@@ -31,19 +31,14 @@ def build_engine(spec: LayerSpec, dtype: np.dtype[Any], isa: str | None, use_bla
         )
         for c in spec.cells
     ]
-    return _core.Layer(
-        spec.kind,
-        dtype,
-        int(spec.input_size),
-        int(spec.hidden_size),
-        int(spec.proj_size),
-        int(spec.num_layers),
-        bool(spec.bidirectional),
-        bool(spec.reverse),
-        cells,
-        isa,
-        use_blas,
-    )
+    sizes = (int(size) for size in (spec.input_size, spec.hidden_size, spec.proj_size, spec.num_layers))
+    return spec.kind, dtype, *sizes, bool(spec.bidirectional), bool(spec.reverse), cells
+
+
+def build_engine(spec: LayerSpec, dtype: np.dtype[Any], isa: str | None, use_blas: bool) -> _core.Layer:
+    """Prepare the weights of a validated spec, in dtype."""
+    arguments = (*engine_arguments(spec, dtype), isa, use_blas)
+    return _core.Layer(*arguments)
 
 
 def unpack_cells(engine: _core.Layer) -> list[CellSpec]:

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .. import runtime
 from ..arguments import Casting, as_integer, check_casting
 from ..files import native
+from ..immutable import Immutable
 from ..importers import flax, pytorch
 from ..masks import PastEnd
 from ..packed import Packed, PackedLike, is_torch_packed
 from ..spec import CellKind, LayerSpec
 from ..states import StateLike, StateT
 from ..streams import Stream, open_stream
-from .calls import run_array, run_list, run_packed, run_torch
+from .calls import is_list_of_sequences, run_array, run_list, run_packed, run_torch
 from .engine import Backend, build_engine, choose_backend, choose_dtype, unpack_cells
 from .unrolled import Unrolled
 
@@ -37,7 +38,7 @@ SequenceT = TypeVar("SequenceT", bound=SequenceLike)
 NestedRows = Sequence[Sequence[Sequence[float]]]
 
 
-class Layer(Generic[StateT]):
+class Layer(Immutable, Generic[StateT]):
     """What LSTM, GRU and RNN share. L layers, D directions, I inputs, H hidden units, P outputs.
 
     Weights are copied at construction and never change, so a layer may be shared by threads, and its copies,
@@ -91,21 +92,6 @@ class Layer(Generic[StateT]):
         self._engine = build_engine(spec, self.dtype, self.isa, self.backend == "blas")
         self.isa = self._engine.isa if self.backend == "fused" else None
         self._frozen = True
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute during construction; later changes would not match what the engine was built with."""
-        if getattr(self, "_frozen", False):
-            raise AttributeError(f"{name} cannot be set: a layer is immutable")
-        object.__setattr__(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{name} cannot be deleted: a layer is immutable")
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> Self:
-        return self
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
@@ -340,7 +326,7 @@ class Layer(Generic[StateT]):
         if not isinstance(past_end, str) or past_end not in ("zero", "carry"):
             raise ValueError(f"past_end is {past_end!r}, wanted 'zero' or 'carry'")
         check_casting(casting)
-        is_list = isinstance(x, list) and _is_list_of_sequences(x)
+        is_list = is_list_of_sequences(x)
         if not (is_list or isinstance(x, Packed) or (isinstance(x, tuple) and is_torch_packed(x))):
             return run_array(self, x, state, lengths, mask, past_end, out, casting)
         for name, value in (("lengths", lengths), ("mask", mask), ("out", out)):
@@ -366,7 +352,7 @@ class Layer(Generic[StateT]):
             raise ValueError(
                 "the layer runs in reverse, wanted the forward direction: a stream has no last step to start from"
             )
-        return open_stream(self, self._engine, as_integer(batch_size, "batch_size", 0))
+        return open_stream(self, as_integer(batch_size, "batch_size", 0), Stream[StateT])
 
     def unroll(self, num_steps: int) -> Unrolled[StateT]:
         """Prepare the fixed-length path for exactly num_steps steps, for comparison with the packed path."""
@@ -376,13 +362,3 @@ class Layer(Generic[StateT]):
                 f"num_steps is {steps}, wanted at most {MOST_UNROLLED}: every step takes memory of its own"
             )
         return Unrolled(self, self._engine, steps)
-
-
-def _is_list_of_sequences(x: list[Any]) -> bool:
-    """Whether a list holds sequences, rather than Python numbers that make up one array."""
-    if not x:
-        return True
-    for row in x:  # not any(): if memory runs out, Python prints that it cannot close the generator
-        if hasattr(row, "__array__") or hasattr(row, "shape"):
-            return True
-    return len({len(row) for row in x if isinstance(row, list | tuple)}) > 1

@@ -7,15 +7,20 @@ axis, so a convolution's channels are last, as in Keras, and not second, as in P
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import as_boolean, as_integer, as_real
+from ..importers import pytorch_operations
 
+StepsT = TypeVar("StepsT", int, NDArray[np.int64])
 Padding = tuple[int, int] | int | Literal["valid", "same", "causal"]
+
+
+MOST_STEPS = 1 << 31  # that a convolution reaches over, so that sums of steps stay within 64 bits
 
 
 class Op:
@@ -58,6 +63,26 @@ class Op:
         return faults
 
 
+class TorchOp(Op):
+    """An operation that PyTorch has as a module."""
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Self:
+        """Take over a module of the same name (``BatchNorm1d`` for BatchNorm), as it computes in ``eval()``.
+
+        Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is another module, or one of its options has no counterpart here; the message says which.
+        """
+        operation = pytorch_operations.operation_from_module(module)
+        if not isinstance(operation, pytorch_operations.Operation) or operation.name != cls.__name__:
+            raise TypeError(f"module is {type(module).__name__}, wanted a torch.nn module for {cls.__name__}")
+        return cls(**operation.arguments)
+
+
 def _fault(take: Callable[..., Any], *arguments: Any) -> list[str]:
     """The message of the error that a check of an option raises, if it raises one."""
     try:
@@ -68,7 +93,7 @@ def _fault(take: Callable[..., Any], *arguments: Any) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding(Op):
+class Embedding(TorchOp):
     """Row ``weight[id]`` for each id; a model's first operation. PyTorch's ``Embedding``.
 
     With `mask_zero`, steps with id 0 do not count, as with ``mask=`` (Keras's meaning): the model runs as if these
@@ -85,6 +110,11 @@ class Embedding(Op):
     weight: NDArray[Any]
     mask_zero: bool = False
 
+    @classmethod
+    def from_torch(cls, module: Any, mask_zero: bool = False) -> Self:
+        """Take over an ``nn.Embedding``, as :meth:`Linear.from_torch` does. PyTorch has no mask_zero."""
+        return replace(super().from_torch(module), mask_zero=mask_zero)
+
     @property
     def output_size(self) -> int:
         return int(self.weight.shape[1])
@@ -94,7 +124,7 @@ class Embedding(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Linear(Op):
+class Linear(TorchOp):
     """``weight @ x + bias`` at each step. PyTorch's ``Linear``, Keras's ``Dense`` with the kernel transposed.
 
     Parameters
@@ -118,11 +148,11 @@ class Linear(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Conv1d(Op):
+class Conv1d(TorchOp):
     """Convolution over a row's steps (a correlation, as in every framework), with zeros around its real steps.
 
     Output step t is ``bias + sum over k of weight[:, :, k] @ x[t * stride + k * dilation - left]``. A row of n steps
-    has ``(n + left + right - dilation * (K - 1) - 1) // stride + 1`` output steps, or none if that is less.
+    has ``(n + left + right - dilation * (K - 1) - 1) // stride + 1`` output steps, or none if that is less or n is 0.
 
     Parameters
     ----------
@@ -179,9 +209,16 @@ class Conv1d(Op):
         """Whether an output step needs no input after its own, and the first one exists from the first input on."""
         return (self.left, self.right) == (self.reach, 0)
 
-    def output_steps(self, steps: int) -> int:
-        """How many steps a row of `steps` steps has after it."""
-        return max(0, (steps + self.left + self.right - self.reach - 1) // self.stride + 1)
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether every row has as many output steps as input steps."""
+        return self.stride == 1 and self.left + self.right == self.reach
+
+    def output_steps(self, steps: StepsT) -> StepsT:
+        """How many steps rows of so many steps have after it; steps : a number, or an array of int64."""
+        after = (np.asarray(steps) + (self.left + self.right - self.reach - 1)) // self.stride + 1
+        after = np.maximum(after, 0) * (np.asarray(steps) > 0)
+        return after if isinstance(steps, np.ndarray) else int(after)
 
     def faults(self) -> list[str]:
         faults = super().faults()
@@ -199,11 +236,13 @@ class Conv1d(Op):
             faults += [fault for zeros in padding for fault in _fault(as_integer, zeros, "padding", 0)]
         else:
             faults += _fault(as_integer, padding, "padding", 0)
+        if not faults and max(self.reach, self.left, self.right, self.stride) > MOST_STEPS:
+            faults.append(f"stride, padding or dilation is beyond {MOST_STEPS} steps")
         return faults
 
 
 @dataclass(frozen=True, eq=False)
-class LayerNorm(Op):
+class LayerNorm(TorchOp):
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` over each step's vector (Ba et al. 2016).
 
     Parameters
@@ -228,7 +267,7 @@ class LayerNorm(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class BatchNorm(Op):
+class BatchNorm(TorchOp):
     """``(x - running_mean) / sqrt(running_var + eps) * weight + bias``, element by element (Ioffe and Szegedy 2015).
 
     The model folds it into the operation before it or after it where their product is the same, see models/folding.py.
@@ -279,12 +318,12 @@ class Scale(Op):
 
 
 @dataclass(frozen=True)
-class Softmax(Op):
+class Softmax(TorchOp):
     """``exp(x) / sum(exp(x))`` over each step's vector."""
 
 
 @dataclass(frozen=True)
-class LogSoftmax(Op):
+class LogSoftmax(TorchOp):
     """``x - log(sum(exp(x)))`` over each step's vector."""
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..arguments import as_boolean
 from ..spec import ACTIVATIONS, Activation, LayerSpec
-from .ops import Conv1d, Embedding, Final, Op, Pool, Reverse
+from .ops import Conv1d, Embedding, Final, Op, Pool, Reverse, StepsT
 
 #: What a chain is made of: recurrent layers, activations of every element, and the operations of models/ops.py.
 AnyOp = LayerSpec | Activation | Op
@@ -55,8 +56,13 @@ class ModelSpec:
             widths.append(widths[-1] if size is None else size)
         return tuple(widths)
 
-    def output_steps(self, steps: int) -> int:
-        """How many steps y has for a row of `steps` steps, before any pooling."""
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether y has as many steps as x, before any pooling."""
+        return all(op.keeps_steps for op in self.ops if isinstance(op, Conv1d))
+
+    def output_steps(self, steps: StepsT) -> StepsT:
+        """How many steps y has for rows of so many steps, before any pooling: a number, or an array of int64."""
         for op in self.ops:
             if isinstance(op, Conv1d):
                 steps = op.output_steps(steps)
@@ -95,6 +101,17 @@ class ModelSpec:
         """How messages call an operation, such as ``ops[2] (Linear)``."""
         return f"ops[{index}] ({op_name(self.ops[index])})"
 
+    def why_not_streamed(self, index: int) -> str:
+        """Why an operation cannot run in a stream; it must be one that cannot."""
+        op = self.ops[index]
+        if isinstance(op, Conv1d):
+            reason = f"its padding is ({op.left}, {op.right}), wanted ({op.reach}, 0), which is 'causal'"
+        elif isinstance(op, LayerSpec):
+            reason = "it has the reverse direction, which starts at the last step, and a stream has none"
+        else:
+            reason = "it needs all steps of a row, and a stream has no last one"
+        return f"{self.name(index)} cannot run in a stream: {reason}"
+
     def _place_faults(self, index: int) -> list[str]:
         """What is wrong with the place of an operation in the chain."""
         op, before = self.ops[index], self.ops[:index]
@@ -123,6 +140,30 @@ def op_name(op: AnyOp) -> str:
     if isinstance(op, LayerSpec):
         return op.kind.upper()
     return op.name if isinstance(op, Activation) else type(op).__name__
+
+
+def describe(op: AnyOp) -> str:
+    """An operation with its sizes and options, such as ``Linear(256, 50)``."""
+    options: dict[str, Any] = {}
+    sizes = [size for size in (input_size(op), output_size(op)) if size is not None]
+    match op:
+        case LayerSpec():
+            sizes = [op.input_size, op.hidden_size]
+            options = {"num_layers": op.num_layers, "proj_size": op.proj_size}
+            options |= {"bidirectional": op.bidirectional, "reverse": op.reverse}
+        case Activation():
+            defaults = ACTIVATIONS[op.name]
+            options = {"alpha": op.alpha, "beta": op.beta} if (op.alpha, op.beta) != defaults else {}
+        case Embedding():
+            sizes = list(op.weight.shape)
+            options = {"mask_zero": op.mask_zero}
+        case Conv1d():
+            options = {"kernel_size": op.weight.shape[2], "stride": op.stride, "dilation": op.dilation}
+            if op.left or op.right:
+                options["padding"] = "causal" if op.is_causal else (op.left, op.right)
+    usual = {"num_layers": 1, "stride": 1, "dilation": 1}
+    texts = [f"{name}={value!r}" for name, value in options.items() if value and usual.get(name) != value]
+    return f"{op_name(op)}({', '.join([*map(str, sizes), *texts])})"
 
 
 def input_size(op: AnyOp) -> int | None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the C core with tests/capi/test_core.c, test_threads.c and embed.c, and runs them.
+# Builds the C core with tests/capi/test_core.c, test_models.c, test_threads.c and embed.c, and runs them.
 #   tests/capi/run.sh [plain | sanitize | thread | neon | all]   (CC names the compiler, gcc by default)
 set -eu
 
@@ -10,7 +10,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude"
 
-# Functions that test_threads.c replaces.
+# Functions that wrapped.h replaces.
 wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_create,--wrap=fr_seconds
 
 # make_and_run NAME COMPILER RUNNER CORE_ARGUMENTS THREADS_ARGUMENTS FLAGS...   ("reduced": fewer sizes and rounds;
@@ -24,9 +24,11 @@ make_and_run() {
         $cc $warnings "$@" -c "$source" -o "$out/$(basename "$source" .c).o"
     done
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
+    $cc $warnings "$@" tests/capi/test_models.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_models"
     $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
     $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
     $runner "$out/test_core" $core_arguments
+    $runner "$out/test_models" $core_arguments
     $runner "$out/test_threads" $threads_arguments
     $runner "$out/embed"
 }

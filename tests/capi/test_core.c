@@ -112,26 +112,6 @@ static void net_free(net *n)
             free(n->exact[i][j]);
 }
 
-static double naive_activation(fastrnn_activation f, double x)
-{
-    switch (f.name) {
-    case FASTRNN_SIGMOID: return 1 / (1 + exp(-x));
-    case FASTRNN_TANH: return tanh(x);
-    case FASTRNN_RELU: return x > 0 ? x : 0;
-    case FASTRNN_LINEAR: return x;
-    case FASTRNN_DEFAULT: break;
-    case FASTRNN_HARD_SIGMOID: return fmin(fmax(f.alpha * x + f.beta, 0), 1);
-    case FASTRNN_LEAKY_RELU: return x >= 0 ? x : f.alpha * x;
-    case FASTRNN_ELU: return x >= 0 ? x : f.alpha * expm1(x);
-    case FASTRNN_SOFTSIGN: return x / (1 + fabs(x));
-    case FASTRNN_SOFTPLUS: return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
-    case FASTRNN_AFFINE: return f.alpha * x + f.beta;
-    case FASTRNN_SCALED_TANH: return f.alpha * tanh(f.beta * x);
-    case FASTRNN_THRESHOLDED_RELU: return x > f.alpha ? x : 0;
-    }
-    return NAN;
-}
-
 static double clipped(double x, double bound) { return bound > 0 ? fmin(fmax(x, -bound), bound) : x; }
 
 static double dot(const double *a, const double *b, int64_t count)

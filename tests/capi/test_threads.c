@@ -6,7 +6,6 @@
  */
 #define _POSIX_C_SOURCE 200809L /* fork, kill, alarm, nanosleep, which -std=c11 hides */
 
-#include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <pthread.h>
@@ -19,6 +18,7 @@
 #include "../../fastrnn/core/cpu.h"
 #include "../../fastrnn/core/plan.h"
 #include "testing.h"
+#include "wrapped.h"
 
 #if defined(__has_feature) /* clang's counterpart of gcc's __SANITIZE_... macros */
 #if __has_feature(thread_sanitizer)
@@ -29,66 +29,6 @@
 #endif
 
 #define HANG_SECONDS 300 /* after which the test is stopped and fails */
-
-/* ---- Functions that the linker substitutes ------------------------------------------------------------------------ */
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void __real_free(void *memory);
-int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
-double __real_fr_seconds(void);
-
-static bool counts_memory; /* only while one thread runs */
-static long allocations_left, live_blocks;
-
-static bool next_allocation_fails(void) { return counts_memory && allocations_left-- == 0; }
-
-static void *counted(void *memory)
-{
-    if (counts_memory && memory)
-        live_blocks++;
-    return memory;
-}
-
-void *__wrap_malloc(size_t size) { return next_allocation_fails() ? NULL : counted(__real_malloc(size)); }
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return next_allocation_fails() ? NULL : counted(__real_calloc(count, size));
-}
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-    return next_allocation_fails() ? NULL : counted(__real_aligned_alloc(alignment, size));
-}
-void __wrap_free(void *memory)
-{
-    if (counts_memory && memory)
-        live_blocks--;
-    __real_free(memory);
-}
-
-static atomic_int threads_left = -1; /* threads that can be created before one is refused; -1: no limit */
-static int threads_refused;
-
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
-{
-    if (threads_left == 0) {
-        threads_refused++;
-        return EAGAIN;
-    }
-    if (threads_left > 0)
-        threads_left--;
-    return __real_pthread_create(thread, attributes, start, argument);
-}
-
-/* The clock advances by 0.1 s each time it is read, so that the callback is called as often as possible. */
-static atomic_bool clock_runs_fast;
-static atomic_int clock_looks;
-
-double __wrap_fr_seconds(void)
-{
-    return clock_runs_fast ? 0.1 * (1 + atomic_fetch_add(&clock_looks, 1)) : __real_fr_seconds();
-}
 
 /* ---- Layers, and calls of them --------------------------------------------------------------------------------- */
 

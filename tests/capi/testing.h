@@ -2,6 +2,7 @@
 #ifndef FASTRNN_TESTING_H
 #define FASTRNN_TESTING_H
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -86,6 +87,27 @@ static inline uint64_t random_bits(void)
 
 /* In [-1, 1), and exact in float, so that float and double have the same value. */
 static inline double random_value(void) { return (double)((float)(random_bits() % (1 << 23)) / (1 << 22) - 1.0f); }
+
+/* In double. */
+static inline double naive_activation(fastrnn_activation f, double x)
+{
+    switch (f.name) {
+    case FASTRNN_SIGMOID: return 1 / (1 + exp(-x));
+    case FASTRNN_TANH: return tanh(x);
+    case FASTRNN_RELU: return x > 0 ? x : 0;
+    case FASTRNN_LINEAR: return x;
+    case FASTRNN_DEFAULT: break;
+    case FASTRNN_HARD_SIGMOID: return fmin(fmax(f.alpha * x + f.beta, 0), 1);
+    case FASTRNN_LEAKY_RELU: return x >= 0 ? x : f.alpha * x;
+    case FASTRNN_ELU: return x >= 0 ? x : f.alpha * expm1(x);
+    case FASTRNN_SOFTSIGN: return x / (1 + fabs(x));
+    case FASTRNN_SOFTPLUS: return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+    case FASTRNN_AFFINE: return f.alpha * x + f.beta;
+    case FASTRNN_SCALED_TANH: return f.alpha * tanh(f.beta * x);
+    case FASTRNN_THRESHOLDED_RELU: return x > f.alpha ? x : 0;
+    }
+    return NAN;
+}
 
 /* A cell with the activations of a standard cell in place of FASTRNN_DEFAULT. */
 static inline fastrnn_cell standard_cell(fastrnn_kind kind)

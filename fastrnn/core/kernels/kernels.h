@@ -76,6 +76,19 @@ typedef struct fr_pointwise_args {
     int64_t c_stride;
 } fr_pointwise_args;
 
+/* Rows of y, each computed from the same row of x. Rows are aligned to V elements and have whole blocks. The padding of x may
+ * hold anything; that of y is written. y may be x. */
+typedef struct fr_op_args {
+    int64_t rows, count; /* count: elements of a row */
+    const void *x;
+    int64_t x_stride;
+    void *y;
+    int64_t y_stride;
+    const void *weight, *bias; /* scale, layer_norm: (count), aligned and padded as a row */
+    double eps;                /* layer_norm */
+    bool log;                  /* softmax: its logarithm */
+} fr_op_args;
+
 #define FR_PROBE_BLOCK 256 /* floats; probe_read and probe_gate read whole blocks */
 
 /* The functions that the standard cells' gates consist of. */
@@ -95,7 +108,10 @@ typedef struct fr_kernels {
     void (*gru_pointwise)(const fr_pointwise_args *); /* after gru_reset: the new h */
     void (*rnn_pointwise)(const fr_pointwise_args *);
     void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride); /* of states; bound may be infinite */
-    void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y);
+    void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y); /* any alignment; y may be x */
+    void (*scale)(const fr_op_args *);      /* weight * x + bias */
+    void (*layer_norm)(const fr_op_args *); /* (x - mean) / sqrt(variance + eps) * weight + bias */
+    void (*softmax)(const fr_op_args *);
     double (*probe_fma)(int64_t rounds, int64_t *multiply_adds);            /* returns the sum of all lanes, near 2 each */
     double (*probe_read)(int64_t times, int64_t count, const void *values); /* count is a multiple of FR_PROBE_BLOCK */
     double (*probe_gate)(fr_gate, int64_t times, int64_t count, const void *values); /* the same; see fr_probe_gate */

@@ -1,0 +1,266 @@
+#include "model_store.h"
+
+#include <string.h>
+
+#include "snapshot.h"
+#include "store.h"
+
+#define LAYOUT_VERSION 1
+
+static const char magic[8] = "FASTRNNO"; /* without the terminating zero */
+
+typedef struct fr_model_store_header {
+    char magic[8];
+    uint32_t version, unused;
+    uint64_t fingerprint;
+    int64_t capacity, state_size;
+} fr_model_store_header;
+
+static bool has_streams(const fastrnn_model *model) { return model && model->first_not_streamed < 0; }
+
+static fr_model_store_header header_of(const fastrnn_model *model, int64_t capacity)
+{
+    fr_model_store_header header = {.version = LAYOUT_VERSION, .fingerprint = model->fingerprint, .capacity = capacity,
+                                    .state_size = model->state_size};
+    memcpy(header.magic, magic, sizeof magic);
+    return header;
+}
+
+static bool is_of(const fastrnn_model *model, const void *store)
+{
+    if (!has_streams(model) || !store || (uintptr_t)store % FR_ALIGNMENT != 0)
+        return false;
+    const fr_model_store_header *found = store, wanted = header_of(model, found->capacity);
+    return memcmp(found, &wanted, sizeof wanted) == 0;
+}
+
+static int64_t capacity_of(const void *store) { return ((const fr_model_store_header *)store)->capacity; }
+
+typedef struct fr_pieces {
+    unsigned char *marks;
+    float *states;
+} fr_pieces;
+
+static fr_pieces pieces_of(const void *store)
+{
+    fr_arena arena = fr_arena_of((void *)(uintptr_t)store);
+    fr_take(&arena, 1, sizeof(fr_model_store_header));
+    unsigned char *marks = fr_take(&arena, 1, (size_t)capacity_of(store));
+    return (fr_pieces){.marks = marks, .states = (float *)(void *)arena.next};
+}
+
+fastrnn_status fr_model_store_check(const fastrnn_model *model, const void *store, int64_t count, const int64_t *slots)
+{
+    if (!is_of(model, store))
+        return FASTRNN_ERROR_STORE;
+    if (count < 0 || (!slots && count != capacity_of(store)))
+        return FASTRNN_ERROR_ARGUMENT;
+    return !slots || fr_slots_are_distinct(slots, count, capacity_of(store), pieces_of(store).marks) ? FASTRNN_OK
+                                                                                                     : FASTRNN_ERROR_ARGUMENT;
+}
+
+/* A vector of a row's state: the index-th of one kind of an op's. `offset` numbers of the row's state are before it. */
+typedef struct fr_cursor {
+    int64_t op, kind, index, offset, width;
+} fr_cursor;
+
+#define BEFORE_FIRST {.index = -1}
+
+/* Goes to the next vector; false after the last. */
+static bool next_vector(const fastrnn_model *model, fr_cursor *at)
+{
+    at->offset += at->width;
+    at->index++;
+    for (; at->op < model->num_ops; at->op++, at->kind = 0) {
+        const fr_op_state state = fr_op_state_of(&model->ops[at->op]);
+        for (; at->kind < state.num_kinds; at->kind++, at->index = 0) {
+            at->width = state.widths[at->kind];
+            if (at->index < state.counts[at->kind])
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The states of num_rows rows, of which the rows `chosen` are meant; NULL: 0, 1, ... */
+typedef struct fr_states {
+    float *values;
+    int64_t num_rows;
+    const int64_t *chosen;
+} fr_states;
+
+static float *vector_of(const fr_states *states, const fr_cursor *at, int64_t row)
+{
+    row = states->chosen ? states->chosen[row] : row;
+    return states->values + at->offset * states->num_rows + row * at->width;
+}
+
+static fr_states states_of(const void *store, const int64_t *slots)
+{
+    return (fr_states){.values = pieces_of(store).states, .num_rows = capacity_of(store), .chosen = slots};
+}
+
+static void copy_states(const fastrnn_model *model, const fr_states *from, const fr_states *to, int64_t count, fr_poll *poll)
+{
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+        for (int64_t row = 0; row < count; row++) {
+            fr_copy_vector(vector_of(to, &at, row), vector_of(from, &at, row), at.width);
+            if (poll && fr_poll_stops(poll, (double)(FR_VECTOR_WORK + FR_COPY_WORK * at.width)))
+                return;
+        }
+}
+
+bool fr_model_store_gather(const fastrnn_model *model, const void *store, int64_t count, const int64_t *slots, float *states,
+                           fr_poll *poll)
+{
+    const fr_states from = states_of(store, slots), to = {.values = states, .num_rows = count};
+    copy_states(model, &from, &to, count, poll);
+    return atomic_load_explicit(poll->status, memory_order_relaxed) == FASTRNN_OK;
+}
+
+void fr_model_store_scatter(const fastrnn_model *model, void *store, int64_t count, const int64_t *slots, float *states)
+{
+    const fr_states from = {.values = states, .num_rows = count}, to = states_of(store, slots);
+    copy_states(model, &from, &to, count, NULL);
+}
+
+fastrnn_status fastrnn_model_store_size(const fastrnn_model *model, int64_t capacity, size_t *size)
+{
+    if (!has_streams(model) || !size || capacity < 0)
+        return FASTRNN_ERROR_ARGUMENT;
+    size_t bytes = 0;
+    if (capacity > FR_MOST_ROWS || !fr_add_bytes(&bytes, 1, sizeof(fr_model_store_header)) ||
+        !fr_add_bytes(&bytes, 1, (size_t)capacity) ||
+        !fr_add_bytes(&bytes, (size_t)capacity, (size_t)model->state_size * sizeof(float)))
+        return FASTRNN_ERROR_SIZE;
+    *size = bytes;
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_model_store_init(const fastrnn_model *model, int64_t capacity, void *store)
+{
+    size_t size;
+    const fastrnn_status status = fastrnn_model_store_size(model, capacity, &size);
+    if (status != FASTRNN_OK)
+        return status;
+    if (!store || (uintptr_t)store % FR_ALIGNMENT != 0)
+        return FASTRNN_ERROR_ARGUMENT;
+    memset(store, 0, size);
+    const fr_model_store_header header = header_of(model, capacity);
+    memcpy(store, &header, sizeof header);
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_model_store_reset(const fastrnn_model *model, void *store, int64_t count, const int64_t *slots)
+{
+    const fastrnn_status status = fr_model_store_check(model, store, count, slots);
+    if (status != FASTRNN_OK)
+        return status;
+    const fr_states states = states_of(store, slots);
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+        for (int64_t row = 0; row < count; row++)
+            memset(vector_of(&states, &at, row), 0, (size_t)at.width * sizeof(float));
+    return FASTRNN_OK;
+}
+
+static fastrnn_status check_layer(const fastrnn_model *model, const void *store, int64_t op, int64_t count, const int64_t *slots)
+{
+    const fastrnn_status status = fr_model_store_check(model, store, count, slots);
+    if (status != FASTRNN_OK)
+        return status;
+    return fr_in_range(op, 0, model->num_ops - 1) && model->ops[op].options.kind == FASTRNN_OP_LAYER ? FASTRNN_OK
+                                                                                                     : FASTRNN_ERROR_ARGUMENT;
+}
+
+/* A row's vector in an array (L, count, width); NULL without an array. */
+static float *in_array(float *array, const fr_cursor *at, int64_t count, int64_t row)
+{
+    return array ? array + (at->index * count + row) * at->width : NULL;
+}
+
+fastrnn_status fastrnn_model_store_set(const fastrnn_model *model, void *store, int64_t op, int64_t count, const int64_t *slots,
+                                       const void *h0, const void *c0)
+{
+    const fastrnn_status status = check_layer(model, store, op, count, slots);
+    if (status != FASTRNN_OK)
+        return status;
+    const fr_states states = states_of(store, slots);
+    float *const arrays[] = {(void *)(uintptr_t)h0, (void *)(uintptr_t)c0};
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+        for (int64_t row = 0; at.op == op && row < count; row++)
+            fr_load_row(vector_of(&states, &at, row), in_array(arrays[at.kind], &at, count, row), at.width, at.width, sizeof(float));
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_model_store_get(const fastrnn_model *model, const void *store, int64_t op, int64_t count,
+                                       const int64_t *slots, void *hn, void *cn)
+{
+    const fastrnn_status status = check_layer(model, store, op, count, slots);
+    if (status != FASTRNN_OK)
+        return status;
+    const fr_states states = states_of(store, slots);
+    float *const arrays[] = {hn, cn};
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+        for (int64_t row = 0; at.op == op && arrays[at.kind] && row < count; row++)
+            fr_copy_vector(in_array(arrays[at.kind], &at, count, row), vector_of(&states, &at, row), at.width);
+    return FASTRNN_OK;
+}
+
+static fastrnn_snapshot_info info_of(const fastrnn_model *model, int64_t count)
+{
+    return (fastrnn_snapshot_info){.version = FR_SNAPSHOT_VERSION, .real_size = sizeof(float), .fingerprint = model->fingerprint,
+                                   .num_rows = count, .extra_size = model->state_size};
+}
+
+/* The states follow the header: (count, state_size). */
+static char *in_snapshot(const fastrnn_model *model, const void *snapshot, const fr_cursor *at, int64_t row)
+{
+    return (char *)(uintptr_t)snapshot + FR_SNAPSHOT_HEADER + (row * model->state_size + at->offset) * (int64_t)sizeof(float);
+}
+
+fastrnn_status fastrnn_model_snapshot_size(const fastrnn_model *model, const void *store, int64_t count, size_t *size)
+{
+    size_t bytes = FR_SNAPSHOT_HEADER;
+    if (!size || count < 0)
+        return FASTRNN_ERROR_ARGUMENT;
+    if (!is_of(model, store))
+        return FASTRNN_ERROR_STORE;
+    if (count > FR_MOST_ROWS || !fr_add_bytes(&bytes, (size_t)count, (size_t)model->state_size * sizeof(float)))
+        return FASTRNN_ERROR_SIZE;
+    *size = FR_SNAPSHOT_HEADER + (size_t)count * (size_t)model->state_size * sizeof(float);
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_model_snapshot_save(const fastrnn_model *model, const void *store, int64_t count, const int64_t *slots,
+                                           void *snapshot)
+{
+    const fastrnn_status status = fr_model_store_check(model, store, count, slots);
+    if (status != FASTRNN_OK || !snapshot)
+        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
+    const fastrnn_snapshot_info info = info_of(model, count);
+    const fr_states states = states_of(store, slots);
+    fr_snapshot_put_header(snapshot, &info);
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+        for (int64_t row = 0; row < count; row++)
+            fr_snapshot_copy_reals(in_snapshot(model, snapshot, &at, row), vector_of(&states, &at, row), at.width, sizeof(float));
+    return FASTRNN_OK;
+}
+
+fastrnn_status fastrnn_model_snapshot_restore(const fastrnn_model *model, void *store, int64_t count, const int64_t *slots,
+                                              const void *snapshot, size_t size)
+{
+    size_t wanted;
+    fastrnn_status status = fr_model_store_check(model, store, count, slots);
+    if (status == FASTRNN_OK)
+        status = fastrnn_model_snapshot_size(model, store, count, &wanted);
+    if (status != FASTRNN_OK || !snapshot)
+        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
+    const fastrnn_snapshot_info info = info_of(model, count);
+    if (size != wanted || !fr_snapshot_has_header(snapshot, size, &info))
+        return FASTRNN_ERROR_SNAPSHOT;
+    const fr_states states = states_of(store, slots);
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+        for (int64_t row = 0; row < count; row++)
+            fr_snapshot_copy_reals(vector_of(&states, &at, row), in_snapshot(model, snapshot, &at, row), at.width, sizeof(float));
+    return FASTRNN_OK;
+}

@@ -1,0 +1,98 @@
+"""Folding of batch normalisation into the weights of the operations beside it, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import Activation, LayerSpec
+from .ops import BatchNorm, Conv1d, Embedding, LayerNorm, Linear, Scale
+from .spec import AnyOp, ModelSpec
+
+Array = NDArray[np.float64]
+
+
+def fold(spec: ModelSpec) -> ModelSpec:
+    """The operations that a model computes for a valid spec: no BatchNorm, every array a new one of float32.
+
+    A BatchNorm becomes a Scale. A Scale is multiplied into the weights of the Embedding, Linear, Conv1d, LayerNorm or
+    Scale before it, or else of the Linear, recurrent layer or Conv1d without padding after it. A padded convolution
+    reads zeros that are not scaled, so a Scale before it stays.
+    """
+    ops: list[AnyOp] = []
+    for op in spec.ops:
+        op = _as_scale(op) if isinstance(op, BatchNorm) else op
+        before = ops[-1] if ops else None
+        if isinstance(op, Scale) and isinstance(before, Embedding | Linear | Conv1d | LayerNorm | Scale):
+            ops[-1] = _scale_outputs(before, op)
+        elif isinstance(before, Scale) and isinstance(op, Linear | Conv1d | LayerSpec) and not _is_padded(op):
+            ops[-1] = _scale_inputs(before, op)
+        else:
+            ops.append(op)
+    return replace(spec, ops=tuple(map(_as_float32, ops)))
+
+
+def _is_padded(op: AnyOp) -> bool:
+    return isinstance(op, Conv1d) and (op.left, op.right) != (0, 0)
+
+
+def _as_scale(op: BatchNorm) -> Scale:
+    scale = 1 / np.sqrt(_wide(op.running_var) + op.eps)
+    if op.weight is not None:
+        scale = scale * op.weight
+    shift = -scale * op.running_mean
+    return Scale(scale, shift if op.bias is None else shift + op.bias)
+
+
+def _scale_outputs(
+    op: Embedding | Linear | Conv1d | LayerNorm | Scale, after: Scale
+) -> Embedding | Linear | Conv1d | LayerNorm | Scale:
+    """One operation in place of op and the Scale after it."""
+    scale, shift = _wide(after.scale), _wide(after.shift)
+    if isinstance(op, Scale):
+        return Scale(op.scale * scale, op.shift * scale + shift)
+    if isinstance(op, Embedding):
+        return replace(op, weight=op.weight * scale + shift)
+    bias = shift if op.bias is None else op.bias * scale + shift
+    if isinstance(op, LayerNorm):
+        return replace(op, weight=scale if op.weight is None else op.weight * scale, bias=bias)
+    return replace(op, weight=op.weight * scale.reshape(-1, *[1] * (op.weight.ndim - 1)), bias=bias)
+
+
+def _scale_inputs(before: Scale, op: Linear | Conv1d | LayerSpec) -> Linear | Conv1d | LayerSpec:
+    """One operation in place of op and the Scale before it."""
+    if isinstance(op, LayerSpec):
+        cells = list(op.cells)
+        for index in range(op.num_directions):  # those of layer 0
+            weight, bias = _scale_weight(before, cells[index].weight_ih, cells[index].bias_ih)
+            cells[index] = replace(cells[index], weight_ih=weight, bias_ih=bias)
+        return replace(op, cells=cells)
+    weight, bias = _scale_weight(before, op.weight, op.bias)
+    return replace(op, weight=weight, bias=bias)
+
+
+def _scale_weight(before: Scale, weight: NDArray[Any], bias: NDArray[Any] | None) -> tuple[Array, Array]:
+    """weight (O, I) or (O, I, K), and bias, of a product with scaled inputs."""
+    inputs = [1, -1] + [1] * (weight.ndim - 2)
+    shift = (weight * _wide(before.shift).reshape(inputs)).reshape(len(weight), -1).sum(axis=1)
+    return weight * _wide(before.scale).reshape(inputs), shift if bias is None else shift + bias
+
+
+def _as_float32(op: Any) -> Any:
+    """A copy of an operation or cell with a copy of each array in float32."""
+    if isinstance(op, Activation):
+        return op
+    arrays = {field.name: getattr(op, field.name) for field in fields(op)}
+    changed: dict[str, Any] = {
+        name: np.array(value, np.float32, order="C") for name, value in arrays.items() if isinstance(value, np.ndarray)
+    }
+    if isinstance(op, LayerSpec):
+        changed["cells"] = tuple(map(_as_float32, op.cells))
+    return replace(op, **changed)
+
+
+def _wide(array: NDArray[Any]) -> Array:
+    return np.asarray(array, np.float64)
