@@ -27,7 +27,7 @@ class Copied(_core.BaseStream):
         vars(self).update(others)
 
 
-class Stream(_core.Stream, Copied, Generic[StateT]):
+class Stream(Copied, _core.Stream, Generic[StateT]):
     """The state of a live batch, carried from call to call. Made by ``layer.stream(batch_size)``.
 
     Only one thread at a time may use a stream; any number of streams may share a layer. ``step`` and

@@ -32,7 +32,18 @@ KERNEL_FILES = [path for path in C_FILES if path.parent.name == "kernels"]
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: The kinds of ops of models; each knows only their interface.
-OPS = ["activation", "conv1d", "embedding", "layer_norm", "linear", "pooling", "recurrent", "reverse", "scale", "softmax"]
+OPS = [
+    "activation",
+    "conv1d",
+    "embedding",
+    "layer_norm",
+    "linear",
+    "pooling",
+    "recurrent",
+    "reverse",
+    "scale",
+    "softmax",
+]
 
 #: What a core file may include besides the standard library; a .c file also includes its own header.
 DEPENDENCIES = {

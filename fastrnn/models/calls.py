@@ -208,5 +208,5 @@ def _check_vectors(model: Sequential, x: NDArray[Any], name: str) -> None:
 def _vectors(model: Sequential, x: NDArray[Any]) -> NDArray[Any]:
     """Inputs with an axis for a step's vector, of which ids have none, as the engine reads them."""
     if model.num_ids:
-        return np.ascontiguousarray(x, np.int64)[..., None]
+        return np.array(x, np.int64, order="C")[..., None]  # a copy: C checks ids, and reads them again later
     return vectors_adjacent(x)

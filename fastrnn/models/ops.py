@@ -20,7 +20,7 @@ StepsT = TypeVar("StepsT", int, NDArray[np.int64])
 Padding = tuple[int, int] | int | Literal["valid", "same", "causal"]
 
 
-MOST_STEPS = 1 << 31  # that a convolution reaches over, so that sums of steps stay within 64 bits
+MOST_STRIDE, MOST_PADDING = 1 << 22, 1 << 31  # of a convolution, so that sums of steps stay within 64 bits
 
 
 class Op:
@@ -236,8 +236,10 @@ class Conv1d(TorchOp):
             faults += [fault for zeros in padding for fault in _fault(as_integer, zeros, "padding", 0)]
         else:
             faults += _fault(as_integer, padding, "padding", 0)
-        if not faults and max(self.reach, self.left, self.right, self.stride) > MOST_STEPS:
-            faults.append(f"stride, padding or dilation is beyond {MOST_STEPS} steps")
+        if not faults and max(self.stride, self.dilation) > MOST_STRIDE:
+            faults.append(f"stride is {self.stride} and dilation {self.dilation}, wanted at most {MOST_STRIDE}")
+        elif not faults and max(self.left, self.right) > MOST_PADDING:
+            faults.append(f"padding is {self.padding!r}, wanted at most {MOST_PADDING}")
         return faults
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .sequential import Sequential
 
 
-class ModelStream(_core.ModelStream, Copied):
+class ModelStream(Copied, _core.ModelStream):
     """The state of a live batch of a model, carried from call to call. Made by ``model.stream(batch_size)``.
 
     It holds the states of the recurrent layers and the last inputs of the causal convolutions, all zeros at first.
