@@ -175,22 +175,29 @@ IMPORTERS = {
     "flax": {"pytorch"},
     "keras_config": {"keras"},
     "pytorch": {"pytorch_module"},
+    "pytorch_operations": {"pytorch", "pytorch_module"},
     "tensorflow_checkpoint": {"tensorflow"},
 }
 
 
-def test_importers_know_the_spec_and_functions_alone():
+def test_importers_know_specs_and_functions_alone():
     paths = sorted((PACKAGE / "importers").glob("*.py"))
     assert paths
     for path in paths:
         others = IMPORTERS.get(path.stem, set()) | {"gate_orders"}
         below = {"fastrnn.functions", "fastrnn.spec"} | {f"fastrnn.importers.{name}" for name in others}
+        if not path.stem.startswith("pytorch"):  # which the operations of models import
+            below |= {"fastrnn.models.ops", "fastrnn.models.spec"}
         assert own_imports(path) <= below, path.name
         assert not {name.split(".")[0] for name in imports(path)} & {"keras", "torch", "tensorflow", "onnx"}, path.name
 
 
 #: What a file of files/ may import besides. A Keras file may hold more than a spec can say.
-FILES = {"keras_file": {"keras", "keras.recurrent"}, "load": {"layers", "layers.engine"}}
+FILES = {
+    "keras_file": {"keras", "keras.recurrent"},
+    "load": {"layers", "layers.engine", "models.sequential", "models.spec"},
+    "native": {"models.ops", "models.spec"},
+}
 
 
 def test_files_depend_on_importers_and_specs():
@@ -223,15 +230,16 @@ def test_tensorflows_interface_uses_the_layers():
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=ids(PYTHON_FILES))
 def test_package_needs_no_oracle_tests_or_benchmarks(path):
-    for name in imports(path):
-        assert not re.match(r"fastrnn\.reference\b|tests?\b|bench\b|pytest\b|hypothesis\b", name), name
+    for name in imports(path) - ({"fastrnn.reference"} if path == PACKAGE / "models" / "reference.py" else set()):
+        assert not re.match(r"fastrnn\.(models\.)?reference\b|tests?\b|bench\b|pytest\b|hypothesis\b", name), name
 
 
 def test_core_is_called_by_the_engine_modules_only():
     callers = {path.relative_to(PACKAGE).as_posix() for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
     layers = {f"layers/{name}.py" for name in ("calls", "engine", "unrolled")}
+    models = {f"models/{name}.py" for name in ("calls", "engine", "streams")}
     others = {"__init__.py", "spec.py", "streams.py", "runtime.py", "thread_limits.py", "benchmark/probe.py"}
-    assert callers <= layers | others
+    assert callers <= layers | models | others
 
 
 #: What a file of layers/ may import of its own package.
@@ -249,6 +257,31 @@ LAYERS_DEPENDENCIES = {
 def test_files_of_the_layers_import_downwards_only(path):
     found = {name.rsplit(".", 1)[1] for name in own_imports(path) if name.startswith("fastrnn.layers.")}
     assert found <= LAYERS_DEPENDENCIES[path.stem]
+
+
+#: What a file of models/ may import of the package.
+MODELS_DEPENDENCIES = {
+    "__init__": set(),
+    "ops": {"arguments", "importers"},  # its pytorch_operations
+    "spec": {"arguments", "spec", "models.ops"},
+    "reference": {"reference", "spec", "models.ops", "models.spec"},
+    "folding": {"spec", "models.ops", "models.spec"},
+    "engine": {"_core", "layers.engine", "spec", "models.ops", "models.spec"},
+    "ids": set(),
+    "calls": {"_core", "arguments", "layers.calls", "masks", "packed", "schedule", "models.ids", "models.sequential"},
+    "streams": {"_core", "arguments", "streams", "models.ids", "models.sequential"},
+    "sequential": {
+        *("arguments", "files", "immutable", "importers.pytorch_operations", "layers", "layers.calls"),
+        *("layers.layer", "packed", "runtime", "spec", "streams"),
+        *(f"models.{name}" for name in ("calls", "engine", "folding", "ops", "spec", "streams")),
+    },
+}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("*.py")), ids=lambda path: path.name)
+def test_files_of_the_models_import_downwards_only(path):
+    """calls and streams import sequential for annotations alone."""
+    assert {name.removeprefix("fastrnn.") for name in own_imports(path)} <= MODELS_DEPENDENCIES[path.stem]
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=ids(C_FILES))

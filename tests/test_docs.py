@@ -76,6 +76,18 @@ def test_packed_examples():
     assert names["y"].shape == (1, 2, 4) and [len(row) for row in names["rows"]] == [2, 1]
 
 
+def test_models_examples():
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.S):
+        exec(block, names)
+    y, rows = names["y"], names["rows"]
+    assert y.shape == (3, 7, 5) and not y[1].any() and not y[2, 4:].any()
+    np.testing.assert_array_equal(rows[1], y[2, :4])
+    whole = names["detector"](names["frames"])
+    np.testing.assert_array_equal(names["first"], whole[:, :5])
+    np.testing.assert_array_equal(names["step"], whole[:, 5])
+
+
 def test_the_version_has_one_source():
     header = re.search(r'#define FASTRNN_VERSION "(.+)"', (ROOT / "include/fastrnn.h").read_text())
     assert fastrnn.__version__ == header[1]

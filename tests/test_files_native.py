@@ -104,7 +104,7 @@ def test_files_that_do_not_fit(tmp_path):
         "__metadata__ has the unknown name 'color'": lambda header, config: header["__metadata__"].update(color="1"),
         "config has no reverse": lambda header, config: config.pop("reverse"),
         r"cells\[0\] has no coupled": lambda header, config: config["cells"][0].pop("coupled"),
-        "is version '2' of": lambda header, config: header["__metadata__"].update(format_version="2"),
+        "is version '3' of": lambda header, config: header["__metadata__"].update(format_version="3"),
         "no JSON that is read": lambda header, config: header["__metadata__"].pop("config"),
         "hidden_size is True, wanted an integer": lambda header, config: config.update(hidden_size=True),
         "kind is 'mlp'": lambda header, config: config.update(kind="mlp"),

@@ -167,13 +167,13 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
         if not faults and not isinstance(config["ops"], list):
             faults.append("ops is no list")
         if not faults:
-            faults += _flag_faults(config, "batch_first", "config")
+            faults += _flag_faults(config, "batch_first")
             for index, op in enumerate(config["ops"]):
                 faults += _op_faults(op, f"ops[{index}]")
     else:
         faults += _names(config, LAYER_OPTIONS, "config")
         if not faults:
-            faults += _layer_faults(config, "config") + _flag_faults(config, "batch_first", "config")
+            faults += _layer_faults(config, "") + _flag_faults(config, "batch_first")
             if config["dtype"] not in ("float32", "float64"):
                 faults.append(f"dtype is {config['dtype']!r}, wanted float32 or float64")
     if faults:
@@ -185,7 +185,7 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
 def _op_faults(op: Any, what: str) -> list[str]:
     kind = op.get("op") if isinstance(op, dict) else None
     if kind == "layer":
-        return _names(op, ("op", *OP_LAYER_OPTIONS, "cells"), what) or _layer_faults(op, what)
+        return _names(op, ("op", *OP_LAYER_OPTIONS, "cells"), what) or _layer_faults(op, f"{what}.")
     if kind == "activation":
         if faults := _names(op, ("op", "name", "alpha", "beta"), what):
             return faults
@@ -196,24 +196,24 @@ def _op_faults(op: Any, what: str) -> list[str]:
     return _names(op, ("op", *_options(OPS[kind])), what)
 
 
-def _layer_faults(config: dict[str, Any], what: str) -> list[str]:
-    """What does not fit in the options of a layer whose names are right."""
+def _layer_faults(config: dict[str, Any], prefix: str) -> list[str]:
+    """What does not fit in the options of a layer whose names are right; prefix : of the names, for messages."""
     faults = [
-        f"{what} has {size} {config[size]!r}, wanted an integer" for size in SIZES if type(config[size]) is not int
+        f"{prefix}{size} is {config[size]!r}, wanted an integer" for size in SIZES if type(config[size]) is not int
     ]
     for flag in ("bidirectional", "reverse"):
-        faults += _flag_faults(config, flag, what)
+        faults += _flag_faults(config, flag, prefix)
     if config["kind"] not in ("lstm", "gru", "rnn"):
-        faults.append(f"{what} has kind {config['kind']!r}, wanted lstm, gru or rnn")
+        faults.append(f"{prefix}kind is {config['kind']!r}, wanted lstm, gru or rnn")
     if not isinstance(config["cells"], list):
-        return [*faults, f"{what} has cells that are no list"]
+        return [*faults, f"{prefix}cells is no list"]
     for index, cell in enumerate(config["cells"]):
-        faults += _cell_faults(cell, f"cells[{index}]" if what == "config" else f"{what}.cells[{index}]")
+        faults += _cell_faults(cell, f"{prefix}cells[{index}]")
     return faults
 
 
-def _flag_faults(config: dict[str, Any], flag: str, what: str) -> list[str]:
-    return [] if _is_bool(config[flag]) else [f"{what} has {flag} {config[flag]!r}, wanted true or false"]
+def _flag_faults(config: dict[str, Any], flag: str, prefix: str = "") -> list[str]:
+    return [] if _is_bool(config[flag]) else [f"{prefix}{flag} is {config[flag]!r}, wanted true or false"]
 
 
 def _names(found: Any, wanted: tuple[str, ...], what: str) -> list[str]:
