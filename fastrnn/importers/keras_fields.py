@@ -109,7 +109,9 @@ def major_of(config: Mapping[str, Any], major: int | None) -> int | None:
         return major
     if "time_major" in config or "implementation" in config:
         return 2
-    return 3 if "zero_output_for_mask" in config or "seed" in config else None
+    dtype = config.get("dtype")
+    is_new = isinstance(dtype, Mapping) and dtype.get("class_name") == "DTypePolicy"
+    return 3 if is_new or "zero_output_for_mask" in config or "seed" in config else None
 
 
 def major_version(version: str | None) -> int | None:

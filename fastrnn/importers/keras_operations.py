@@ -9,7 +9,18 @@ from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
-from ..models import ops
+from ..models.ops import (
+    BatchNorm,
+    Conv1d,
+    Embedding,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    Max,
+    Mean,
+    Pool,
+    Softmax,
+)
 from ..models.spec import AnyOp
 from .keras_fields import (
     Fault,
@@ -22,6 +33,7 @@ from .keras_fields import (
     get_number,
     get_object,
     get_size,
+    major_of,
     short,
 )
 
@@ -45,7 +57,7 @@ IDENTITIES = frozenset(
 )
 
 #: Activations of the whole vector of a step, by Keras's names.
-VECTOR_ACTIVATIONS: dict[str, AnyOp] = {"softmax": ops.Softmax(), "log_softmax": ops.LogSoftmax()}
+VECTOR_ACTIVATIONS: dict[str, AnyOp] = {"softmax": Softmax(), "log_softmax": LogSoftmax()}
 
 
 class WeightGroup(NamedTuple):
@@ -128,7 +140,7 @@ def read_operation(
     if class_name not in _READERS:
         return None
     operation = partial(Operation, names, class_name, group, dtype_of(config, unsupported))
-    return _READERS[class_name](operation, config, major, unsupported)
+    return _READERS[class_name](operation, config, major_of(config, major), unsupported)
 
 
 #: Makes an Operation of the arguments from `make` on.
@@ -153,7 +165,7 @@ def _dense(operation: _Make, config: Mapping[str, Any], major: int | None, unsup
     after = _activations(config, major, unsupported)
 
     def make(weights: Weights) -> list[AnyOp]:
-        return [ops.Linear(weights["kernel"].T, weights.get("bias")), *after]
+        return [Linear(weights["kernel"].T, weights.get("bias")), *after]
 
     return operation(make, _with_bias(config, (None, units)), output_size=units)
 
@@ -175,7 +187,7 @@ def _conv1d(operation: _Make, config: Mapping[str, Any], major: int | None, unsu
 
     def make(weights: Weights) -> list[AnyOp]:
         kernel = weights["kernel"].transpose(2, 1, 0)
-        return [ops.Conv1d(kernel, weights.get("bias"), stride, padding, dilation), *after]
+        return [Conv1d(kernel, weights.get("bias"), stride, padding, dilation), *after]
 
     arrays = _with_bias(config, (size, None, filters))
     return operation(make, arrays, output_size=filters, mask="ignores", needs_steps=True)
@@ -186,7 +198,7 @@ def _embedding(operation: _Make, config: Mapping[str, Any], major: int | None, u
     mask_zero = get_flag(config, "mask_zero", False)
 
     def make(weights: Weights) -> list[AnyOp]:
-        return [ops.Embedding(weights["embeddings"], mask_zero)]
+        return [Embedding(weights["embeddings"], mask_zero)]
 
     arrays = (("embeddings", (rows, columns)),)
     return operation(make, arrays, output_size=columns, mask="makes" if mask_zero else "passes", needs_steps=True)
@@ -199,7 +211,7 @@ def _batch_norm(operation: _Make, config: Mapping[str, Any], major: int | None, 
 
     def make(weights: Weights) -> list[AnyOp]:
         mean, variance = weights["moving_mean"], weights["moving_variance"]
-        return [ops.BatchNorm(mean, variance, weights.get("gamma"), weights.get("beta"), eps)]
+        return [BatchNorm(mean, variance, weights.get("gamma"), weights.get("beta"), eps)]
 
     arrays = (*affine, ("moving_mean", (None,)), ("moving_variance", (None,)))
     return operation(make, arrays, axis=_axis(config, unsupported))
@@ -211,7 +223,7 @@ def _layer_norm(operation: _Make, config: Mapping[str, Any], major: int | None, 
         raise unsupported("has rms_scaling, which is not read")
 
     def make(weights: Weights) -> list[AnyOp]:
-        return [ops.LayerNorm(weights.get("gamma"), weights.get("beta"), eps)]
+        return [LayerNorm(weights.get("gamma"), weights.get("beta"), eps)]
 
     return operation(make, _affine(config), axis=_axis(config, unsupported))
 
@@ -232,11 +244,11 @@ def _named_activation(
 
 
 def _softmax(operation: _Make, config: Mapping[str, Any], major: int | None, unsupported: Refusal) -> Operation:
-    return operation(lambda _: [ops.Softmax()], axis=_axis(config, unsupported), mask="fails")
+    return operation(lambda _: [Softmax()], axis=_axis(config, unsupported), mask="fails")
 
 
 def _pooling(
-    pool: ops.Pool,
+    pool: Pool,
     mask: Literal["uses", "ignores"],
     operation: _Make,
     config: Mapping[str, Any],
@@ -292,8 +304,8 @@ _READERS: dict[str, Callable[[_Make, Mapping[str, Any], int | None, Refusal], Op
     "Conv1D": _conv1d,
     "Dense": _dense,
     "Embedding": _embedding,
-    "GlobalAveragePooling1D": partial(_pooling, ops.Mean(), "uses"),
-    "GlobalMaxPooling1D": partial(_pooling, ops.Max(), "ignores"),
+    "GlobalAveragePooling1D": partial(_pooling, Mean(), "uses"),
+    "GlobalMaxPooling1D": partial(_pooling, Max(), "ignores"),
     "LayerNormalization": _layer_norm,
     "Softmax": _softmax,
     **{name: partial(_named_activation, name) for name in ("ELU", "LeakyReLU", "ReLU")},
