@@ -181,7 +181,10 @@ def test_plain_modules(name):
 #: Which other importers an importer may import.
 IMPORTERS = {
     "flax": {"pytorch"},
-    "keras_config": {"keras"},
+    "keras_config": {"keras", "keras_fields", "keras_model", "keras_operations"},
+    "keras_fields": {"keras"},
+    "keras_model": {"keras", "keras_operations"},
+    "keras_operations": {"keras_fields"},
     "pytorch": {"pytorch_module"},
     "pytorch_operations": {"pytorch", "pytorch_module"},
     "tensorflow_checkpoint": {"tensorflow"},
@@ -202,7 +205,7 @@ def test_importers_know_specs_and_functions_alone():
 
 #: What a file of files/ may import besides. A Keras file may hold more than a spec can say.
 FILES = {
-    "keras_file": {"keras", "keras.recurrent"},
+    "keras_file": {"keras", "keras.recurrent", "models.spec"},
     "load": {"layers", "layers.engine", "models.sequential", "models.spec"},
     "native": {"models.ops", "models.spec"},
 }

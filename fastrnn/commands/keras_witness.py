@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import extras
 from ..files import keras_file
-from ..importers.keras_config import major_version
+from ..importers.keras_fields import major_version
 from .options import framework_errors
 
 #: Keras's backends, and the module that each needs.

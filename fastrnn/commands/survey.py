@@ -166,11 +166,11 @@ def _keras(path: str, given: dict[str, Any]) -> tuple[list[Found], None, list[st
     if prefix is not None:
         found.append(_attempt(path, {"prefix": prefix}, "", read, given))
         return found, None, unsupported
-    if not model.recurrences and not unread:
+    if not (model.recurrences or unread or model.has_operations):
         read(**given)  # raises, with every reason
     if not model.unsupported:
         found.append(_attempt(path, {}, "the whole model", read, given))
-    if model.unsupported or len(model.recurrences) > 1:
+    if model.unsupported or model.has_operations or len(model.recurrences) > 1:
         for layer in model.recurrences:
             choice = {"prefix": layer.name}
             found.append(_attempt(path, choice, f"{layer.class_name} {layer.name!r}", read, given | choice))

@@ -6,7 +6,7 @@ import argparse
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ..keras import Masking, Sequential
 from ..layers.layer import Layer
 from ..models import sequential as models
 from . import keras_witness, model_witness, tensorflow_witness, torch_witness
+from .model_witness import RowRun
 from .options import as_value_errors, framework_errors, load_layer, reading
 
 #: Unsorted, with ties, ones and zeros; no row is as long as the array, so that all have padding.
@@ -69,8 +70,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # frameworks warn of their own future
         if isinstance(layer, models.Sequential):
-            witness, parts = _against_operations(layer, rng)
-            coarse = layer.dtype
+            rows = _rows_of_model(arguments, format_name, layer, given)
+            witness, parts, coarse = rows.witness, _against_rows(layer, rows, rng), layer.dtype
         elif format_name in ("keras", "hdf5"):
             witness, parts, coarse = _against_keras(arguments, format_name, layer, given, rng)
         else:
@@ -103,29 +104,66 @@ def _against_plain(
     return witness, _plain_parts(layer, (y, *last) if c is not None else (y, last), there, lengths)
 
 
-def _against_operations(model: models.Sequential, rng: np.random.Generator) -> tuple[str, list[Part]]:
-    """A model of our own format against the same operations in PyTorch, one row after the other."""
-    witness, run = model_witness.from_spec(model.spec)
-    lengths = np.array(LENGTHS)
+class _Rows(NamedTuple):
+    """A model in a framework, which runs one row after the other.
+
+    Attributes
+    ----------
+    witness : the framework's name and version
+    run : gives the results of the steps that count
+    steps : the number that it is built for, None for any
+    runs_empty : whether it gives zeros where no step counts, as ours
+    """
+
+    witness: str
+    run: RowRun
+    steps: int | None = None
+    runs_empty: bool = True
+
+
+def _rows_of_model(
+    arguments: argparse.Namespace, format_name: str, model: models.Sequential, given: dict[str, Any]
+) -> _Rows:
+    if format_name not in ("keras", "hdf5"):
+        return _Rows(*model_witness.from_spec(model.spec))
+    witness = keras_witness.from_file(arguments.file, format_name, None, given.get("config"))
+    count, steps = witness.shape
+
+    def run(row: NDArray[Any]) -> NDArray[Any]:
+        y = witness.run(np.repeat(row[None], count or 1, axis=0), None, None)[0][0]
+        return np.asarray(y[row != 0] if model.mask_zero and not model.pools else y)
+
+    return _Rows(witness.name, run, steps, runs_empty=False)
+
+
+def _against_rows(model: models.Sequential, rows: _Rows, rng: np.random.Generator) -> list[Part]:
+    """A ragged batch here, the same row by row there."""
+    steps = rows.steps or STEPS
+    lengths = np.array(LENGTHS) if rows.steps is None else np.full(len(LENGTHS), steps)
     x: NDArray[Any]
     if model.num_ids:
-        x = rng.integers(0, model.num_ids, (len(lengths), STEPS))
+        x = rng.integers(0, model.num_ids, (len(lengths), steps))
         if model.mask_zero:
             x[rng.random(x.shape) < 0.3] = 0
     else:
-        x = rng.standard_normal((len(lengths), STEPS, model.input_size)).astype(model.dtype)
-    rows = [row[:length] for row, length in zip(x, lengths, strict=True)]
-    with framework_errors(witness):
-        there = list(map(run, rows))
+        x = rng.standard_normal((len(lengths), steps, model.input_size)).astype(model.dtype)
+    there = {}
+    with framework_errors(rows.witness):
+        for index, (row, length) in enumerate(zip(x, lengths.tolist(), strict=True)):
+            count = int(np.count_nonzero(row[:length])) if model.mask_zero else length
+            if rows.runs_empty or model.output_steps(count):
+                there[index] = rows.run(row[:length])
+    compared = list(there)
     here = model(x if model.batch_first else x.swapaxes(0, 1), lengths=lengths)
     if model.pools:
-        return witness, [Part("y", here, np.stack(there), ("row", "unit"))]
+        return [Part("y", here[compared], np.stack(list(there.values())), ("row", "unit"))]
     here = here if model.batch_first else here.swapaxes(0, 1)
     padded = np.zeros_like(here)
-    for row, (ids, result) in enumerate(zip(rows, there, strict=True)):
-        steps = np.flatnonzero(ids) if model.mask_zero and model.keeps_steps else np.arange(len(result))
-        padded[row, steps] = result
-    return witness, [Part("y", here, padded, ("row", "step", "unit"))]
+    for index, result in there.items():
+        ids = x[index, : lengths[index]]
+        kept = np.flatnonzero(ids) if model.mask_zero and model.keeps_steps else np.arange(len(result))
+        padded[index, kept] = result
+    return [Part("y", here[compared], padded[compared], ("row", "step", "unit"))]
 
 
 def _draw_state(layer: Layer[Any], B: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any] | None]:

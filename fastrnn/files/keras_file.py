@@ -1,4 +1,4 @@
-"""Files of Keras 2 and 3 (.keras, .h5, .weights.h5), read without Keras into layers with the same results."""
+"""Files of Keras 2 and 3 (.keras, .h5, .weights.h5), read without Keras into what gives the same results."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..importers.keras import WEIGHTS, spec_from_weights
-from ..importers.keras_config import Cell, MaskLayer, Model, Recurrence, read_model
+from ..importers.keras_config import read_model
+from ..importers.keras_model import (
+    Cell,
+    Layer,
+    MaskLayer,
+    Model,
+    Recurrence,
+    recurrent_operations,
+    sequence_faults,
+)
+from ..importers.keras_operations import Operation
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import LAYERS, Recurrent
-from ..spec import NUM_GATES, CellSpec, LayerSpec
+from ..models.spec import AnyOp, ModelSpec
+from ..spec import NUM_GATES, LayerSpec
 from . import hdf5
 from .archive import BLOCK, Member, open_archive
 from .json_text import parse_json
@@ -28,9 +39,9 @@ MOST_CONFIG = 1 << 20
 MOST_REASONS = 20  # in one message
 
 ConfigLike = str | os.PathLike[str] | Mapping[str, Any]
-Loaded = LayerSpec | Recurrent | Bidirectional | Sequential
+Loaded = LayerSpec | ModelSpec | Recurrent | Bidirectional | Sequential
 
-#: A cell's arrays: kernel, recurrent kernel and bias, with the names that the file has for them.
+#: The arrays of a WeightGroup in its order, with the names that the file has for them; fewer where some are missing.
 Arrays = list[tuple[str, Tensor]]
 
 
@@ -55,20 +66,21 @@ class _Source:
 def read(
     path: str, *, prefix: str | None = None, batch_first: bool | None = None, config: ConfigLike | None = None
 ) -> Loaded:
-    """Read the recurrent layers of a file of Keras.
+    """Read a file of Keras.
 
     Parameters
     ----------
     path : a .keras archive, an .h5 of a whole model or of weights, or a .weights.h5
     prefix : name of one recurrent layer, after the names of the models that contain it: "encoder/lstm"
-        None for the whole model, which then has recurrent layers, Masking, and layers that do nothing at inference.
-    batch_first : whether x and y of a plain layer are (B, T, .) or (T, B, .); None is True
+        None for the whole model.
+    batch_first : whether x and y of a LayerSpec or ModelSpec are (B, T, .) or (T, B, .); None is True
     config : the model's architecture, where the file has none: ``model.to_json()``, its path, ``model.get_config()``
 
     Returns
     -------
     LayerSpec : where a plain layer computes what the file says: one layer, a stack of equal ones, or a stack of
         Bidirectional ones that concatenate
+    ModelSpec : where the model has other layers than recurrent ones and Masking
     SimpleRNN, LSTM, GRU, Bidirectional or Sequential of fastrnn.keras : everything else
         The other merge modes, go_backwards, stateful, Masking, and stacks of layers that differ.
 
@@ -77,7 +89,7 @@ def read(
     ValueError
         The file is damaged, does not fit its configuration, or has no layer of that name.
     NotImplementedError
-        The model has other layers, or options that are not read; the message names all of them.
+        The model has layers or options that are not read; the message names all of them.
     TypeError
         An argument is of another type.
     OSError
@@ -207,7 +219,7 @@ def _take_config(path: str, config: ConfigLike | None, h5: hdf5.File) -> Any:
 # Choosing
 
 
-def choose(path: str, model: Model, prefix: str | None) -> list[Recurrence | MaskLayer]:
+def choose(path: str, model: Model, prefix: str | None) -> list[Layer]:
     """The layers that are wanted, in the order in which they run.
 
     Raises
@@ -228,31 +240,28 @@ def choose(path: str, model: Model, prefix: str | None) -> list[Recurrence | Mas
                 raise NotImplementedError(f"{path}: {unread[0]}")
         raise ValueError(f"{path}: no recurrent layer is called {wanted!r}, or several are, wanted one of {names}")
     reasons = list(model.unsupported)
-    if not model.recurrences and not reasons:
-        reasons.append("the model has no recurrent layer")
+    if not model.chain and not reasons:
+        reasons.append("the model has no layer that does something")
     if reasons and model.recurrences:
         reasons = [*reasons[:MOST_REASONS], f"a recurrent layer alone is loaded by prefix=, one of {names}"]
     _refuse(path, reasons, NotImplementedError)
-    for layer, after in zip(model.chain, model.chain[1:], strict=False):
-        if isinstance(layer, Recurrence) and not (layer.return_sequences and layer.merge_mode is not None):
-            last = "/".join(after.names)
-            reasons.append(f"{layer.class_name} {layer.name!r} gives {last!r} no sequence: wanted return_sequences")
-    _refuse(path, reasons)
+    _refuse(path, sequence_faults(model.chain))
     return model.chain
 
 
 # Weights
 
 
-def _find_arrays(source: _Source, chain: list[Recurrence | MaskLayer]) -> tuple[list[list[Arrays]], list[str]]:
-    """The arrays of every recurrent layer's cells, not yet read, and what is missing or surplus."""
+def _find_arrays(source: _Source, chain: list[Layer]) -> tuple[list[list[Arrays]], list[str]]:
+    """The arrays of every layer, by its WeightGroups, not yet read, and what is missing or surplus."""
     faults: list[str] = []
     find = _by_group if source.root is None else _by_name
-    return [find(source, layer, faults) for layer in chain if isinstance(layer, Recurrence)], faults
+    return [find(source, layer, faults) if layer.weights else [] for layer in chain], faults
 
 
-def _by_group(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arrays]:
+def _by_group(source: _Source, layer: Layer, faults: list[str]) -> list[Arrays]:
     """Keras 3's groups, which are named by class and not by the layer's name."""
+    assert not isinstance(layer, MaskLayer)
     file = source.file
     old = not file.has_group("layers")
 
@@ -269,27 +278,27 @@ def _by_group(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arr
         if source.is_own or layer.names[-1] in others:
             faults.append(f"{layer.group} is called {stored!r}, wanted {layer.names[-1]!r}: the layers are in disorder")
     found = []
-    for cell in layer.cells:
-        group = place(cell.group)
+    for weights in layer.weights:
+        group = place(weights.place)
         arrays: Arrays = []
-        count = 3 if cell.use_bias else 2
-        for i in range(count):
+        count = len(weights.names)
+        for i, part in enumerate(weights.names):
             tensor = file.tensor(f"{group}/{i}")
             if tensor is None:
                 some = ", ".join(map(repr, file.children(group, 5))) or "nothing"
-                hint = ": looks like use_bias=False" if i == 2 else ""
-                faults.append(f"{layer.name!r}: {group}/{i} ({WEIGHTS[i]}) is missing, found {some}{hint}")
+                hint = ": looks like use_bias=False" if part == "bias" else ""
+                faults.append(f"{layer.name!r}: {group}/{i} ({part}) is missing, found {some}{hint}")
                 break
             arrays.append((f"{group}/{i}", tensor))
         surplus = [name for name in file.children(group, 10) if name not in map(str, range(count))]
         if len(arrays) == count and surplus:
-            hint = ": looks like use_bias=True" if count == 2 else ""
+            hint = _bias_hint(weights.names, count + len(surplus))
             faults.append(f"{layer.name!r}: {group} has {', '.join(map(repr, surplus))} too many{hint}")
         found.append(arrays)
     return found
 
 
-def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arrays]:
+def _by_name(source: _Source, layer: Layer, faults: list[str]) -> list[Arrays]:
     """Keras 2's groups: a layer's arrays are under its name, those of inner models under the outermost model's."""
     file = source.file
     group = f"{source.root}/{layer.names[0]}" if source.root else layer.names[0]
@@ -297,32 +306,37 @@ def _by_name(source: _Source, layer: Recurrence, faults: list[str]) -> list[Arra
     if names is None:
         some = ", ".join(map(repr, (file.texts(source.root or "", "layer_names") or [])[:10])) or "none"
         faults.append(f"no weights of a layer {layer.names[0]!r}, found those of {some}")
-        return [[] for _ in layer.cells]
+        return [[] for _ in layer.weights]
     inner = set(layer.names[1:])
     names = [name for name in names if inner <= set(name.split("/"))]
-    counts = [3 if cell.use_bias else 2 for cell in layer.cells]
-    if len(names) > sum(counts):  # a stateful layer's states follow them
-        names = [name for name in names if _part(name) in WEIGHTS]
-    wanted = [part for count in counts for part in WEIGHTS[:count]]
+    wanted = [part for weights in layer.weights for part in weights.names]
+    if len(names) > len(wanted):  # a stateful layer's states follow them
+        names = [name for name in names if _part(name) in (*WEIGHTS, *wanted)]
     if len(names) != len(wanted):
-        hint = ": looks like use_bias=False" if len(names) == 2 * len(counts) else ""
-        hint = ": looks like use_bias=True" if len(names) == 3 * len(counts) else hint
+        hint = _bias_hint(layer.weights[0].names, len(names) // len(layer.weights))
         faults.append(f"{layer.name!r} has {len(names)} arrays, wanted {len(wanted)}: {', '.join(wanted)}{hint}")
-        return [[] for _ in layer.cells]
+        return [[] for _ in layer.weights]
     tensors = []
     for name, part in zip(names, wanted, strict=True):
-        if _part(name) in WEIGHTS and _part(name) != part:
+        if _part(name) in (*WEIGHTS, *wanted) and _part(name) != part:
             faults.append(f"{layer.name!r} has {name!r} where {part} is wanted")
         tensor = file.tensor(f"{group}/{name}")
         if tensor is None:
             faults.append(f"{layer.name!r}: {name!r} is missing")
-            return [[] for _ in layer.cells]
+            return [[] for _ in layer.weights]
         tensors.append((name, tensor))
     found, start = [], 0
-    for count in counts:
-        found.append(tensors[start : start + count])
-        start += count
+    for weights in layer.weights:
+        found.append(tensors[start : start + len(weights.names)])
+        start += len(weights.names)
     return found
+
+
+def _bias_hint(names: Sequence[str], count: int) -> str:
+    """The likely cause of another number of arrays than these names, behind a colon; "" if none is known."""
+    if "kernel" in names and count == len(names) + 1 and "bias" not in names:
+        return ": looks like use_bias=True"
+    return ": looks like use_bias=False" if count == len(names) - 1 and "bias" in names else ""
 
 
 def _part(name: str) -> str:
@@ -330,10 +344,10 @@ def _part(name: str) -> str:
     return name.rsplit("/", 1)[-1].split(":")[0]
 
 
-def _surplus(source: _Source, chain: list[Recurrence | MaskLayer]) -> list[str]:
+def _surplus(source: _Source, chain: list[Layer]) -> list[str]:
     """Layers with weights in the file that the configuration does not have."""
     file = source.file
-    used = [layer for layer in chain if isinstance(layer, Recurrence)]
+    used = [layer for layer in chain if not isinstance(layer, MaskLayer)]
     if source.root is not None:
         outer = {layer.names[0] for layer in used}
         names = [name for name in file.texts(source.root, "layer_names") or [] if name not in outer]
@@ -344,7 +358,7 @@ def _surplus(source: _Source, chain: list[Recurrence | MaskLayer]) -> list[str]:
         root = "layers" if file.has_group("layers") else "_layer_checkpoint_dependencies"
         groups = {layer.group.split("/")[1] for layer in used}
         names = [name for name in file.children(root, 1000) if name not in groups]
-        parts = ("cell", "forward_layer", "layers", "vars/0")
+        parts = ("cell", "forward_layer", "layer", "layers", "vars/0")
         surplus = [
             name
             for name in names
@@ -365,32 +379,62 @@ class _Layout:
     input_size: int
 
 
-def _check_shapes(
-    chain: list[Recurrence | MaskLayer], arrays: list[list[Arrays]]
-) -> tuple[list[list[_Layout]], list[str]]:
-    """Compare the shapes with what the configuration says, and each layer's input with the output before it."""
+def _check_shapes(chain: list[Layer], arrays: list[list[Arrays]]) -> tuple[list[list[_Layout]], list[str]]:
+    """Compare the shapes with what the configuration says, and each layer's input with the output before it.
+
+    Returns
+    -------
+    The layouts of each layer's cells, of none for a layer without, and the faults.
+    """
     faults: list[str] = []
     layouts: list[list[_Layout]] = []
     width: int | None = None
-    recurrences = [layer for layer in chain if isinstance(layer, Recurrence)]
-    for layer, cells in zip(recurrences, arrays, strict=True):
+    for layer, groups in zip(chain, arrays, strict=True):
         found: list[_Layout] = []
-        for cell, given in zip(layer.cells, cells, strict=True):
-            layout = _Layout(False, cell.reset_after is not False, 0)
-            if given:
-                layout = _check_cell(layer, cell, given, faults)
-                if width is not None and layout.input_size != width:
-                    faults.append(f"{layer.name!r}: {given[0][0]} takes {layout.input_size} inputs, wanted {width}")
-            found.append(layout)
-            if layer.structure == "cells":
-                width = cell.units
+        if isinstance(layer, Recurrence):
+            width = _check_recurrence(layer, groups, width, found, faults)
+        elif isinstance(layer, Operation):
+            width = _check_operation(layer, groups[0] if groups else [], width, faults)
         layouts.append(found)
-        units = [cell.units for cell in layer.cells]
-        width = sum(units) if layer.structure == "bidirectional" and layer.merge_mode == "concat" else units[-1]
-        if layer.structure == "bidirectional" and found[0].input_size != found[1].input_size:
-            sizes = f"{found[0].input_size} and {found[1].input_size}"
-            faults.append(f"{layer.name!r}: its directions take {sizes} inputs, wanted the same")
     return layouts, faults
+
+
+def _check_operation(layer: Operation, arrays: Arrays, width: int | None, faults: list[str]) -> int | None:
+    """Check an operation that gets vectors of this width, None if it is not known; the width after it."""
+    for (name, tensor), (part, sizes) in zip(arrays, layer.arrays, strict=bool(arrays)):
+        if width is None and None in sizes and len(sizes) == len(tensor.shape):
+            width = tensor.shape[sizes.index(None)]
+        wanted = tuple(width if size is None else size for size in sizes)
+        if tensor.shape != wanted:
+            faults.append(f"{layer.name!r}: {name} ({part}) has shape {tensor.shape}, wanted {wanted}")
+        faults += _type_faults(layer, name, tensor)
+    return width if layer.output_size is None else layer.output_size
+
+
+def _type_faults(layer: Layer, name: str, tensor: Tensor) -> list[str]:
+    if tensor.dtype in WIDENED:
+        return []
+    return [f"{layer.name!r}: {name} is of type {tensor.dtype}, wanted one of {', '.join(WIDENED)}"]
+
+
+def _check_recurrence(
+    layer: Recurrence, groups: list[Arrays], width: int | None, found: list[_Layout], faults: list[str]
+) -> int:
+    """Check a layer's cells, and add their layouts to `found`; the width of a step's vector after it."""
+    for cell, given in zip(layer.cells, groups, strict=True):
+        layout = _Layout(False, cell.reset_after is not False, 0)
+        if given:
+            layout = _check_cell(layer, cell, given, faults)
+            if width is not None and layout.input_size != width:
+                faults.append(f"{layer.name!r}: {given[0][0]} takes {layout.input_size} inputs, wanted {width}")
+        found.append(layout)
+        if layer.structure == "cells":
+            width = cell.units
+    if layer.structure == "bidirectional" and found[0].input_size != found[1].input_size:
+        sizes = f"{found[0].input_size} and {found[1].input_size}"
+        faults.append(f"{layer.name!r}: its directions take {sizes} inputs, wanted the same")
+    units = [cell.units for cell in layer.cells]
+    return sum(units) if layer.structure == "bidirectional" and layer.merge_mode == "concat" else units[-1]
 
 
 def _check_cell(layer: Recurrence, cell: Cell, arrays: Arrays, faults: list[str]) -> _Layout:
@@ -413,8 +457,7 @@ def _check_cell(layer: Recurrence, cell: Cell, arrays: Arrays, faults: list[str]
             hint = _cause(cell, part, shape)
             faults.append(f"{layer.name!r}: {name} ({part}) has shape {shape}, wanted {want}{hint}")
     for name, tensor in arrays:
-        if tensor.dtype not in WIDENED:
-            faults.append(f"{layer.name!r}: {name} is of type {tensor.dtype}, wanted one of {', '.join(WIDENED)}")
+        faults += _type_faults(layer, name, tensor)
     return _Layout(bool(is_cudnn), bool(reset_after), inputs)
 
 
@@ -475,18 +518,23 @@ def _dtype(cell: Cell, arrays: Arrays) -> np.dtype[Any]:
 
 def _build(
     path: str,
-    chain: list[Recurrence | MaskLayer],
+    chain: list[Layer],
     arrays: list[list[Arrays]],
     layouts: list[list[_Layout]],
     outputs: tuple[int, ...] | None,
     batch_first: bool | None,
 ) -> Loaded:
+    described = list(zip(chain, arrays, layouts, strict=True))
+    if any(isinstance(layer, Operation) for layer in chain):
+        operations = [one for layer, groups, found in described for one in _operations(layer, groups, found)]
+        try:
+            return ModelSpec(tuple(operations), batch_first is not False).validate()
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     layers = [layer for layer in chain if isinstance(layer, Recurrence)]
-    if _is_plain(chain, arrays, layers):
-        cells: list[CellSpec] = []
-        for layer, parts, layout in zip(layers, arrays, layouts, strict=True):
-            for cell, given, one in zip(layer.cells, parts, layout, strict=True):
-                cells += _describe(cell, given, one).cells
+    if _is_plain(chain, arrays):
+        specs = [spec for layer, groups, found in described for spec in _specs(layer, groups, found)]
+        cells = [cell for spec in specs for cell in spec.cells]
         first = layers[0]
         bidirectional = first.structure == "bidirectional"
         return LayerSpec(
@@ -501,32 +549,29 @@ def _build(
     if batch_first is False:
         raise ValueError(f"batch_first is False, but {path} is loaded as layers of fastrnn.keras, which have (B, T, .)")
     built: list[Recurrent | Bidirectional | Masking] = []
-    count = 0
-    for i, item in enumerate(chain):
-        if isinstance(item, MaskLayer):
-            built.append(Masking(item.value))
-            continue
-        is_last = i == len(chain) - 1
-        return_state = item.return_state and is_last
-        if is_last and outputs is not None:
-            return_state = _returns_state(path, item, outputs)
-        built += _layers(item, arrays[count], layouts[count], return_state)
-        count += 1
+    for i, (layer, groups, found) in enumerate(described):
+        if isinstance(layer, MaskLayer):
+            built.append(Masking(layer.value))
+        elif isinstance(layer, Recurrence):
+            is_last = i == len(chain) - 1
+            return_state = layer.return_state and is_last
+            if is_last and outputs is not None:
+                return_state = _returns_state(path, layer, outputs)
+            built += _layers(layer, groups, found, return_state)
     return built[0] if len(built) == 1 and not isinstance(built[0], Masking) else Sequential(built)
 
 
-def _is_plain(chain: list[Recurrence | MaskLayer], arrays: list[list[Arrays]], layers: list[Recurrence]) -> bool:
+def _is_plain(chain: list[Layer], arrays: list[list[Arrays]]) -> bool:
     """Whether one layer with PyTorch's meaning computes what the chain does."""
-    if len(layers) != len(chain):
-        return False
-    kinds = {
-        (cell.kind, cell.units, layer.structure == "bidirectional", _dtype(cell, given))
-        for layer, parts in zip(layers, arrays, strict=True)
-        for cell, given in zip(layer.cells, parts, strict=True)
-    }
-    return len(kinds) == 1 and not any(
-        layer.go_backwards or layer.stateful or layer.merge_mode != "concat" for layer in layers
-    )
+    kinds = set()
+    for layer, groups in zip(chain, arrays, strict=True):
+        if not isinstance(layer, Recurrence):
+            return False
+        if layer.go_backwards or layer.stateful or layer.merge_mode != "concat":
+            return False
+        for cell, given in zip(layer.cells, groups, strict=True):
+            kinds.add((cell.kind, cell.units, layer.structure == "bidirectional", _dtype(cell, given)))
+    return len(kinds) == 1
 
 
 def _returns_state(path: str, layer: Recurrence, outputs: tuple[int, ...]) -> bool:
@@ -546,6 +591,21 @@ def _returns_state(path: str, layer: Recurrence, outputs: tuple[int, ...]) -> bo
     raise NotImplementedError(
         f"{path}: the model returns the results {list(outputs)} of {layer.name!r}, wanted its output, or all it returns"
     )
+
+
+def _operations(layer: Layer, groups: list[Arrays], layouts: list[_Layout]) -> list[AnyOp]:
+    """The operations of a layer of a ModelSpec."""
+    if isinstance(layer, Recurrence):
+        return recurrent_operations(layer, _specs(layer, groups, layouts))
+    assert isinstance(layer, Operation)
+    arrays = zip(layer.weights[0].names, groups[0], strict=True) if groups else ()
+    return layer.make({name: tensor.read() for name, (_, tensor) in arrays})
+
+
+def _specs(layer: Layer, groups: list[Arrays], layouts: list[_Layout]) -> list[LayerSpec]:
+    """The spec of each cell of a recurrent layer."""
+    assert isinstance(layer, Recurrence)
+    return [_describe(*given) for given in zip(layer.cells, groups, layouts, strict=True)]
 
 
 def _describe(cell: Cell, arrays: Arrays, layout: _Layout) -> LayerSpec:
