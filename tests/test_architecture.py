@@ -380,6 +380,12 @@ def test_run_time_needs_numpy_and_scipy_alone():
     assert sorted(re.match(r"[\w-]+", need)[0] for need in project["dependencies"]) == ["numpy", "scipy"]
 
 
+def test_every_package_is_installed():
+    """An editable install finds packages that pyproject.toml does not list; any other install lacks them."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py"))
+
+
 def test_every_kernel_table_is_listed():
     """A table that isa_list.h does not name is compiled and never used."""
     listed = set(re.findall(r"X\((\w+)\)", (CORE / "kernels" / "isa_list.h").read_text()))
