@@ -383,7 +383,9 @@ def test_run_time_needs_numpy_and_scipy_alone():
 def test_every_package_is_installed():
     """An editable install finds packages that pyproject.toml does not list; any other install lacks them."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert sorted(listed) == sorted(".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py"))
+    assert sorted(listed) == sorted(
+        ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
+    )
 
 
 def test_every_kernel_table_is_listed():
