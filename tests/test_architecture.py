@@ -211,7 +211,7 @@ TORCH_DEPENDENCIES = {
     "prepared": set(),
     "run": {"prepared"},
     "checks": set(),
-    "modules": {"checks", "prepared", "run"},
+    "modules": {"checks", "compiler", "prepared", "run"},
     "compiler": set(),
     "replacement": {"compiler", "modules"},
     "__init__": {"replacement"},

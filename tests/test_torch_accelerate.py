@@ -4,8 +4,6 @@ import copy
 import io
 import itertools
 import pickle
-import subprocess
-import sys
 import threading
 import tracemalloc
 import warnings
@@ -392,21 +390,6 @@ def test_spawned_workers_of_a_data_loader():
     rows = Rows(accelerate(nn.LSTM(4, 5)))
     loader = torch.utils.data.DataLoader(rows, 3, num_workers=1, multiprocessing_context="spawn")
     assert_same_bits(torch.cat(list(loader)), torch.stack([rows[i] for i in range(6)]))
-
-
-@pytest.mark.slow
-def test_a_new_process_loads_a_model(tmp_path):
-    """Saved whole by torch.save; the process imports fastrnn by itself."""
-    model = nn.Sequential(nn.Linear(2, 4), nn.LSTM(4, 5))
-    torch.save(accelerate(model), tmp_path / "model.pt")
-    program = (
-        "import sys, torch; torch.set_grad_enabled(False); model = torch.load(sys.argv[1], weights_only=False); "
-        "torch.save(model(torch.ones(3, 2)), sys.argv[2]); print(type(model[1]).__module__)"
-    )
-    paths = [tmp_path / "model.pt", tmp_path / "y.pt"]
-    found = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "fastrnn.torch.modules"
-    assert_close(torch.load(paths[1]), model(torch.ones(3, 2)))
 
 
 # Threads

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .. import _core
 from .checks import check_cell, check_dimensions, check_inference, check_sequences
+from .compiler import allow_recurrent_modules
 from .prepared import Prepared, refresh
 from .run import run, run_operator
 
@@ -187,6 +188,7 @@ def accelerated_class(original: Any) -> type[Any]:
 
 def _new(original: type) -> Any:
     """A module without state, for copies and pickles."""
+    allow_recurrent_modules()  # a process may load a pickle without calling `accelerate`
     cls: Any = accelerated_class(original)
     return cls.__new__(cls)
 
