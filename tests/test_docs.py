@@ -88,6 +88,18 @@ def test_models_examples():
     np.testing.assert_array_equal(names["step"], whole[:, 5])
 
 
+def test_pytorch_examples(capsys):
+    names, threads = {}, torch.get_num_threads()
+    torch.set_num_threads(1)
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/pytorch.md").read_text(), re.S):
+        exec(block, names)
+    torch.set_num_threads(threads)
+    assert 0 < names["difference"] < 1e-5 and isinstance(names["fast"].lstm, torch.nn.LSTM)
+    assert capsys.readouterr().out.split()[::2] == ["PyTorch", "fastrnn"] * 3
+    with torch.no_grad():
+        torch.testing.assert_close(names["y"], names["encoder"](names["x"])[0])
+
+
 def test_the_version_has_one_source():
     header = re.search(r'#define FASTRNN_VERSION "(.+)"', (ROOT / "include/fastrnn.h").read_text())
     assert fastrnn.__version__ == header[1]
