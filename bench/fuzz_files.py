@@ -23,7 +23,7 @@ import numpy as np
 import fastrnn
 from fastrnn.commands import sequences
 from fastrnn.files import hdf5, keras_file, load, native, npz, recognize, safetensors_file
-from fastrnn.importers import keras_config
+from fastrnn.importers import keras_config, keras_fields, keras_model, keras_operations
 
 #: All that may come out of a reader.
 ALLOWED = (ValueError, TypeError, OSError, NotImplementedError)
@@ -90,7 +90,14 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sequences": _run_sequences,
 }
 
-KERAS_FILES = Path(__file__).parents[1] / "tests" / "golden" / "keras_files.tar.xz"
+#: Archives of files that Keras saved -> members that are seeds, files and configurations.
+KERAS_SEEDS = {
+    "keras_files": (
+        ("keras2/gru.h5", "keras3/gru.keras"),
+        ("keras2/both-unlike.json", "keras3/functional-masking.json"),
+    ),
+    "keras_models": (("keras3/text.h5", "keras2/average.keras"), ("keras2/normed.json", "keras3/graph-average.json")),
+}
 
 
 def _save_model(path: str) -> bytes:
@@ -119,14 +126,16 @@ def seeds() -> dict[str, list[bytes]]:
         header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
     every = [own, model, *archives]
     found = dict.fromkeys(("recognize", "load", "safetensors", "native", "npz"), every)
-    with tarfile.open(KERAS_FILES) as archive:
-        names = ("keras2/gru.h5", "keras3/gru.keras", "keras2/both-unlike.json", "keras3/functional-masking.json")
-        *keras, keras2, keras3 = (archive.extractfile(name).read() for name in names)  # type: ignore[union-attr]
-    configs = {"native_config": [header.metadata["config"].encode(), model_config], "keras_config": [keras2, keras3]}
+    keras: dict[str, list[bytes]] = {"keras": [], "keras_config": []}
+    for archive_name, members in KERAS_SEEDS.items():
+        with tarfile.open(Path(__file__).parents[1] / "tests" / "golden" / f"{archive_name}.tar.xz") as archive:
+            for target, names in zip(keras, members, strict=True):
+                keras[target] += [archive.extractfile(name).read() for name in names]  # type: ignore[union-attr]
+    configs = {"native_config": [header.metadata["config"].encode(), model_config]}
     buffer = io.BytesIO()
     np.savez(buffer, x=np.ones((2, 3, 2), np.float32), lengths=np.array([3, 1]))
     sequences_inputs = {"sequences": [b"[[1,2.5],[-3e2,4]]\n[]\n[[1,2]]", b"[1,8]\n[]\n[0]", buffer.getvalue()]}
-    return found | configs | {"keras": keras} | sequences_inputs
+    return found | configs | keras | sequences_inputs
 
 
 def one_input(data: bytes) -> None:
@@ -152,7 +161,9 @@ def main() -> None:
         for index, name in enumerate(sorted(TARGETS)):
             for number, seed in enumerate(seeds().get(name, [])):
                 Path(f"{corpus}/{name}-{number}").write_bytes(bytes([index]) + seed)
-        for module in (hdf5, keras_config, keras_file, load, native, npz, recognize, safetensors_file, sequences):
+        importers = (keras_config, keras_fields, keras_model, keras_operations)
+        readers = (hdf5, keras_file, load, native, npz, recognize, safetensors_file, sequences)
+        for module in (*importers, *readers):
             for value in vars(module).values():
                 if callable(value) and getattr(value, "__module__", None) == module.__name__:
                     try:

@@ -147,6 +147,48 @@ ALL = CASES | FUNCTIONAL | NESTED
 IN_EVERY_FORMAT = ("tagger-distributed", "cells", "text", "folded", "backwards", "normed", "graph-average", "nested")
 
 
+def random_layers(rng: np.random.Generator) -> list[Any]:
+    """A chain of layers that is read, with random options."""
+    masked, ids = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+
+    def pick(*values: Any) -> Any:
+        return values[rng.integers(len(values))]
+
+    def activation() -> str:
+        return str(
+            pick("linear", "tanh", "relu", "sigmoid", "softmax", "elu", "hard_sigmoid", "softplus", "leaky_relu")
+        )
+
+    def recurrent(**options: Any) -> Any:
+        name, units = pick("LSTM", "GRU", "SimpleRNN"), int(rng.integers(1, 9))
+        options |= {"use_bias": pick(True, False)} | ({"reset_after": pick(True, False)} if name == "GRU" else {})
+        if rng.random() < 0.4:
+            return ("Bidirectional", (name, units, options), {})
+        backwards = not (masked and ids and options.get("return_sequences")) and rng.random() < 0.3
+        return (name, units, options | {"go_backwards": backwards})
+
+    def pointwise() -> Any:
+        dense = ("Dense", int(rng.integers(1, 9)), {"activation": activation(), "use_bias": pick(True, False)})
+        affine = {"center": pick(True, False), "scale": pick(True, False), "epsilon": pick(1e-3, 0.1)}
+        norm = (pick("BatchNormalization", "LayerNormalization"), (), affine)
+        return pick(dense, dense, norm, ("Activation", activation(), {}), ("ELU", 0.5, {}), ("Dropout", 0.5, {}))
+
+    def convolution() -> Any:
+        padding = pick("valid", "same", "causal")
+        options = {"padding": padding, "activation": activation(), "use_bias": pick(True, False)}
+        how = pick("dilation_rate", "strides") if padding != "same" else "dilation_rate"
+        return ("Conv1D", (int(rng.integers(1, 9)), int(rng.integers(1, 4))), options | {how: int(rng.integers(1, 3))})
+
+    layers: list[Any] = [("Embedding", (IDS, int(rng.integers(1, 9))), {"mask_zero": masked})] if ids else []
+    for _ in range(rng.integers(1, 4)):
+        middle = [recurrent(**SEQUENCES), pointwise(), ("TimeDistributed", pointwise(), {})]
+        layers.append(pick(*middle, *([] if masked and ids else [convolution()])))
+    if rng.random() < 0.6:
+        pools = ["GlobalAveragePooling1D"] if masked and ids else ["GlobalAveragePooling1D", "GlobalMaxPooling1D"]
+        layers.append(pick(recurrent(), (pick(*pools), (), {})))
+    return [*layers, pointwise(), ("Dense", 3, {})]
+
+
 def make_layer(keras: Any, description: Any) -> Any:
     """A layer of a Keras module."""
     name, argument, options = description
@@ -159,7 +201,7 @@ def make_layer(keras: Any, description: Any) -> Any:
 
 
 def masks(name: str) -> bool:
-    return bool(ALL[name][0] == WORDS)
+    return bool(ALL[name][0][2].get("mask_zero"))
 
 
 def takes_ids(name: str) -> bool:

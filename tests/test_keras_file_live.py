@@ -34,7 +34,7 @@ def test_names_of_our_own(library, tmp_path):
         [library.Input((None, 3)), layers.LSTM(4, return_sequences=True, name="b"), layers.LSTM(4, name="a")],
         name="encoder",
     )
-    model = library.Sequential([library.Input((None, 3)), inner, layers.Dense(2)])
+    model = library.Sequential([library.Input((None, 3)), inner, layers.RepeatVector(2)])
     plain = library.Sequential([library.Input((None, 3)), inner])
     x = np.random.default_rng(1).standard_normal((3, 5, 3)).astype("f4")
     for ending in (".keras", ".h5"):
@@ -42,7 +42,7 @@ def test_names_of_our_own(library, tmp_path):
         _, (h, _) = fastrnn.load(tmp_path / f"plain{ending}")(x)
         np.testing.assert_allclose(h[-1], plain.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
         model.save(tmp_path / f"model{ending}")
-        with pytest.raises(NotImplementedError, match=r"Dense '.*' \(layer 3 of 3\).*'encoder/b', 'encoder/a'"):
+        with pytest.raises(NotImplementedError, match=r"RepeatVector '.*' \(layer 3 of 3\).*'encoder/b', 'encoder/a'"):
             fastrnn.load(tmp_path / f"model{ending}")
         for prefix, at in (("encoder/a", 1), ("a", 1), ("encoder/b.", 0)):
             layer = fastrnn.load(tmp_path / f"model{ending}", prefix=prefix)
@@ -68,6 +68,8 @@ def test_a_trained_model(library, tmp_path):
         model.save(tmp_path / f"model{ending}")
         _, h = fastrnn.load(tmp_path / f"model{ending}", prefix="both")(x)
         np.testing.assert_allclose(np.concatenate(h, -1), features.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+        whole = fastrnn.load(tmp_path / f"model{ending}")
+        np.testing.assert_allclose(whole(x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float16"])

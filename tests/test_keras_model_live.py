@@ -1,12 +1,18 @@
 """Whole models that the installed Keras 3 and tf-keras save now, against what they compute now."""
 
+import json
 import os
 
 import keras_file_cases
 import keras_model_cases as cases
+import numpy as np
 import pytest
 
+from fastrnn import cli
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+RANDOM = 4  # models
 
 
 @pytest.fixture(scope="module", params=["keras", "tf_keras"])
@@ -14,10 +20,35 @@ def library(request):
     return pytest.importorskip(request.param)
 
 
-@pytest.mark.parametrize("name", cases.ALL)
-def test_saved_now(library, tmp_path, name):
+def compare(library, folder, name):
     model = cases.build(library, name)
-    files = keras_file_cases.saved(model, tmp_path)
+    files = keras_file_cases.saved(model, folder)
     expected = cases.answers(model, name)
     for ending in keras_file_cases.FORMATS:
-        cases.check(tmp_path / f"model{ending}", name, expected, keras_file_cases.config_of(files, ending))
+        cases.check(folder / f"model{ending}", name, expected, keras_file_cases.config_of(files, ending))
+
+
+@pytest.mark.parametrize("name", cases.IN_EVERY_FORMAT)
+def test_saved_now(library, tmp_path, name):
+    compare(library, tmp_path, name)
+
+
+@pytest.mark.parametrize("seed", range(RANDOM))
+def test_random_models(library, tmp_path, monkeypatch, seed):
+    layers = cases.random_layers(np.random.default_rng(seed))
+    monkeypatch.setitem(cases.ALL, "random", layers)
+    compare(library, tmp_path, "random")
+
+
+def test_verify(library, tmp_path, capsys):
+    """With holes, ragged, and with a number of steps that is fixed."""
+    for name in ("tagger-distributed", "text"):
+        cases.build(library, name).save(tmp_path / "model.keras")
+        assert cli.main(["verify", str(tmp_path / "model.keras"), "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)
+        assert results["agrees"] and library.__name__ in results["witness"]
+    layers = library.layers
+    fixed = library.Sequential([library.Input((4, 2), batch_size=3), layers.GRU(3), layers.Dense(2)])
+    fixed.save(tmp_path / "fixed.h5")
+    assert cli.main(["verify", str(tmp_path / "fixed.h5"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["largest_difference"] < 1e-6

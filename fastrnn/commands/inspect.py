@@ -190,7 +190,11 @@ def summary(spec: LayerSpec) -> str:
 
 def report(results: dict[str, Any]) -> str:
     """The document as text."""
-    count = sum(bool(entry["choice"]) for entry in results["layers"]) or 1  # the whole model is made of the others
+    count = sum(bool(entry["choice"]) for entry in results["layers"])  # the whole model is made of the others
+    if not count:
+        (whole,) = results["layers"]
+        is_model = whole["layer"] is not None and whole["layer"]["class"] == "Sequential"
+        count = sum("cells" in part for part in whole["layer"]["layers"]) if is_model else 1
     lines = [f"{results['file']}: {results['title']}, {count} recurrent layer{'s' if count != 1 else ''}"]
     for entry in results["layers"]:
         choice = " ".join(f"--{name} {value!r}" for name, value in entry["choice"].items())

@@ -401,7 +401,7 @@ def _check_shapes(chain: list[Layer], arrays: list[list[Arrays]]) -> tuple[list[
 
 def _check_operation(layer: Operation, arrays: Arrays, width: int | None, faults: list[str]) -> int | None:
     """Check an operation that gets vectors of this width, None if it is not known; the width after it."""
-    for (name, tensor), (part, sizes) in zip(arrays, layer.arrays, strict=bool(arrays)):
+    for (name, tensor), (part, sizes) in zip(arrays, layer.arrays, strict=False):  # some may be missing
         if width is None and None in sizes and len(sizes) == len(tensor.shape):
             width = tensor.shape[sizes.index(None)]
         wanted = tuple(width if size is None else size for size in sizes)
