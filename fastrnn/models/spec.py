@@ -124,7 +124,7 @@ class ModelSpec:
         return []
 
     def _width_faults(self) -> list[str]:
-        if not self.takes_ids and all(input_size(op) is None for op in self.ops):
+        if not self.takes_ids and not [op for op in self.ops if input_size(op) is not None]:
             return ["no operation gives the width of x, wanted at least one with weights"]
         width, faults = None, []
         for index, op in enumerate(self.ops):
