@@ -49,8 +49,8 @@ class ModelSpec:
     @property
     def widths(self) -> tuple[int, ...]:
         """Width of a step's vector before the first operation (0 for ids) and after each; of a valid spec."""
-        width = 0 if self.takes_ids else next(size for op in self.ops if (size := input_size(op)) is not None)
-        widths = [width]
+        known = [size for op in self.ops if (size := input_size(op)) is not None]
+        widths = [0 if self.takes_ids else known[0]]
         for op in self.ops:
             size = output_size(op)
             widths.append(widths[-1] if size is None else size)
