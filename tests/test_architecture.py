@@ -49,7 +49,8 @@ DEPENDENCIES = {
     "parallel/team_sync": {"parallel/poll", "parallel/spin", "parallel/team"},
     "dispatch": {"kernels/kernels", "cpu"},
     "probe": {"dispatch"},
-    "matrix": {"kernels/kernels"},
+    "float16": {"common"},
+    "matrix": {"float16", "hash", "kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "parallel/team"},
     "sequence": {"cell", "parallel/team_sync"},
@@ -104,7 +105,7 @@ def test_core_knows_neither_python_nor_blas(path):
 
 @pytest.mark.parametrize("path", KERNEL_FILES, ids=ids(KERNEL_FILES))
 def test_kernels_include_kernels_only(path):
-    local = {other.name for other in KERNEL_FILES} | {"../common.h", "fastrnn.h"}
+    local = {other.name for other in KERNEL_FILES} | {"../common.h", "../float16.h", "fastrnn.h"}
     assert includes(path) <= local | STANDARD_C | INTRINSICS
 
 

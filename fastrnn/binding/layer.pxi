@@ -28,6 +28,7 @@ cdef class Layer:
         self.h_size = proj_size or hidden_size
         self.num_directions = 2 if bidirectional else 1
         self.spare = []
+        memset(&config, 0, sizeof(config))
         config.struct_size = sizeof(fastrnn_config)
         config.kind = KINDS[kind]
         config.dtype = FASTRNN_FLOAT32 if self.dtype == np.float32 else FASTRNN_FLOAT64

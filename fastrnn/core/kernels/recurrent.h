@@ -1,8 +1,8 @@
 /* Matrix products with prepacked weights, and whole steps, which keep products, gates and new states in registers.
  *
  * A tile is a few rows times a few blocks of units. Its accumulators stay in registers for all of k. The shape of a tile
- * does not change the chain of multiply-adds of an element, so it may differ from call to call. `rows`, `nb` and `gates` are
- * constants wherever these functions are inlined.
+ * does not change the chain of multiply-adds of an element, so it may differ from call to call. `rows`, `nb`, `gates` and `type`
+ * (of the weights) are constants wherever these functions are inlined.
  */
 #ifndef FR_RECURRENT_H
 #define FR_RECURRENT_H
@@ -22,13 +22,14 @@
 /* One column of accumulate(): acc[rows][nb][gates] += in[.][i] * weights[.][i]. Whichever are fewer, the column's inputs or its
  * weights, are held in registers while the others are loaded one after the other: with 12 accumulators in 16 registers, four
  * are left. */
-FR_INLINE void accumulate_column(vf *restrict acc, const int rows, const int nb, const int gates, const real *in,
-                                 int64_t in_stride, const weight *panels, int64_t stride)
+FR_INLINE void accumulate_column(vf *restrict acc, const int rows, const int nb, const int gates, const fr_weight_type type,
+                                 const real *in, int64_t in_stride, const char *panels, int64_t stride)
 {
+    const int64_t vector = FR_V * fr_weight_size(type);
     const bool hold_inputs = rows <= nb * gates;
     const int num_held = hold_inputs ? rows : nb * gates, num_passing = hold_inputs ? nb * gates : rows;
 #define FR_INPUT(row) v_broadcast(in + (row) * in_stride)
-#define FR_WEIGHT(n) w_load(panels + (n) / gates * stride + (n) % gates * FR_V)
+#define FR_WEIGHT(n) w_load(type, panels + (n) / gates * stride + (n) % gates * vector)
     vf held[FR_TILE_ROWS];
     FR_UNROLL
     for (int n = 0; n < num_held; n++)
@@ -63,12 +64,12 @@ typedef struct fr_chunk {
 
 /* acc[rows][nb][gates] += in . weights, for columns [begin, end) of the panels from block0 on. chunk: as of the tile, or NULL. Two
  * columns at once only where inputs are held: gcc 12 orders the others' loads badly. */
-FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const real *in, int64_t in_stride,
-                          const fr_weights *weights, int64_t block0, int64_t begin, int64_t end, const fr_chunk *chunk,
-                          const bool chunked)
+FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const fr_weight_type type,
+                          const real *in, int64_t in_stride, const fr_weights *weights, int64_t block0, int64_t begin,
+                          int64_t end, const fr_chunk *chunk, const bool chunked)
 {
-    const int64_t stride = w_stride(weights), column = gates * FR_V;
-    const weight *panels = w_panel(weights, block0) + begin * column;
+    const int64_t stride = weights->panel_stride, column = gates * FR_V * fr_weight_size(type);
+    const char *panels = w_panel(weights, block0) + begin * column;
     int64_t k = end - begin;
     in += begin;
     if (chunked && rows <= nb * gates) {
@@ -76,23 +77,23 @@ FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const 
         for (; k >= 2; k -= 2, in += 2, panels += 2 * column, next += 2 * chunk->prefetch_step) {
             __builtin_prefetch(next);
             __builtin_prefetch(next + FR_ALIGNMENT);
-            accumulate_column(acc, rows, nb, gates, in, in_stride, panels, stride);
-            accumulate_column(acc, rows, nb, gates, in + 1, in_stride, panels + column, stride);
+            accumulate_column(acc, rows, nb, gates, type, in, in_stride, panels, stride);
+            accumulate_column(acc, rows, nb, gates, type, in + 1, in_stride, panels + column, stride);
         }
     } else if (chunked) {
         const char *next = chunk->prefetch;
         for (; k > 0; k--, in++, panels += column, next += chunk->prefetch_step) {
             __builtin_prefetch(next);
-            accumulate_column(acc, rows, nb, gates, in, in_stride, panels, stride);
+            accumulate_column(acc, rows, nb, gates, type, in, in_stride, panels, stride);
         }
         return;
     }
     for (; k > 0; k--, in++, panels += column)
-        accumulate_column(acc, rows, nb, gates, in, in_stride, panels, stride);
+        accumulate_column(acc, rows, nb, gates, type, in, in_stride, panels, stride);
 }
 
 FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t block0, const fr_chunk *chunk,
-                            const bool chunked, const int rows, const int nb, const int gates)
+                            const bool chunked, const int rows, const int nb, const int gates, const fr_weight_type type)
 {
     vf acc[FR_TILE_VECTORS];
     real *out = (real *)a->out + row0 * a->out_row_stride + block0 * a->out_block_stride;
@@ -106,7 +107,7 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
                 int64_t at = b * a->out_block_stride + j * a->out_gate_stride;
                 acc[(row * nb + b) * gates + j] = v_load(bias ? bias + at : out + row * a->out_row_stride + at);
             }
-    accumulate(acc, rows, nb, gates, (const real *)a->in + row0 * a->in_stride, a->in_stride,
+    accumulate(acc, rows, nb, gates, type, (const real *)a->in + row0 * a->in_stride, a->in_stride,
                &a->weights, block0, chunked ? chunk->h_begin : 0, chunked ? chunk->h_end : a->k, chunk, chunked);
     FR_UNROLL
     for (int row = 0; row < rows; row++)
@@ -119,7 +120,7 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
 }
 
 FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, const fr_chunk *chunk, const bool chunked,
-                         const int rows, const int nb, const fastrnn_kind kind)
+                         const int rows, const int nb, const fastrnn_kind kind, const fr_weight_type type)
 {
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
     const int64_t column_block = (kind == FASTRNN_GRU ? 4 : gates) * FR_V;
@@ -147,7 +148,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
                 acc[row * gates + j] = chunk->saved[row * FR_SAVED + j];
     }
     if (x_begin < x_end)
-        accumulate(acc, rows, nb, gates, (const real *)a->x + row0 * a->x_stride, a->x_stride, &a->weight_ih, block0, x_begin,
+        accumulate(acc, rows, nb, gates, type, (const real *)a->x + row0 * a->x_stride, a->x_stride, &a->weight_ih, block0, x_begin,
                    x_end, chunk, chunked);
     if (kind == FASTRNN_GRU) {
         const bool continues = h_begin > 0, switches = h_begin == 0 && h_end > 0;
@@ -163,7 +164,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         FR_IN_MEMORY(n_input); /* it is not used while h is multiplied */
     }
     if (!chunked || h_begin < h_end)
-        accumulate(acc, rows, nb, gates, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride, &a->weight_hh, block0,
+        accumulate(acc, rows, nb, gates, type, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride, &a->weight_hh, block0,
                    h_begin, h_end, chunk, chunked);
     if (!ends || (chunked && kind == FASTRNN_LSTM)) {
         FR_UNROLL
@@ -225,7 +226,7 @@ enum { FR_CHUNKED = 4, FR_THREE_BLOCKS, FR_NUM_SHAPES };
 /* The two matrices of a step; a product has h only. */
 typedef struct fr_operands {
     const fr_weights *x, *h;
-    int64_t x_columns, h_columns;
+    int64_t x_columns, h_columns, column_bytes;
     const fr_step_args *lstm; /* an LSTM's step, whose gates are computed for many rows at once; else NULL */
 } fr_operands;
 
@@ -248,15 +249,15 @@ static int64_t next_chunk(const fr_operands *o, int64_t begin, int64_t most_colu
 }
 
 /* The weights of a block from column `column` on, counted through both matrices. */
-static const char *weights_at(const fr_operands *o, int64_t block, int64_t column, int64_t column_bytes)
+static const char *weights_at(const fr_operands *o, int64_t block, int64_t column)
 {
     const bool of_x = column < o->x_columns;
-    return (const char *)w_panel(of_x ? o->x : o->h, block) + (of_x ? column : column - o->x_columns) * column_bytes;
+    return w_panel(of_x ? o->x : o->h, block) + (of_x ? column : column - o->x_columns) * o->column_bytes;
 }
 
 /* All rows of one block, chunk by chunk. next_block: the one that is computed after it, or the same. */
 static void walk_chunks(fr_tile *const tiles[][FR_NUM_SHAPES], const void *args, const fr_operands *o, fr_row_tiles t, int64_t block,
-                        int64_t next_block, int64_t column_bytes, int64_t most_columns)
+                        int64_t next_block, int64_t most_columns)
 {
     const int64_t columns = o->x_columns + o->h_columns;
     vf saved[GROUP_TILES * FR_TILE_ROWS * FR_SAVED];
@@ -267,10 +268,10 @@ static void walk_chunks(fr_tile *const tiles[][FR_NUM_SHAPES], const void *args,
         for (int64_t begin = 0, end; begin < columns; begin = end) {
             fr_chunk chunk;
             end = next_chunk(o, begin, most_columns, &chunk);
-            chunk.prefetch_step = column_bytes / (last_tile - tile0);
-            chunk.prefetch = end < columns        ? weights_at(o, block, end, column_bytes)
-                             : last_tile < t.count ? weights_at(o, block, 0, column_bytes)
-                                                   : weights_at(o, next_block, 0, column_bytes);
+            chunk.prefetch_step = o->column_bytes / (last_tile - tile0);
+            chunk.prefetch = end < columns        ? weights_at(o, block, end)
+                             : last_tile < t.count ? weights_at(o, block, 0)
+                                                   : weights_at(o, next_block, 0);
             row = row0;
             for (int64_t tile = tile0; tile < last_tile; tile++) {
                 const int tile_rows = t.least_rows + (tile < t.longer);
@@ -302,8 +303,7 @@ static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], int gates, const void *a
         t.longer = rows - t.least_rows * t.count;
         most_rows = t.least_rows + (t.longer > 0);
     }
-    const int64_t column_bytes = gates * FR_V * (int64_t)sizeof(weight), columns = o->x_columns + o->h_columns;
-    const bool chunked = t.count <= GROUP_TILES && columns * column_bytes * blocks >= CHUNKED_WEIGHTS;
+    const bool chunked = t.count <= GROUP_TILES && (o->x_columns + o->h_columns) * o->column_bytes * blocks >= CHUNKED_WEIGHTS;
     int nb = FR_MAX_BLOCKS, shape = 3; /* index in a row of `tiles`: log2 of nb, or a name */
     for (int64_t block = 0; block < blocks; block += nb) {
         for (; nb > 1 && (block + nb > blocks || nb * most_rows * gates > FR_TILE_VECTORS ||
@@ -317,7 +317,7 @@ static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], int gates, const void *a
         const int64_t start = backwards ? blocks - block - nb : block;
         if (t.count > 2 && nb == 1 && (chunked || o->lstm)) {
             const int64_t next = block + 1 == blocks ? start : backwards ? start - 1 : start + 1;
-            walk_chunks(tiles, args, o, t, start, next, column_bytes, chunked ? CHUNK_BYTES / column_bytes : INT32_MAX);
+            walk_chunks(tiles, args, o, t, start, next, chunked ? CHUNK_BYTES / o->column_bytes : INT32_MAX);
             continue;
         }
         int64_t row = 0;
@@ -367,30 +367,41 @@ static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], int gates, const void *a
         FR_TILE_ROW(NAME, 1, COLUMNS), FR_TILE_ROW(NAME, 2, COLUMNS), FR_TILE_ROW(NAME, 3, COLUMNS),                      \
         FR_TILE_ROW(NAME, 4, COLUMNS), FR_TILE_ROW(NAME, 5, COLUMNS), FR_TILE_ROW(NAME, 6, COLUMNS)};
 
-FR_DEFINE_TILES(product_1, 1, product_tile, 1)
-FR_DEFINE_TILES(product_2, 2, product_tile, 2)
-FR_DEFINE_TILES(product_3, 3, product_tile, 3)
-FR_DEFINE_TILES(product_4, 4, product_tile, 4)
-FR_DEFINE_TILES(lstm, 4, step_tile, FASTRNN_LSTM)
-FR_DEFINE_TILES(gru, 3, step_tile, FASTRNN_GRU)
-FR_DEFINE_TILES(rnn, 1, step_tile, FASTRNN_RNN)
+/* The four kernels for weights of one type: product_NAME, lstm_step_NAME, gru_step_NAME, rnn_step_NAME. */
+#define FR_DEFINE_KERNELS(NAME, TYPE)                                                                                 \
+    FR_DEFINE_TILES(product_1_##NAME, 1, product_tile, 1, TYPE)                                                       \
+    FR_DEFINE_TILES(product_2_##NAME, 2, product_tile, 2, TYPE)                                                       \
+    FR_DEFINE_TILES(product_3_##NAME, 3, product_tile, 3, TYPE)                                                       \
+    FR_DEFINE_TILES(product_4_##NAME, 4, product_tile, 4, TYPE)                                                       \
+    FR_DEFINE_TILES(lstm_##NAME, 4, step_tile, FASTRNN_LSTM, TYPE)                                                    \
+    FR_DEFINE_TILES(gru_##NAME, 3, step_tile, FASTRNN_GRU, TYPE)                                                      \
+    FR_DEFINE_TILES(rnn_##NAME, 1, step_tile, FASTRNN_RNN, TYPE)                                                      \
+    static void product_##NAME(const fr_product_args *a)                                                             \
+    {                                                                                                               \
+        static fr_tile *const (*const by_gates[])[FR_NUM_SHAPES] = {product_1_##NAME##_tiles, product_2_##NAME##_tiles, \
+                                                                    product_3_##NAME##_tiles, product_4_##NAME##_tiles}; \
+        product(by_gates[a->gates - 1], a, TYPE);                                                                    \
+    }                                                                                                               \
+    static void lstm_step_##NAME(const fr_step_args *a) { step(lstm_##NAME##_tiles, 4, a, true, TYPE); }               \
+    static void gru_step_##NAME(const fr_step_args *a) { step(gru_##NAME##_tiles, 3, a, false, TYPE); }                \
+    static void rnn_step_##NAME(const fr_step_args *a) { step(rnn_##NAME##_tiles, 1, a, false, TYPE); }
 
-static void product(const fr_product_args *a)
+FR_INLINE void product(fr_tile *const tiles[][FR_NUM_SHAPES], const fr_product_args *a, const fr_weight_type type)
 {
-    static fr_tile *const (*const by_gates[])[FR_NUM_SHAPES] = {product_1_tiles, product_2_tiles, product_3_tiles, product_4_tiles};
-    const fr_operands operands = {.h = &a->weights, .h_columns = a->k};
-    walk(by_gates[a->gates - 1], a->gates, a, &operands, a->rows, a->blocks, false);
+    const fr_operands operands = {.h = &a->weights, .h_columns = a->k, .column_bytes = a->gates * FR_V * fr_weight_size(type)};
+    walk(tiles, a->gates, a, &operands, a->rows, a->blocks, false);
 }
 
-FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], int columns, const fr_step_args *a, bool lstm)
+FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], const int columns, const fr_step_args *a, const bool lstm,
+                    const fr_weight_type type)
 {
     const fr_operands operands = {.x = &a->weight_ih, .h = &a->weight_hh, .x_columns = a->x ? a->input_size : 0,
-                                  .h_columns = a->h_size, .lstm = lstm ? a : NULL};
+                                  .h_columns = a->h_size, .column_bytes = columns * FR_V * fr_weight_size(type),
+                                  .lstm = lstm ? a : NULL};
     walk(tiles, columns, a, &operands, a->rows, a->blocks, a->backwards);
 }
 
-static void lstm_step(const fr_step_args *a) { step(lstm_tiles, 4, a, true); }
-static void gru_step(const fr_step_args *a) { step(gru_tiles, 3, a, false); }
-static void rnn_step(const fr_step_args *a) { step(rnn_tiles, 1, a, false); }
+FR_DEFINE_KERNELS(float32, FR_WEIGHT_FLOAT32)
+FR_DEFINE_KERNELS(float16, FR_WEIGHT_FLOAT16)
 
 #endif
