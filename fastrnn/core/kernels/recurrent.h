@@ -119,6 +119,51 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
                         acc[(row * nb + b) * gates + j]);
 }
 
+/* The gates of rows of one block whose accumulators are saved. Each operation of an LSTM's cell depends on the one before; two
+ * passes over many cells give a processor independent ones. The bits are those of lstm_cell. */
+static __attribute__((noinline)) void lstm_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
+{
+    real *c = (real *)a->c + row0 * a->c_stride + block * FR_V;
+    for (int64_t row = 0; row < rows; row++, c += a->c_stride) {
+        vf *g = &saved[row * FR_SAVED];
+        const vf new_c = v_fma(v_sigmoid(g[1]), v_load(c), v_sigmoid_tanh(g[0], g[2]));
+        store_state(c, new_c);
+        g[0] = new_c;
+        g[1] = v_sigmoid_under(g[3]);
+    }
+    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
+    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride)
+        store_state(h, v_tanh_over(saved[row * FR_SAVED], saved[row * FR_SAVED + 1]));
+}
+
+static __attribute__((noinline)) void gru_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
+{
+    const real *h_old = (const real *)a->h_old + row0 * a->h_in_stride + block * FR_V;
+    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
+    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride, h_old += a->h_in_stride) {
+        const vf *g = &saved[row * FR_SAVED];
+        store_state(h, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), g[3], g[2], v_load(h_old), NULL));
+    }
+}
+
+static __attribute__((noinline)) void rnn_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
+{
+    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
+    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride) {
+        const vf g = saved[row * FR_SAVED];
+        store_state(h, a->activation == FASTRNN_RELU ? v_relu(g) : v_tanh(g));
+    }
+}
+
+FR_INLINE void finish(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved, const fastrnn_kind kind)
+{
+    switch (kind) {
+    case FASTRNN_LSTM: lstm_gates(a, row0, block, rows, saved); break;
+    case FASTRNN_GRU: gru_gates(a, row0, block, rows, saved); break;
+    case FASTRNN_RNN: rnn_gates(a, row0, block, rows, saved); break;
+    }
+}
+
 FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, const fr_chunk *chunk, const bool chunked,
                          const int rows, const int nb, const fastrnn_kind kind, const fr_weight_type type)
 {
@@ -128,7 +173,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     const real *bias = (const real *)a->bias + block0 * column_block;
     const int64_t x_begin = chunked ? chunk->x_begin : 0, x_end = chunked ? chunk->x_end : a->x ? a->input_size : 0,
                   h_begin = chunked ? chunk->h_begin : 0, h_end = chunked ? chunk->h_end : a->h_size;
-    const bool begins = !chunked || (x_begin == 0 && h_begin == 0), ends = !chunked || h_end == a->h_size;
+    const bool begins = !chunked || (x_begin == 0 && h_begin == 0);
     vf n_input[FR_TILE_VECTORS / 3]; /* GRU: moved here so that the accumulators hold n_hidden */
     if (begins) {
         const real *pre = a->x ? bias : (const real *)a->pre + row0 * a->pre_stride + block0 * column_block;
@@ -166,51 +211,39 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     if (!chunked || h_begin < h_end)
         accumulate(acc, rows, nb, gates, type, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride, &a->weight_hh, block0,
                    h_begin, h_end, chunk, chunked);
-    if (!ends || (chunked && kind == FASTRNN_LSTM)) {
-        FR_UNROLL
-        for (int row = 0; row < rows; row++) {
-            FR_UNROLL
-            for (int j = 0; j < gates; j++)
-                chunk->saved[row * FR_SAVED + j] = acc[row * gates + j];
-            if (kind == FASTRNN_GRU)
-                chunk->saved[row * FR_SAVED + 3] = n_input[row];
-        }
-        return;
-    }
-    FR_UNROLL
-    for (int row = 0; row < rows; row++)
+    if (!chunked && rows == 1) {
         FR_UNROLL
         for (int b = 0; b < nb; b++) {
-            const vf *g = &acc[(row * nb + b) * gates];
+            const vf *g = &acc[b * gates];
             const int64_t unit = (block0 + b) * FR_V;
-            real *h_out = (real *)a->h_out + (row0 + row) * a->h_out_stride + unit;
+            real *h_out = (real *)a->h_out + row0 * a->h_out_stride + unit;
             if (kind == FASTRNN_LSTM) {
-                real *c = (real *)a->c + (row0 + row) * a->c_stride + unit;
+                real *c = (real *)a->c + row0 * a->c_stride + unit;
                 store_state(h_out, lstm_cell(g, c, NULL, NULL, 0));
             } else if (kind == FASTRNN_GRU) {
-                vf h = v_load((const real *)a->h_old + (row0 + row) * a->h_in_stride + unit);
-                store_state(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), n_input[row * nb + b], g[2], h, NULL));
+                vf h = v_load((const real *)a->h_old + row0 * a->h_in_stride + unit);
+                store_state(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), n_input[b], g[2], h, NULL));
             } else {
                 store_state(h_out, a->activation == FASTRNN_RELU ? v_relu(g[0]) : v_tanh(g[0]));
             }
         }
-}
-
-/* The gates of rows of one block whose accumulators are saved. Each operation of a cell depends on the one before; two passes
- * over many cells give a processor independent ones. The bits are those of lstm_cell. */
-static void lstm_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
-{
-    real *c = (real *)a->c + row0 * a->c_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, c += a->c_stride) {
-        vf *g = &saved[row * FR_SAVED];
-        const vf new_c = v_fma(v_sigmoid(g[1]), v_load(c), v_sigmoid_tanh(g[0], g[2]));
-        store_state(c, new_c);
-        g[0] = new_c;
-        g[1] = v_sigmoid_under(g[3]);
+        return;
     }
-    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride)
-        store_state(h, v_tanh_over(saved[row * FR_SAVED], saved[row * FR_SAVED + 1]));
+    vf own[FR_TILE_VECTORS * FR_SAVED];
+    vf *saved = chunked ? chunk->saved : own;
+    FR_UNROLL
+    for (int b = 0; b < nb; b++)
+        FR_UNROLL
+        for (int row = 0; row < rows; row++) {
+            vf *to = &saved[(b * rows + row) * FR_SAVED];
+            FR_UNROLL
+            for (int j = 0; j < gates; j++)
+                to[j] = acc[(row * nb + b) * gates + j];
+            if (kind == FASTRNN_GRU)
+                to[3] = n_input[row * nb + b];
+        }
+    for (int b = 0; !chunked && b < nb; b++)
+        finish(a, row0, block0 + b, rows, &saved[b * rows * FR_SAVED], kind);
 }
 
 typedef void fr_tile(const void *args, int64_t row, int64_t block, const fr_chunk *chunk);
@@ -227,7 +260,8 @@ enum { FR_CHUNKED = 4, FR_THREE_BLOCKS, FR_NUM_SHAPES };
 typedef struct fr_operands {
     const fr_weights *x, *h;
     int64_t x_columns, h_columns, column_bytes;
-    const fr_step_args *lstm; /* an LSTM's step, whose gates are computed for many rows at once; else NULL */
+    const fr_step_args *step; /* NULL for a product */
+    fastrnn_kind kind;
 } fr_operands;
 
 /* How rows are divided into tiles: the first `longer` of them have one row more than the others. */
@@ -281,8 +315,8 @@ static void walk_chunks(fr_tile *const tiles[][FR_NUM_SHAPES], const void *args,
                 row += tile_rows;
             }
         }
-        if (o->lstm)
-            lstm_gates(o->lstm, row0, block, row - row0, saved);
+        if (o->step)
+            finish(o->step, row0, block, row - row0, saved, o->kind);
         row0 = row;
     }
 }
@@ -315,7 +349,7 @@ static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], int gates, const void *a
             shape = FR_THREE_BLOCKS;
         }
         const int64_t start = backwards ? blocks - block - nb : block;
-        if (t.count > 2 && nb == 1 && (chunked || o->lstm)) {
+        if (t.count > 2 && nb == 1 && (chunked || (o->step && o->kind == FASTRNN_LSTM))) {
             const int64_t next = block + 1 == blocks ? start : backwards ? start - 1 : start + 1;
             walk_chunks(tiles, args, o, t, start, next, chunked ? CHUNK_BYTES / o->column_bytes : INT32_MAX);
             continue;
@@ -382,9 +416,9 @@ static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], int gates, const void *a
                                                                     product_3_##NAME##_tiles, product_4_##NAME##_tiles}; \
         product(by_gates[a->gates - 1], a, TYPE);                                                                    \
     }                                                                                                               \
-    static void lstm_step_##NAME(const fr_step_args *a) { step(lstm_##NAME##_tiles, 4, a, true, TYPE); }               \
-    static void gru_step_##NAME(const fr_step_args *a) { step(gru_##NAME##_tiles, 3, a, false, TYPE); }                \
-    static void rnn_step_##NAME(const fr_step_args *a) { step(rnn_##NAME##_tiles, 1, a, false, TYPE); }
+    static void lstm_step_##NAME(const fr_step_args *a) { step(lstm_##NAME##_tiles, 4, a, FASTRNN_LSTM, TYPE); }               \
+    static void gru_step_##NAME(const fr_step_args *a) { step(gru_##NAME##_tiles, 3, a, FASTRNN_GRU, TYPE); }                \
+    static void rnn_step_##NAME(const fr_step_args *a) { step(rnn_##NAME##_tiles, 1, a, FASTRNN_RNN, TYPE); }
 
 FR_INLINE void product(fr_tile *const tiles[][FR_NUM_SHAPES], const fr_product_args *a, const fr_weight_type type)
 {
@@ -392,12 +426,12 @@ FR_INLINE void product(fr_tile *const tiles[][FR_NUM_SHAPES], const fr_product_a
     walk(tiles, a->gates, a, &operands, a->rows, a->blocks, false);
 }
 
-FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], const int columns, const fr_step_args *a, const bool lstm,
+FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], const int columns, const fr_step_args *a, const fastrnn_kind kind,
                     const fr_weight_type type)
 {
     const fr_operands operands = {.x = &a->weight_ih, .h = &a->weight_hh, .x_columns = a->x ? a->input_size : 0,
                                   .h_columns = a->h_size, .column_bytes = columns * FR_V * fr_weight_size(type),
-                                  .lstm = lstm ? a : NULL};
+                                  .step = a, .kind = kind};
     walk(tiles, columns, a, &operands, a->rows, a->blocks, a->backwards);
 }
 
