@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from . import runtime, thread_limits
+from .comparison import Comparison, Difference, compare
 from .files.load import load
 from .layers import GRU, LSTM, RNN, State, Unrolled
 from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
@@ -27,12 +28,15 @@ __all__ = [
     "RNN",
     "Activation",
     "CellSpec",
+    "Comparison",
+    "Difference",
     "LayerSpec",
     "Packed",
     "State",
     "Stream",
     "Unrolled",
     "__version__",
+    "compare",
     "get_num_threads",
     "info",
     "load",

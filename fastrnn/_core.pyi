@@ -11,6 +11,7 @@ from .schedule import Schedule
 __version__: str
 PAST_ENDS: dict[str, int]
 KINDS: dict[str, int]
+WEIGHT_DTYPES: dict[str, int]
 NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
 PROBE_GATES: dict[str, int]
@@ -45,6 +46,7 @@ class Layer:
         num_layers: int,
         bidirectional: bool,
         reverse: bool,
+        weight_dtype: str | None,
         cells: list[Any],
         isa: str | None,
         use_blas: bool,

@@ -11,7 +11,7 @@ cdef class Layer:
     cdef list spare  # workspaces of earlier calls
 
     def __cinit__(self, kind, dtype, int64_t input_size, int64_t hidden_size, int64_t proj_size, int64_t num_layers,
-                  bint bidirectional, bint reverse, list cells, isa, bint use_blas):
+                  bint bidirectional, bint reverse, weight_dtype, list cells, isa, bint use_blas):
         cdef fastrnn_config config
         cdef fastrnn_cell *prepared
         cdef fastrnn_cell *cell
@@ -34,6 +34,7 @@ cdef class Layer:
         config.dtype = FASTRNN_FLOAT32 if self.dtype == np.float32 else FASTRNN_FLOAT64
         config.input_size, config.hidden_size, config.proj_size = input_size, hidden_size, proj_size
         config.num_layers, config.bidirectional, config.reverse = num_layers, bidirectional, reverse
+        config.weight_dtype = WEIGHT_DTYPES[weight_dtype or "float32"]
         if len(cells) != self.num_layers * self.num_directions:
             raise ValueError(f"cells has {len(cells)} entries, wanted {self.num_layers * self.num_directions}")
         if use_blas:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import Recurrent
-from ..layers.engine import choose_backend, choose_dtype
+from ..layers.engine import choose_backend, choose_dtype, choose_weight_dtype
 from ..runtime import check_isa, forced_isa, info
 from ..spec import DEFAULT_ACTIVATIONS, CellSpec, LayerSpec, activations_of
 from .options import as_value_errors, reading
@@ -66,7 +66,9 @@ def _entry(found: Found, arguments: argparse.Namespace) -> dict[str, Any]:
             entry["text"] = summary(found.layer)
             isa = forced_isa() if arguments.isa is None else check_isa(arguments.isa, "isa")
             dtype = choose_dtype(found.layer, arguments.dtype)
-            facts["computes"] = {"dtype": dtype.name, "backend": choose_backend(arguments.backend, dtype, isa)}
+            weight_dtype = choose_weight_dtype(found.layer, arguments.weight_dtype).weight_dtype
+            backend = choose_backend(arguments.backend, dtype, isa, weight_dtype)
+            facts["computes"] = {"dtype": dtype.name, "weight_dtype": weight_dtype or dtype.name, "backend": backend}
             facts["computes"]["isa"] = (isa or info()["isa"]) if facts["computes"]["backend"] == "fused" else None
         if "nonlinearity" in found.needs:
             for cell in facts["cells"]:
@@ -177,7 +179,8 @@ def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("FLOPs a step", f"{layer['flops_per_step']:,} for each row"))
     if computes := layer.get("computes"):
         isa = f", {computes['isa']}" if computes["isa"] else ""
-        rows.append(("runs as", f"{layer['class']} in {computes['dtype']}, backend {computes['backend']}{isa}"))
+        weights = f" with weights of {computes['weight_dtype']}" if computes["weight_dtype"] != computes["dtype"] else ""
+        rows.append(("runs as", f"{layer['class']} in {computes['dtype']}{weights}, backend {computes['backend']}{isa}"))
     else:
         rows.append(("runs as", layer["class"]))
     return rows

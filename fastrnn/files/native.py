@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..spec import Activation, CellSpec, LayerSpec
+from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec
 from .json_text import parse_json
 from .safetensors_file import Header, map_file, read_header, tensors
 from .tensors import Tensor
@@ -24,9 +24,9 @@ PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole"
 SIZES = ("input_size", "hidden_size", "num_layers", "proj_size")
 FLAGS = ("bidirectional", "batch_first", "reverse")
 CELL_OPTIONS = ("activations", "cell_clip", "gate_clip", "proj_clip", "coupled", "linear_before_reset")
-LAYER_OPTIONS = ("kind", "dtype", *SIZES, *FLAGS, "cells")
+LAYER_OPTIONS = ("kind", "dtype", "weight_dtype", *SIZES, *FLAGS, "cells")
 
-TYPES = {"float32": "F32", "float64": "F64"}
+TYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
@@ -50,8 +50,11 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
         options = {option: getattr(cell, option) for option in CELL_OPTIONS}
         cells.append(options | {"activations": [[a.name, a.alpha, a.beta] for a in cell.activations]})
     config = {name: getattr(spec, name) for name in ("kind", *SIZES, *FLAGS)} | {"dtype": dtype.name, "cells": cells}
+    weight_dtype = spec.weight_dtype or dtype.name
+    if weight_dtype != dtype.name:
+        config["weight_dtype"] = weight_dtype
     arrays = {
-        spec.name(index, part): getattr(cell, part)
+        spec.name(index, part): getattr(cell, part).astype(weight_dtype if part in WEIGHTS else dtype, copy=False)
         for index, cell in enumerate(spec.cells)
         for part in PARTS
         if getattr(cell, part) is not None
@@ -62,7 +65,7 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
     end = 0
     for name, array in sorted(arrays.items()):
         begin, end = end, end + array.nbytes
-        header[name] = {"dtype": TYPES[dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
+        header[name] = {"dtype": TYPES[array.dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
 
@@ -79,7 +82,7 @@ def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for _, array in sorted(arrays.items()):
-                file.write(np.ascontiguousarray(array, dtype.newbyteorder("<")).data)
+                file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # as open() would have made it; mkstemp's is for the owner alone
@@ -118,6 +121,8 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
         raise ValueError(f"{path} is version {version!r} of fastrnn's format, this fastrnn reads {VERSION!r}")
     faults = _names(metadata, METADATA, "__metadata__")
     config = parse_json(path, metadata.get("config", ""), "config")
+    if isinstance(config, dict):
+        config.setdefault("weight_dtype", None)  # where weights are of dtype, a file does not say so
     faults += _names(config, LAYER_OPTIONS, "config")
     if not faults:
         faults += [f"{size} is {config[size]!r}, wanted an integer" for size in SIZES if type(config[size]) is not int]
@@ -126,6 +131,8 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
             faults.append(f"kind is {config['kind']!r}, wanted lstm, gru or rnn")
         if config["dtype"] not in ("float32", "float64"):
             faults.append(f"dtype is {config['dtype']!r}, wanted float32 or float64")
+        if config["weight_dtype"] not in ((None, "float16") if config["dtype"] == "float32" else (None,)):
+            faults.append(f"weight_dtype is {config['weight_dtype']!r}, wanted float16, of dtype float32")
         if not isinstance(config["cells"], list):
             faults.append("cells is no list")
         else:
@@ -172,7 +179,7 @@ def _is_activation(value: Any) -> bool:
 
 
 def _build(path: str, config: dict[str, Any], arrays: dict[str, Tensor]) -> LayerSpec:
-    options = {name: config[name] for name in ("kind", *SIZES, *FLAGS)}
+    options = {name: config[name] for name in ("kind", *SIZES, *FLAGS, "weight_dtype")}
     names = LayerSpec(cells=(), **options)
     cells, faults = [], []
     left = dict(arrays)
@@ -180,8 +187,9 @@ def _build(path: str, config: dict[str, Any], arrays: dict[str, Tensor]) -> Laye
         parts = {part: left.pop(names.name(index, part), None) for part in PARTS}
         found = {part: tensor for part, tensor in parts.items() if tensor is not None}
         for part, tensor in found.items():
-            if tensor.dtype != config["dtype"]:
-                faults.append(f"{names.name(index, part)} is {tensor.dtype}, wanted {config['dtype']}")
+            wanted = (part in WEIGHTS and config["weight_dtype"]) or config["dtype"]
+            if tensor.dtype != wanted:
+                faults.append(f"{names.name(index, part)} is {tensor.dtype}, wanted {wanted}")
         if faults:
             continue
         activations = tuple(Activation(*activation) for activation in cell["activations"])

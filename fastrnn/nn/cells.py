@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike, NDArray
 from ..arguments import as_boolean, as_integer
 from ..importers.tensorflow import spec_from_variables
 from ..layers import LAYERS, Layer
-from ..spec import LayerSpec
+from ..layers.engine import choose_backend, choose_weight_dtype
+from ..spec import LayerSpec, WeightDtype
 from .activations import known_activation
 from .checkpoint import weights_for
 from .checks import as_number, check_dtype, check_inputs, check_state
@@ -120,8 +121,9 @@ class Stack:
     def takes(self, cell: EngineCell) -> bool:
         """Whether `cell` can come next."""
         last, spec = self.cells[-1].spec, cell.spec
-        wanted = (last.kind, last.hidden_size, last.proj_size, last.h_size, self.cells[-1].dtype)
-        return wanted == (spec.kind, spec.hidden_size, spec.proj_size, spec.input_size, cell.dtype)
+        wanted = (last.kind, last.hidden_size, last.proj_size, last.h_size, last.weight_dtype, self.cells[-1].dtype)
+        sizes = spec.hidden_size, spec.proj_size, spec.input_size
+        return wanted == (spec.kind, *sizes, spec.weight_dtype, cell.dtype)
 
     @cached_property
     def layer(self) -> Layer:
@@ -149,12 +151,13 @@ class Stack:
 class EngineCell(SequenceCell):
     """One cell as one layer of the engine. Its weights are copied at construction and never change."""
 
-    def __init__(self, spec: LayerSpec, dtype: DTypeLike | None) -> None:
-        self.spec = spec
+    def __init__(self, spec: LayerSpec, dtype: DTypeLike | None, weight_dtype: WeightDtype | None) -> None:
+        self.spec = choose_weight_dtype(spec, weight_dtype).validate()
         self.input_size = spec.input_size
         self.dtype = check_dtype(dtype, spec.cells[0].weight_ih.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype is {self.dtype}, wanted float32 or float64")
+        choose_backend("auto", self.dtype, None, self.spec.weight_dtype)
 
     @cached_property
     def layer(self) -> Layer:
@@ -225,10 +228,12 @@ class BasicRNNCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
         arrays = weights_for("rnn", weights)
-        super().__init__(spec_from_variables("rnn", arrays, units, activation=known_activation(activation)), dtype)
+        spec = spec_from_variables("rnn", arrays, units, activation=known_activation(activation))
+        super().__init__(spec, dtype, weight_dtype)
 
 
 class GRUCell(EngineCell):
@@ -262,10 +267,12 @@ class GRUCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
         arrays = weights_for("gru", weights)
-        super().__init__(spec_from_variables("gru", arrays, units, activation=known_activation(activation)), dtype)
+        spec = spec_from_variables("gru", arrays, units, activation=known_activation(activation))
+        super().__init__(spec, dtype, weight_dtype)
 
 
 class CudnnCompatibleGRUCell(EngineCell):
@@ -296,11 +303,13 @@ class CudnnCompatibleGRUCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
         arrays = weights_for("gru", weights, resets_after=True)
         tanh = known_activation(None)
-        super().__init__(spec_from_variables("gru", arrays, units, activation=tanh, resets_after=True), dtype)
+        spec = spec_from_variables("gru", arrays, units, activation=tanh, resets_after=True)
+        super().__init__(spec, dtype, weight_dtype)
 
 
 class LSTMStateTuple(NamedTuple):
@@ -365,6 +374,7 @@ class LSTMCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         spec = spec_from_variables(
             "lstm",
@@ -377,7 +387,7 @@ class LSTMCell(EngineCell):
             proj_clip=None if proj_clip is None else as_number(proj_clip, "proj_clip"),
             forget_bias=as_number(forget_bias, "forget_bias"),
         )
-        super().__init__(spec, dtype)
+        super().__init__(spec, dtype, weight_dtype)
         self._state_is_tuple = as_boolean(state_is_tuple, "state_is_tuple")
 
     @property
@@ -410,6 +420,7 @@ class BasicLSTMCell(LSTMCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         super().__init__(
             num_units,
@@ -418,6 +429,7 @@ class BasicLSTMCell(LSTMCell):
             activation=activation,
             dtype=dtype,
             weights=weights,
+            weight_dtype=weight_dtype,
         )
 
 
@@ -425,9 +437,15 @@ class CudnnCompatibleLSTMCell(LSTMCell):
     """What ``CudnnLSTM`` computes: an :class:`LSTMCell` without options and forget bias."""
 
     def __init__(
-        self, num_units: int, reuse: Any = None, dtype: DTypeLike | None = None, *, weights: Mapping[str, Any]
+        self,
+        num_units: int,
+        reuse: Any = None,
+        dtype: DTypeLike | None = None,
+        *,
+        weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
-        super().__init__(num_units, forget_bias=0.0, dtype=dtype, weights=weights)
+        super().__init__(num_units, forget_bias=0.0, dtype=dtype, weights=weights, weight_dtype=weight_dtype)
 
 
 def _layers(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
