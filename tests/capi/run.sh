@@ -16,13 +16,12 @@ wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_cre
 # make_and_run NAME COMPILER RUNNER CORE_ARGUMENTS THREADS_ARGUMENTS FLAGS...   ("reduced": fewer sizes and rounds;
 # "emulated" leaves out what an emulator cannot do)
 make_and_run() {
-    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1 source
+    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1
     shift 5
     echo "== $name: $cc $*"
     mkdir "$out"
-    for source in $(find fastrnn/core -name '*.c' ! -name '*.inc.c'); do
-        $cc $warnings "$@" -c "$source" -o "$out/$(basename "$source" .c).o"
-    done
+    find fastrnn/core -name '*.c' ! -name '*.inc.c' | # several at a time
+        xargs -P "$(nproc)" -I{} sh -c "$cc $warnings $* -c {} -o $out/\$(basename {} .c).o"
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
     $cc $warnings "$@" tests/capi/test_weights.c "$out"/*.o -lm -o "$out/test_weights"
     $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
