@@ -119,7 +119,7 @@ def absolute_differences(here: NDArray[Any], there: NDArray[Any]) -> NDArray[np.
     """The absolute differences; 0 between equal infinities or two NaNs, infinite where only one is NaN."""
     here, there = here.astype(np.float64), there.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        found = np.abs(here - there)
+        found: NDArray[np.float64] = np.abs(here - there)
     found[(here == there) | (np.isnan(here) & np.isnan(there))] = 0
     found[np.isnan(found)] = np.inf
     return found
@@ -139,7 +139,8 @@ def _results(layer: Any, returned: Any, lengths: ArrayLike | None) -> list[Resul
     """The output as (B, T, F), then the states as (L, D, B, width)."""
     y, *states = returned if type(returned) is tuple else (returned,)
     if isinstance(y, Packed) or (isinstance(y, tuple) and is_torch_packed(y)):
-        y, lengths = unpack(y)
+        packed: Any = y
+        y, lengths = unpack(packed)
     elif isinstance(y, list):
         lengths = [len(row) for row in y]
         y = pad_sequence(y, batch_first=True) if y else np.zeros((0, 0, 0))

@@ -137,8 +137,8 @@ class LayerSpec:
 
     `cells` is any iterable of CellSpec in the order l0, l0 reverse, l1, l1 reverse, ...; it is kept as a tuple.
     With `reverse` the only direction is the reverse one: in every layer each row runs from its own last step.
-    `weight_dtype` is the type in which a layer keeps weight_ih, weight_hh and weight_hr, None that in which it computes;
-    the arrays are float32 or float64 in any case, and need not be rounded.
+    `weight_dtype` is the type in which a layer keeps weight_ih, weight_hh and weight_hr, None that in which it
+    computes; the arrays are float32 or float64 in any case, and need not be rounded.
     Build it, then call :meth:`validate`, which names everything that does not fit.
     """
 
@@ -284,16 +284,20 @@ class LayerSpec:
         return faults
 
 
-def check_weight_dtype(weight_dtype: Any) -> None:
-    """Check that it is one of WEIGHT_DTYPES, or None.
+def check_weight_dtype(weight_dtype: Any, dtype: np.dtype[Any] | None = None) -> None:
+    """Check that it is one of WEIGHT_DTYPES, or None, and that layers that compute in `dtype` can have it.
 
     Raises
     ------
     ValueError
-        It is none.
+        It is none, or they cannot.
     """
-    if weight_dtype is not None and (not isinstance(weight_dtype, str) or weight_dtype not in WEIGHT_DTYPES):
+    if weight_dtype is None:
+        return
+    if not isinstance(weight_dtype, str) or weight_dtype not in WEIGHT_DTYPES:
         raise ValueError(f"weight_dtype is {weight_dtype!r}, wanted None or one of {', '.join(WEIGHT_DTYPES)}")
+    if dtype is not None and dtype != np.float32:
+        raise ValueError(f"weight_dtype is {weight_dtype!r} and dtype {dtype}, wanted None, or dtype 'float32'")
 
 
 def _float16_faults(name: str, array: NDArray[Any]) -> list[str]:

@@ -178,9 +178,10 @@ def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("parameters", f"{layer['parameters']:,}{dtype}, {layer['bytes']:,} bytes"))
     rows.append(("FLOPs a step", f"{layer['flops_per_step']:,} for each row"))
     if computes := layer.get("computes"):
+        dtype, weight_dtype = computes["dtype"], computes["weight_dtype"]
+        weights = f" with weights of {weight_dtype}" if weight_dtype != dtype else ""
         isa = f", {computes['isa']}" if computes["isa"] else ""
-        weights = f" with weights of {computes['weight_dtype']}" if computes["weight_dtype"] != computes["dtype"] else ""
-        rows.append(("runs as", f"{layer['class']} in {computes['dtype']}{weights}, backend {computes['backend']}{isa}"))
+        rows.append(("runs as", f"{layer['class']} in {dtype}{weights}, backend {computes['backend']}{isa}"))
     else:
         rows.append(("runs as", layer["class"]))
     return rows

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import extras
-from ..spec import WEIGHT_DTYPES
 
 #: The options of `fastrnn.load` that choose and complete what a file holds.
 READING = ("prefix", "scope", "nonlinearity", "batch_first", "forget_bias", "config")
 
 #: Those that say how the layer computes.
 COMPUTING = ("backend", "dtype", "isa", "weight_dtype")
+
+WEIGHT_DTYPES = ("float32", "float16", "int8")
 
 CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe")
 
@@ -100,7 +101,9 @@ def _command(commands: Any, name: str, summary: str, description: str) -> argpar
     group.add_argument("--dtype", choices=("float32", "float64"), help="to compute in; default: the weights' type")
     group.add_argument("--isa", help="the instruction set; default: the best")
     group.add_argument(
-        "--weight-dtype", choices=WEIGHT_DTYPES, help="to keep weights in; default: that of the file, or else of --dtype"
+        "--weight-dtype",
+        choices=WEIGHT_DTYPES,
+        help="to keep weights in; default: the file's, or else that of --dtype",
     )
     command.set_defaults(run=_runner(name))
     return command

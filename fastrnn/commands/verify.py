@@ -46,7 +46,7 @@ class Part:
             return 0.0, (0,) * len(self.axes)
         found = absolute_differences(self.here, self.there)
         finite = np.isfinite(found)
-        found[finite] /= np.maximum(1, np.abs(self.there[finite].astype(np.float64)))
+        found[finite] /= np.fmax(1, np.abs(self.there[finite].astype(np.float64)))
         if self.counted is not None:
             found[~self.counted] = 0
         index = np.unravel_index(np.argmax(found), found.shape)
@@ -73,8 +73,9 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
         else:
             witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
             coarse = layer.dtype
-    weights = arguments.weight_dtype or getattr(layer, "weight_dtype", None)
-    results = _results(arguments, witness, parts, WEIGHT_TOLERANCES.get(weights, TOLERANCES[coarse.name]))
+    weights = arguments.weight_dtype or getattr(layer, "weight_dtype", coarse.name)
+    tolerance = WEIGHT_TOLERANCES.get(weights, TOLERANCES[coarse.name])
+    results = _results(arguments, witness, parts, tolerance)
     return results, report(results), 0 if results["agrees"] else 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .. import layers as engine
 from ..arguments import as_array, as_boolean, as_integer, as_numbers
 from ..importers import keras as importer
-from ..layers.engine import choose_backend, choose_weight_dtype
 from ..spec import Activation, CellKind, LayerSpec, WeightDtype, check_weight_dtype
 
 #: Arguments of Keras's layers that have no effect here: they concern training or Keras's implementation, or repeat
@@ -68,7 +68,8 @@ class Recurrent:
     dtype : float32 or float64, of weights, states and results; inputs are cast to it, as Keras casts
         Also a policy of Keras of one of these, or its configuration; None is float32.
     time_major : refused if it is True: Keras 2's option for other axes, which its configurations contain
-    weight_dtype : the type in which kernels are kept: "float32", "float16", "int8", or None for dtype; see ``fastrnn.LSTM``
+    weight_dtype : {"float32", "float16", "int8"} or None
+        The type in which kernels are kept, as of ``fastrnn.LSTM``; None is `dtype`.
     **unused
         Accepted and ignored: ``unroll``, ``implementation`` and ``use_cudnn`` (Keras's implementation),
         ``name``, ``seed``, ``trainable``, ``autocast``, ``input_shape``, ``batch_input_shape``, ``input_dim`` (the
@@ -120,7 +121,8 @@ class Recurrent:
         self.dtype = check_dtype(dtype)
         if time_major:
             raise ValueError("time_major is True, wanted False: x is (B, T, I)")
-        self.weight_dtype = _check_weight_dtype(weight_dtype, self.dtype)
+        check_weight_dtype(weight_dtype, self.dtype)
+        self.weight_dtype = weight_dtype
         self.states: list[NDArray[Any]] | None = None
         self._weights: list[NDArray[Any]] = []
         self._engine: engine.Layer | None = None
@@ -149,8 +151,9 @@ class Recurrent:
         ValueError
             The type is unknown or not for the layer's dtype, or a weight is out of its range.
         """
+        check_weight_dtype(weight_dtype, self.dtype)
         other = copy.copy(self)
-        other.weight_dtype = _check_weight_dtype(weight_dtype, self.dtype)
+        other.weight_dtype = weight_dtype
         if self._weights:
             other.describe(self._weights)
         return other
@@ -276,7 +279,7 @@ class Recurrent:
             reset_after=self.reset_after,
             dtype=self.dtype,
         )
-        return choose_weight_dtype(spec, self.weight_dtype).validate()
+        return replace(spec, weight_dtype=self.weight_dtype).validate()
 
     def _check_states(self, initial_state: Any, B: int) -> list[NDArray[Any]] | None:
         if self.states is not None and len(self.states[0]) != B:
@@ -381,13 +384,6 @@ def from_keras(layer: Any) -> Recurrent:
     """
     kind, options, weights = importer.read_layer(layer)
     return LAYERS[kind](weights=weights, dtype=weights[0].dtype.name, **options)
-
-
-def _check_weight_dtype(weight_dtype: WeightDtype | None, dtype: np.dtype[Any]) -> WeightDtype | None:
-    """The weight dtype, if layers of this dtype can have it."""
-    check_weight_dtype(weight_dtype)
-    choose_backend("auto", dtype, None, weight_dtype)
-    return weight_dtype
 
 
 def join_states(states: list[NDArray[Any]]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .. import _core
-from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec, WeightDtype, activations_of
+from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec, WeightDtype, activations_of, check_weight_dtype
 
 Backend = Literal["auto", "fused", "blas"]
 
@@ -101,9 +101,8 @@ def choose_backend(
         raise ValueError(f"backend is {backend!r}, wanted 'auto', 'fused' or 'blas'")
     if backend == "fused" and dtype == np.float64:
         raise ValueError("backend is 'fused' and dtype float64, wanted float32, or backend 'blas'")
-    if weight_dtype is not None and weight_dtype != dtype:
-        if dtype != np.float32:
-            raise ValueError(f"weight_dtype is {weight_dtype!r} and dtype {dtype}, wanted None, or dtype 'float32'")
+    check_weight_dtype(weight_dtype, dtype)
+    if weight_dtype not in (None, "float32"):
         if backend == "blas":
             raise ValueError(f"weight_dtype is {weight_dtype!r} and backend 'blas', wanted None, or backend 'fused'")
         return "fused"

@@ -62,10 +62,10 @@ class Layer(Generic[StateT]):
         The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the
         environment, or else the best.
     weight_dtype : {"float32", "float16", "int8"} or None
-        The type in which weight_ih, weight_hh and weight_hr are kept; None is the spec's, or else `dtype`. Inputs, states,
-        biases and outputs are float32. "float16" (IEEE half precision, rounded once to nearest even) takes half the
-        memory, and the layer computes the bits of the float32 layer of the rounded weights. Only the fused kernels
-        and float32 have smaller weights.
+        The type in which weight_ih, weight_hh and weight_hr are kept; None is the spec's, or else `dtype`. Inputs,
+        states, biases and outputs are float32. "float16" (IEEE half precision, rounded once to nearest even) takes
+        half the memory, and the layer computes the bits of the float32 layer of the rounded weights. Only the fused
+        kernels and float32 have smaller weights.
 
     Raises
     ------
@@ -96,10 +96,10 @@ class Layer(Generic[StateT]):
         self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
         self.reverse = bool(spec.reverse)
         self.dtype = choose_dtype(spec, dtype)
-        self._asked = {"backend": backend, "isa": isa}
+        self._asked: dict[str, Any] = {"backend": backend, "isa": isa}
         self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
         self.backend = choose_backend(backend, self.dtype, self.isa, spec.weight_dtype)
-        self.weight_dtype = spec.weight_dtype or self.dtype.name
+        self.weight_dtype: str = spec.weight_dtype or self.dtype.name
         self._engine = build_engine(spec, self.dtype, self.isa, self.backend == "blas")
         self.isa = self._engine.isa if self.backend == "fused" else None
         self._frozen = True
@@ -133,10 +133,8 @@ class Layer(Generic[StateT]):
     def _unpack(self) -> LayerSpec:
         """The spec of the layer, in its dtype; if a cell adds its two biases, bias_ih is their sum."""
         sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
-        weight_dtype = None if self.weight_dtype == self.dtype.name else self.weight_dtype
-        return LayerSpec(
-            self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse, weight_dtype=weight_dtype
-        )
+        weights: Any = None if self.weight_dtype == self.dtype.name else self.weight_dtype
+        return LayerSpec(self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse, weights)
 
     def with_weight_dtype(self, weight_dtype: WeightDtype) -> Self:
         """Make the same layer with weights of another type, with the same backend and isa.

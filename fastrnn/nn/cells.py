@@ -13,8 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..arguments import as_boolean, as_integer
 from ..importers.tensorflow import spec_from_variables
 from ..layers import LAYERS, Layer
-from ..layers.engine import choose_backend, choose_weight_dtype
-from ..spec import LayerSpec, WeightDtype
+from ..spec import LayerSpec, WeightDtype, check_weight_dtype
 from .activations import known_activation
 from .checkpoint import weights_for
 from .checks import as_number, check_dtype, check_inputs, check_state
@@ -152,12 +151,12 @@ class EngineCell(SequenceCell):
     """One cell as one layer of the engine. Its weights are copied at construction and never change."""
 
     def __init__(self, spec: LayerSpec, dtype: DTypeLike | None, weight_dtype: WeightDtype | None) -> None:
-        self.spec = choose_weight_dtype(spec, weight_dtype).validate()
+        self.spec = replace(spec, weight_dtype=weight_dtype).validate()
         self.input_size = spec.input_size
         self.dtype = check_dtype(dtype, spec.cells[0].weight_ih.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype is {self.dtype}, wanted float32 or float64")
-        choose_backend("auto", self.dtype, None, self.spec.weight_dtype)
+        check_weight_dtype(weight_dtype, self.dtype)
 
     @cached_property
     def layer(self) -> Layer:
