@@ -110,7 +110,8 @@ def test_options_of_our_own_format(tmp_path, rng, inspect, isa):
             wanted.proj_clip,
         ]
     document, _ = inspect(tmp_path / "model", "--dtype", "float64")
-    assert document["layers"][0]["layer"]["computes"] == {"dtype": "float64", "backend": "blas", "isa": None}
+    computes = document["layers"][0]["layer"]["computes"]
+    assert computes == {"dtype": "float64", "weight_dtype": "float64", "backend": "blas", "isa": None}
 
 
 def test_a_checkpoint_without_tensorflow(inspect):
