@@ -201,6 +201,7 @@ class BasicRNNCell(EngineCell):
         The type to compute in; None takes the weights' type.
     weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``kernel`` (I + H, H), ``bias`` (H,). Names may begin with one common scope and end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
@@ -248,6 +249,7 @@ class GRUCell(EngineCell):
     weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,), ``candidate/kernel`` (I + H, H),
         ``candidate/bias`` (H,). Names may begin with one common scope and end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
@@ -287,6 +289,7 @@ class CudnnCompatibleGRUCell(EngineCell):
         ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,),
         ``candidate/input_projection/kernel`` (I, H), ``candidate/hidden_projection/kernel`` (H, H), and a ``bias``
         (H,) beside each. Names may begin with one common scope and end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
@@ -338,6 +341,7 @@ class LSTMCell(EngineCell):
         ``kernel`` (I + P, 4H) with the gates i, j, f and o, ``bias`` (4H,); ``w_i_diag``, ``w_f_diag`` and ``w_o_diag``
         (H,) with peepholes; ``projection/kernel`` (H, P) with num_proj. Names may begin with one common scope and
         end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
