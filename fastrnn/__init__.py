@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from . import runtime, thread_limits
+from .comparison import Comparison, Difference, compare
 from .files.load import load
 from .layers import GRU, LSTM, RNN, State, Unrolled
 from .models.ops import (
@@ -47,7 +48,9 @@ __all__ = [
     "Activation",
     "BatchNorm",
     "CellSpec",
+    "Comparison",
     "Conv1d",
+    "Difference",
     "Embedding",
     "Final",
     "First",
@@ -69,6 +72,7 @@ __all__ = [
     "Stream",
     "Unrolled",
     "__version__",
+    "compare",
     "get_num_threads",
     "info",
     "load",

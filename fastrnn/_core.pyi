@@ -12,6 +12,7 @@ __version__: str
 PAST_ENDS: dict[str, int]
 KINDS: dict[str, int]
 OP_KINDS: dict[str, int]
+WEIGHT_DTYPES: dict[str, int]
 NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
 PROBE_GATES: dict[str, int]
@@ -48,6 +49,7 @@ class Layer:
         num_layers: int,
         bidirectional: bool,
         reverse: bool,
+        weight_dtype: str | None,
         cells: list[Any],
         isa: str | None,
         use_blas: bool,

@@ -26,6 +26,10 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef enum fastrnn_dtype:
         FASTRNN_FLOAT32
         FASTRNN_FLOAT64
+    ctypedef enum fastrnn_weight_dtype:
+        FASTRNN_WEIGHTS_FLOAT32
+        FASTRNN_WEIGHTS_FLOAT16
+        FASTRNN_WEIGHTS_INT8
     ctypedef enum fastrnn_activation_name:
         pass
     ctypedef struct fastrnn_activation:
@@ -38,6 +42,7 @@ cdef extern from "fastrnn.h" nogil:
         fastrnn_dtype dtype
         int64_t input_size, hidden_size, proj_size, num_layers
         int bidirectional, reverse
+        fastrnn_weight_dtype weight_dtype
     ctypedef struct fastrnn_cell_options:
         fastrnn_activation activations[5]
         double cell_clip, gate_clip, proj_clip

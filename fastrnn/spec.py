@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,14 @@ from .arguments import as_boolean, as_integer, as_real
 CellKind = Literal["lstm", "gru", "rnn"]
 
 NUM_GATES: dict[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
+
+WeightDtype = Literal["float32", "float16", "int8"]
+WEIGHT_DTYPES: tuple[WeightDtype, ...] = get_args(WeightDtype)
+
+#: A cell's arrays that a weight dtype is for; biases and peepholes are float32.
+WEIGHTS = ("weight_ih", "weight_hh", "weight_hr")
+
+FLOAT16_LIMIT = 65520  #: numbers of this magnitude and beyond are rounded to infinity; the largest float16 is 65504
 
 #: The activations of a cell: one for each gate, and for the LSTM a last one of the cell state at its output.
 DEFAULT_ACTIVATIONS: dict[str, tuple[str, ...]] = {
@@ -129,6 +137,8 @@ class LayerSpec:
 
     `cells` is any iterable of CellSpec in the order l0, l0 reverse, l1, l1 reverse, ...; it is kept as a tuple.
     With `reverse` the only direction is the reverse one: in every layer each row runs from its own last step.
+    `weight_dtype` is the type in which a layer keeps weight_ih, weight_hh and weight_hr, None that in which it
+    computes; the arrays are float32 or float64 in any case, and need not be rounded.
     Build it, then call :meth:`validate`, which names everything that does not fit.
     """
 
@@ -141,6 +151,7 @@ class LayerSpec:
     proj_size: int = 0
     batch_first: bool = True
     reverse: bool = False
+    weight_dtype: WeightDtype | None = None
 
     def __post_init__(self) -> None:
         # validate() would exhaust an iterator, and a list could change after it.
@@ -204,6 +215,7 @@ class LayerSpec:
             check(as_integer, getattr(self, size), size, least)
         for option in ("bidirectional", "batch_first", "reverse"):
             check(as_boolean, getattr(self, option), option)
+        check(check_weight_dtype, self.weight_dtype)
         if not isinstance(self.cells, Sequence) or isinstance(self.cells, str):
             types.append(f"cells is {type(self.cells).__name__}, wanted a list of CellSpec")
             return
@@ -253,6 +265,8 @@ class LayerSpec:
                 faults.append(f"{self.name(index, part)} is {found}, wanted a float32 or float64 array")
             elif array.shape != shape:
                 faults.append(f"{self.name(index, part)} has shape {array.shape}, wanted {shape}")
+            elif self.weight_dtype == "float16" and part in WEIGHTS:
+                faults += _float16_faults(self.name(index, part), array)
         count = len(DEFAULT_ACTIVATIONS[self.kind])
         if cell.activations and len(cell.activations) != count:
             faults.append(f"{self.name(index, 'activations')} has {len(cell.activations)} entries, wanted {count}")
@@ -268,6 +282,32 @@ class LayerSpec:
         if cell.proj_clip is not None and not self.proj_size:
             faults.append(f"{self.name(index, 'proj_clip')} is given, but proj_size is 0")
         return faults
+
+
+def check_weight_dtype(weight_dtype: Any, dtype: np.dtype[Any] | None = None) -> None:
+    """Check that it is one of WEIGHT_DTYPES, or None, and that layers that compute in `dtype` can have it.
+
+    Raises
+    ------
+    ValueError
+        It is none, or they cannot.
+    """
+    if weight_dtype is None:
+        return
+    if not isinstance(weight_dtype, str) or weight_dtype not in WEIGHT_DTYPES:
+        raise ValueError(f"weight_dtype is {weight_dtype!r}, wanted None or one of {', '.join(WEIGHT_DTYPES)}")
+    if dtype is not None and dtype != np.float32:
+        raise ValueError(f"weight_dtype is {weight_dtype!r} and dtype {dtype}, wanted None, or dtype 'float32'")
+
+
+def _float16_faults(name: str, array: NDArray[Any]) -> list[str]:
+    """A fault if finite numbers are rounded to infinity."""
+    places = np.argwhere((np.abs(array) >= FLOAT16_LIMIT) & np.isfinite(array))
+    if not len(places):
+        return []
+    at = tuple(map(int, places[0]))
+    fault = f"{name}[{', '.join(map(str, at))}] is {array[at]}, out of float16's range: wanted at most 65504"
+    return [fault if len(places) == 1 else f"{fault} ({len(places)} weights are)"]
 
 
 def activations_of(kind: str, cell: CellSpec) -> tuple[Activation, ...]:

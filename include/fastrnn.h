@@ -52,6 +52,17 @@ typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kin
 
 typedef enum fastrnn_dtype { FASTRNN_FLOAT32, FASTRNN_FLOAT64 } fastrnn_dtype;
 
+/* The type in which a layer keeps weight_ih, weight_hh and weight_hr. Those that a caller gives are always reals. Smaller
+ * types than the real type are for float without BLAS.
+ *   FLOAT32: as given; of a layer of doubles, double.
+ *   FLOAT16: IEEE half precision, rounded once to nearest even; the layer computes what a FLOAT32 layer of the rounded weights
+ *            computes, with the same bits. FASTRNN_ERROR_ARGUMENT if a finite weight is rounded to infinity. */
+typedef enum fastrnn_weight_dtype {
+    FASTRNN_WEIGHTS_FLOAT32 = 0,
+    FASTRNN_WEIGHTS_FLOAT16,
+    FASTRNN_WEIGHTS_INT8
+} fastrnn_weight_dtype;
+
 /* Every activation function: X(NAME, "name", default alpha, default beta, whether it has these defaults). They are ONNX's.
  * The enum, fastrnn_activation_info and the Python package are made from this list. */
 #define FASTRNN_FOR_EACH_ACTIVATION(X)                                                                                 \
@@ -98,6 +109,7 @@ typedef struct fastrnn_config {
     int64_t num_layers;  /* L >= 1 */
     int bidirectional;   /* D = 2 if set, else 1 */
     int reverse;         /* each row runs from its own last step, in every layer; not with bidirectional */
+    fastrnn_weight_dtype weight_dtype;
 } fastrnn_config;
 
 /* What a cell computes. With all members zero it is a standard cell, as PyTorch's: LSTM with sigmoid, sigmoid, tanh, sigmoid

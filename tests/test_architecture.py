@@ -64,7 +64,8 @@ DEPENDENCIES = {
     "parallel/team_sync": {"parallel/poll", "parallel/spin", "parallel/team"},
     "dispatch": {"kernels/kernels", "cpu"},
     "probe": {"dispatch"},
-    "matrix": {"kernels/kernels"},
+    "float16": {"common"},
+    "matrix": {"float16", "hash", "kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "parallel/team"},
     "view": {"common"},
@@ -135,7 +136,7 @@ def test_core_knows_neither_python_nor_blas(path):
 
 @pytest.mark.parametrize("path", KERNEL_FILES, ids=ids(KERNEL_FILES))
 def test_kernels_include_kernels_only(path):
-    local = {other.name for other in KERNEL_FILES} | {"../common.h", "fastrnn.h"}
+    local = {other.name for other in KERNEL_FILES} | {"../common.h", "../float16.h", "fastrnn.h"}
     assert includes(path) <= local | STANDARD_C | INTRINSICS
 
 
@@ -368,7 +369,7 @@ def test_kernels_are_compiled_for_what_the_processor_is_asked_for():
         for features in re.findall(r'FR_TARGET_BEGIN\("(.*)"\)', path.read_text()):
             isa = path.stem.removeprefix("kernels_")
             checks = re.search(rf"^bool fr_cpu_has_{isa}\(void\)\s*\{{(.*?)\}}", cpu, re.MULTILINE | re.DOTALL)[1]
-            assert sorted(re.findall(r'cpu_supports\("(\w+)"\)', checks)) == sorted(features.split(",")), isa
+            assert sorted(re.findall(r'(?:cpu_supports\("|has_)(\w+)', checks)) == sorted(features.split(",")), isa
             found.add(isa)
     assert found == {"avx2", "avx512"}
     for name in ("setup.py", "tests/capi/run.sh", "bench/capi/run.sh"):

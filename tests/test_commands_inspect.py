@@ -100,7 +100,7 @@ def test_options_of_our_own_format(tmp_path, rng, inspect, isa):
     LAYERS["lstm"](spec).save(tmp_path / "model")
     document, _ = inspect(tmp_path / "model", "--isa", isa)
     layer = document["layers"][0]["layer"]
-    assert layer["computes"] == {"dtype": "float32", "backend": "fused", "isa": isa}
+    assert layer["computes"] == {"dtype": "float32", "weight_dtype": "float32", "backend": "fused", "isa": isa}
     for cell, wanted in zip(layer["cells"], fastrnn.load(tmp_path / "model")._unpack().cells, strict=True):
         assert cell["activations"] == [[a.name, a.alpha, a.beta] for a in wanted.activations]
         assert (cell["coupled"], cell["peephole"]) == (wanted.coupled, wanted.peephole is not None)
@@ -110,7 +110,8 @@ def test_options_of_our_own_format(tmp_path, rng, inspect, isa):
             wanted.proj_clip,
         ]
     document, _ = inspect(tmp_path / "model", "--dtype", "float64")
-    assert document["layers"][0]["layer"]["computes"] == {"dtype": "float64", "backend": "blas", "isa": None}
+    computes = document["layers"][0]["layer"]["computes"]
+    assert computes == {"dtype": "float64", "weight_dtype": "float64", "backend": "blas", "isa": None}
 
 
 def test_a_checkpoint_without_tensorflow(inspect):

@@ -158,3 +158,11 @@ def test_files_examples(tmp_path, monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/files.md").read_text(), re.S):
         exec(block, names)
     assert repr(names["again"]) == repr(names["layer"]) and names["again"].hidden_size == 2
+
+
+def test_weights_example(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/weights.md").read_text(), re.S)
+    exec(block, names)
+    assert repr(names["fastrnn"].load("half.safetensors")) == repr(names["half"])

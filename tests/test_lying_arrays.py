@@ -273,7 +273,7 @@ def test_the_number_of_cells_is_checked(rng):
     cells = LAYERS["rnn"](spec)._engine.unpack()
     for count in (0, 2, 3):
         with pytest.raises(ValueError, match=f"cells has {count} entries, wanted 1"):
-            _core.Layer("rnn", np.float32, 3, 5, 0, 1, False, False, cells * count, None, False)
+            _core.Layer("rnn", np.float32, 3, 5, 0, 1, False, False, None, cells * count, None, False)
 
 
 def test_cells_of_any_iterable(rng):

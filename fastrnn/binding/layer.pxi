@@ -7,7 +7,7 @@ cdef class Cells:
     cdef list arrays  # whose memory they refer to
 
     def __cinit__(self, kind, dtype, int64_t input_size, int64_t hidden_size, int64_t proj_size, int64_t num_layers,
-                  bint bidirectional, bint reverse, list cells):
+                  bint bidirectional, bint reverse, weight_dtype, list cells):
         cdef fastrnn_config *config = &self.config
         cdef fastrnn_cell *cell
         cdef int64_t num_directions = 2 if bidirectional else 1, h_size = proj_size or hidden_size
@@ -18,6 +18,7 @@ cdef class Cells:
         config.dtype = FASTRNN_FLOAT32 if dtype == np.float32 else FASTRNN_FLOAT64
         config.input_size, config.hidden_size, config.proj_size = input_size, hidden_size, proj_size
         config.num_layers, config.bidirectional, config.reverse = num_layers, bidirectional, reverse
+        config.weight_dtype = WEIGHT_DTYPES[weight_dtype or "float32"]
         if len(cells) != num_layers * num_directions:
             raise ValueError(f"cells has {len(cells)} entries, wanted {num_layers * num_directions}")
         self.cells = <fastrnn_cell *>PyMem_RawMalloc(len(cells) * sizeof(fastrnn_cell))
@@ -61,8 +62,9 @@ cdef class Layer:
     cdef Workspaces workspaces
 
     def __cinit__(self, kind, dtype, int64_t input_size, int64_t hidden_size, int64_t proj_size, int64_t num_layers,
-                  bint bidirectional, bint reverse, list cells, isa, bint use_blas):
-        cdef Cells prepared = Cells(kind, dtype, input_size, hidden_size, proj_size, num_layers, bidirectional, reverse, cells)
+                  bint bidirectional, bint reverse, weight_dtype, list cells, isa, bint use_blas):
+        cdef Cells prepared = Cells(kind, dtype, input_size, hidden_size, proj_size, num_layers, bidirectional, reverse,
+                                    weight_dtype, cells)
         cdef bytes isa_name = b"" if isa is None else isa.encode()
         cdef const char *isa_pointer = NULL
         cdef fastrnn_status status

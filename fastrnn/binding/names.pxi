@@ -1,7 +1,8 @@
-# The names of kinds, activations and values of past_end, and their numbers in fastrnn.h.
+# The names of kinds, weight dtypes, activations and values of past_end, and their numbers in fastrnn.h.
 
 PAST_ENDS = {"zero": FASTRNN_PAST_END_ZERO, "carry": FASTRNN_PAST_END_CARRY}
 KINDS = {"lstm": FASTRNN_LSTM, "gru": FASTRNN_GRU, "rnn": FASTRNN_RNN}
+WEIGHT_DTYPES = {"float32": FASTRNN_WEIGHTS_FLOAT32, "float16": FASTRNN_WEIGHTS_FLOAT16, "int8": FASTRNN_WEIGHTS_INT8}
 NUM_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 def _activations():

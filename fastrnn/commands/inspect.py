@@ -9,7 +9,7 @@ import numpy as np
 
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import Recurrent
-from ..layers.engine import choose_backend, choose_dtype
+from ..layers.engine import choose_backend, choose_dtype, choose_weight_dtype
 from ..models.ops import Conv1d, Embedding, LayerNorm, Linear, Op, Pool
 from ..models.spec import AnyOp, ModelSpec, op_name
 from ..runtime import check_isa, forced_isa, info
@@ -68,7 +68,9 @@ def _entry(found: Found, arguments: argparse.Namespace) -> dict[str, Any]:
             entry["text"] = summary(found.layer)
             isa = forced_isa() if arguments.isa is None else check_isa(arguments.isa, "isa")
             dtype = choose_dtype(found.layer, arguments.dtype)
-            facts["computes"] = {"dtype": dtype.name, "backend": choose_backend(arguments.backend, dtype, isa)}
+            weight_dtype = choose_weight_dtype(found.layer, arguments.weight_dtype).weight_dtype
+            backend = choose_backend(arguments.backend, dtype, isa, weight_dtype)
+            facts["computes"] = {"dtype": dtype.name, "weight_dtype": weight_dtype or dtype.name, "backend": backend}
             facts["computes"]["isa"] = (isa or info()["isa"]) if facts["computes"]["backend"] == "fused" else None
         elif isinstance(found.layer, ModelSpec):
             isa = forced_isa() if arguments.isa is None else check_isa(arguments.isa, "isa")
@@ -236,8 +238,10 @@ def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("parameters", f"{layer['parameters']:,}{dtype}, {layer['bytes']:,} bytes"))
     rows.append(("FLOPs a step", f"{layer['flops_per_step']:,} for each row"))
     if computes := layer.get("computes"):
+        dtype, weight_dtype = computes["dtype"], computes.get("weight_dtype", computes["dtype"])  # a model has several
+        weights = f" with weights of {weight_dtype}" if weight_dtype != dtype else ""
         isa = f", {computes['isa']}" if computes["isa"] else ""
-        rows.append(("runs as", f"{layer['class']} in {computes['dtype']}, backend {computes['backend']}{isa}"))
+        rows.append(("runs as", f"{layer['class']} in {dtype}{weights}, backend {computes['backend']}{isa}"))
     else:
         rows.append(("runs as", layer["class"]))
     return rows

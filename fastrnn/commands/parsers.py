@@ -14,7 +14,9 @@ from .. import extras
 READING = ("prefix", "scope", "nonlinearity", "batch_first", "forget_bias", "config")
 
 #: Those that say how the layer computes.
-COMPUTING = ("backend", "dtype", "isa")
+COMPUTING = ("backend", "dtype", "isa", "weight_dtype")
+
+WEIGHT_DTYPES = ("float32", "float16", "int8")
 
 CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe")
 
@@ -33,7 +35,7 @@ def add(commands: Any) -> None:
         "--tolerance",
         type=_positive(float),
         help="the largest difference that passes, absolute up to 1 and relative beyond (default: 1e-5, of float64 "
-        "1e-10)",
+        "1e-10, with weights of float16 5e-3, of int8 8e-2)",
     )
     run = _command(commands, "run", "run sequences through a layer", _RUN)
     run.add_argument("--input", default="-", metavar="X", help="npz, JSON lines, or - for JSON lines (default: -)")
@@ -98,6 +100,11 @@ def _command(commands: Any, name: str, summary: str, description: str) -> argpar
     group.add_argument("--backend", choices=("auto", "fused", "blas"), default="auto", help="(default: auto)")
     group.add_argument("--dtype", choices=("float32", "float64"), help="to compute in; default: the weights' type")
     group.add_argument("--isa", help="the instruction set; default: the best")
+    group.add_argument(
+        "--weight-dtype",
+        choices=WEIGHT_DTYPES,
+        help="to keep weights in; default: the file's, or else that of --dtype",
+    )
     command.set_defaults(run=_runner(name))
     return command
 

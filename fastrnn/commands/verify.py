@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..comparison import absolute_differences
 from ..files.load import find_source
 from ..keras import Masking, Sequential
 from ..layers.layer import Layer
@@ -25,6 +26,8 @@ STEPS = 18
 
 #: Largest differences that pass, absolute up to 1 and relative beyond.
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+#: The same by the type of weights, where it is smaller.
+WEIGHT_TOLERANCES = {"float16": 5e-3, "int8": 8e-2}
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,9 @@ class Part:
             return np.inf, (0,) * len(self.axes)
         if not self.here.size:
             return 0.0, (0,) * len(self.axes)
-        here, there = self.here.astype(np.float64), self.there.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            found = np.abs(here - there) / np.maximum(1, np.abs(there))
-        found[(here == there) | (np.isnan(here) & np.isnan(there))] = 0
-        found[np.isnan(found)] = np.inf
+        found = absolute_differences(self.here, self.there)
+        finite = np.isfinite(found)
+        found[finite] /= np.fmax(1, np.abs(self.there[finite].astype(np.float64)))
         if self.counted is not None:
             found[~self.counted] = 0
         index = np.unravel_index(np.argmax(found), found.shape)
@@ -77,7 +78,9 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
         else:
             witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
             coarse = layer.dtype
-    results = _results(arguments, witness, parts, TOLERANCES[coarse.name])
+    weights = arguments.weight_dtype or getattr(layer, "weight_dtype", coarse.name)
+    tolerance = WEIGHT_TOLERANCES.get(weights, TOLERANCES[coarse.name])
+    results = _results(arguments, witness, parts, tolerance)
     return results, report(results), 0 if results["agrees"] else 1
 
 

@@ -76,6 +76,14 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
     return fits;
 }
 
+bool fr_cell_fits(const fr_backend *backend, const fastrnn_config *config, int64_t input_size, const fastrnn_cell *source)
+{
+    const fr_cell_sizes s = sizes_of(backend, config, source);
+    return fr_weights_fit(backend, source->weight_ih, s.gates * s.H * input_size) &&
+           fr_weights_fit(backend, source->weight_hh, s.gates * s.H * s.P) &&
+           (!config->proj_size || fr_weights_fit(backend, source->weight_hr, s.P * s.H));
+}
+
 /* The gate layout of a peephole's rows. */
 static fr_gate_layout peephole_layout(const fr_cell *cell, const fr_backend *backend)
 {
@@ -172,13 +180,22 @@ void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_
     const int gates = cell->input.gates;
     hash_options(cell->kind, &cell->options, hash);
     fr_hash_add(hash, source->peephole != NULL);
-    fr_hash_add_reals(hash, source->weight_ih, gates * H * cell->input_size, e);
-    fr_hash_add_reals(hash, source->weight_hh, gates * H * P, e);
+    const bool rounded = fr_weight_size(cell->input.weights.type) != (int64_t)e;
+    if (rounded) {
+        fr_matrix_hash(backend, &cell->input, H, hash);
+        fr_matrix_hash(backend, &cell->recurrent, H, hash);
+        fr_matrix_hash(backend, &cell->candidate, H, hash);
+    } else {
+        fr_hash_add_reals(hash, source->weight_ih, gates * H * cell->input_size, e);
+        fr_hash_add_reals(hash, source->weight_hh, gates * H * P, e);
+    }
     /* Biases and peepholes are hashed as prepared: sums of biases, and 0 for -0. */
     hash_gates(backend, cell->gates, cell->bias, cell->columns, H, hash);
     if (source->peephole)
         hash_gates(backend, peephole_layout(cell, backend), cell->peephole, 3, H, hash);
-    if (cell->projected)
+    if (cell->projected && rounded)
+        fr_matrix_hash(backend, &cell->projection, P, hash);
+    else if (cell->projected)
         fr_hash_add_reals(hash, source->weight_hr, P * H, e);
 }
 

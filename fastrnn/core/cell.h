@@ -27,6 +27,8 @@ typedef struct fr_cell {
 /* Adds the bytes of the prepared weights to *total; false if that overflows. */
 bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
                        const fastrnn_cell *source);
+/* Whether the layer's type of weights can represent the cell's. */
+bool fr_cell_fits(const fr_backend *backend, const fastrnn_config *config, int64_t input_size, const fastrnn_cell *source);
 fr_cell fr_cell_place(fr_arena *arena, const fr_backend *backend, const fastrnn_config *config, int64_t input_size,
                       const fastrnn_cell *source);
 

@@ -4,9 +4,17 @@ bool fr_cpu_has_scalar(void) { return true; }
 
 #if defined(__x86_64__)
 
+/* For clang 14, whose builtin does not know this feature; its registers are those of AVX2. */
+static bool has_f16c(void)
+{
+    unsigned eax = 1, ebx, ecx = 0, edx;
+    __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    return ecx >> 29 & 1;
+}
+
 /* These features are those that FR_TARGET_BEGIN enables in kernels_<isa>.c.
  * The builtin reads cpuid and, for the vector registers, whether the operating system saves them (xgetbv). */
-bool fr_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool fr_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 
 bool fr_cpu_has_avx512(void)
 {

@@ -5,7 +5,7 @@
 #include "common.h"
 
 bool fr_cpu_has_scalar(void);
-bool fr_cpu_has_avx2(void);   /* with FMA */
+bool fr_cpu_has_avx2(void);   /* with FMA and F16C */
 bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL, with FMA */
 bool fr_cpu_has_neon(void);
 

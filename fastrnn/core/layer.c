@@ -29,7 +29,7 @@ const char *fastrnn_version(void) { return FASTRNN_VERSION; }
 
 const char *fastrnn_isa(size_t index)
 {
-    const fr_kernels *kernels = fr_kernels_at(index);
+    const fr_kernels *kernels = fr_kernels_at(index, FR_WEIGHT_FLOAT32);
     return kernels ? kernels->isa : NULL;
 }
 
@@ -72,7 +72,19 @@ static bool config_is_valid(const fastrnn_config *config)
            fr_in_range(config->dtype, FASTRNN_FLOAT32, FASTRNN_FLOAT64) &&
            fr_in_range(config->input_size, 0, FR_MOST_UNITS) && fr_in_range(config->hidden_size, 1, FR_MOST_UNITS) &&
            fr_in_range(config->proj_size, 0, config->kind == FASTRNN_LSTM ? FR_MOST_UNITS : 0) &&
-           fr_in_range(config->num_layers, 1, FR_MOST_LAYERS) && !(config->bidirectional && config->reverse);
+           fr_in_range(config->num_layers, 1, FR_MOST_LAYERS) && !(config->bidirectional && config->reverse) &&
+           fr_in_range(config->weight_dtype, FASTRNN_WEIGHTS_FLOAT32,
+                       config->dtype == FASTRNN_FLOAT32 ? FASTRNN_WEIGHTS_FLOAT16 : FASTRNN_WEIGHTS_FLOAT32);
+}
+
+static fr_weight_type weight_type_of(const fastrnn_config *config)
+{
+    switch (config->weight_dtype) {
+    case FASTRNN_WEIGHTS_FLOAT32: break;
+    case FASTRNN_WEIGHTS_FLOAT16: return FR_WEIGHT_FLOAT16;
+    case FASTRNN_WEIGHTS_INT8: return FR_WEIGHT_INT8;
+    }
+    return FR_WEIGHT_FLOAT32;
 }
 
 static bool cell_is_valid(const fastrnn_config *config, const fastrnn_cell *cell)
@@ -130,6 +142,8 @@ static uint64_t hash_of(const fastrnn_config *config)
                               config->proj_size, config->num_layers, config->bidirectional != 0, config->reverse != 0};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         fr_hash_add(&hash, (uint64_t)values[i]);
+    if (config->weight_dtype != FASTRNN_WEIGHTS_FLOAT32) /* a float32 layer's hash is that of versions without smaller weights */
+        fr_hash_add(&hash, (uint64_t)config->weight_dtype);
     return hash;
 }
 
@@ -140,6 +154,7 @@ fastrnn_status fastrnn_layer_create(const fastrnn_config *given, const fastrnn_c
     fastrnn_cell cell;
     fastrnn_blas known_blas = {0};
     if (!given || !cells || !layer || !read_config(&config, given) || !config_is_valid(&config) ||
+        (blas && config.weight_dtype != FASTRNN_WEIGHTS_FLOAT32) ||
         (blas && !fr_struct_read(&known_blas, sizeof known_blas, FR_SIZE_UP_TO(fastrnn_blas, dgemm), blas)))
         return FASTRNN_ERROR_ARGUMENT;
     const int64_t D = config.bidirectional ? 2 : 1, P = config.proj_size ? config.proj_size : config.hidden_size;
@@ -149,17 +164,20 @@ fastrnn_status fastrnn_layer_create(const fastrnn_config *given, const fastrnn_c
             return FASTRNN_ERROR_ARGUMENT;
     if (config.dtype == FASTRNN_FLOAT64 && !blas)
         return FASTRNN_ERROR_BLAS;
-    const fr_kernels *kernels = fr_kernels_named(isa);
+    const fr_kernels *kernels = fr_kernels_named(isa, weight_type_of(&config));
     if (!kernels)
         return FASTRNN_ERROR_ISA;
     if (config.dtype == FASTRNN_FLOAT64)
         kernels = &fr_kernels_scalar_f64;
     fr_backend backend = {.kernels = kernels, .blas = blas};
     size_t nbytes = 0;
-    for (int64_t i = 0; i < num_cells; i++)
-        if (!read_cell(&cell, cells, i) ||
-            !fr_cell_add_bytes(&nbytes, &backend, &config, i < D ? config.input_size : D * P, &cell))
+    for (int64_t i = 0; i < num_cells; i++) {
+        const int64_t width = i < D ? config.input_size : D * P;
+        if (!read_cell(&cell, cells, i) || !fr_cell_add_bytes(&nbytes, &backend, &config, width, &cell))
             return FASTRNN_ERROR_SIZE;
+        if (!fr_cell_fits(&backend, &config, width, &cell))
+            return FASTRNN_ERROR_ARGUMENT;
+    }
     fastrnn_layer *made = malloc(sizeof *made + (size_t)num_cells * sizeof *made->cells);
     void *weights = malloc(nbytes + FR_ALIGNMENT);
     if (!made || !weights) {

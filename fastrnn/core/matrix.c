@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "float16.h"
+
 fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int columns)
 {
     const int64_t V = backend->kernels->vector_length;
@@ -10,36 +12,49 @@ fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int column
     return (fr_gate_layout){.row = columns * blocks * V, .block = columns * V, .gate = V};
 }
 
-static size_t weight_size(fr_weight_type type)
-{
-    switch (type) {
-    case FR_WEIGHT_FLOAT32: return sizeof(float);
-    case FR_WEIGHT_FLOAT64: return sizeof(double);
-    }
-    return 0;
-}
-
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks)
 {
     const fr_kernels *kernels = backend->kernels;
-    return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length) * weight_size(kernels->weight_type));
+    return fr_add_bytes(total, (size_t)k, (size_t)(gates * blocks * kernels->vector_length * fr_weight_size(kernels->weight_type)));
 }
 
-/* Between a caller's weight, which is a real, and an element of a matrix: for these types the same. */
+/* Between a caller's weight, which is a real, and an element of a matrix. */
 static void put_weight(fr_weight_type type, void *element, const void *given)
 {
+    float real;
     switch (type) {
     case FR_WEIGHT_FLOAT32: memcpy(element, given, sizeof(float)); break;
     case FR_WEIGHT_FLOAT64: memcpy(element, given, sizeof(double)); break;
+    case FR_WEIGHT_FLOAT16:
+        memcpy(&real, given, sizeof real);
+        *(uint16_t *)element = fr_float16_of(real);
+        break;
+    case FR_WEIGHT_INT8: break;
     }
 }
 
 static void get_weight(fr_weight_type type, void *given, const void *element)
 {
+    float real;
     switch (type) {
     case FR_WEIGHT_FLOAT32: memcpy(given, element, sizeof(float)); break;
     case FR_WEIGHT_FLOAT64: memcpy(given, element, sizeof(double)); break;
+    case FR_WEIGHT_FLOAT16:
+        real = fr_float16_to_float(*(const uint16_t *)element);
+        memcpy(given, &real, sizeof real);
+        break;
+    case FR_WEIGHT_INT8: break;
     }
+}
+
+bool fr_weights_fit(const fr_backend *backend, const void *weight, int64_t count)
+{
+    if (backend->kernels->weight_type != FR_WEIGHT_FLOAT16)
+        return true;
+    for (int64_t i = 0; i < count; i++)
+        if (!fr_float16_fits(((const float *)weight)[i]))
+            return false;
+    return true;
 }
 
 /* The address of the weight of input i of a gate's unit. In the layout for BLAS the weights of a unit are contiguous. */
@@ -47,7 +62,7 @@ static void *element_of(const fr_backend *backend, const fr_matrix *matrix, int 
 {
     const int64_t V = backend->kernels->vector_length, k = matrix->k;
     const fr_weights *weights = &matrix->weights;
-    const size_t e = weight_size(weights->type);
+    const size_t e = (size_t)fr_weight_size(weights->type);
     if (backend->blas)
         return fr_at(weights->panels, (gate * matrix->blocks * V + unit) * k + i, e);
     return fr_at(fr_at(weights->panels, unit / V * weights->panel_stride, 1), (i * matrix->gates + gate) * V + unit % V, e);
@@ -58,7 +73,7 @@ fr_matrix fr_matrix_place(fr_arena *arena, const fr_backend *backend, const void
 {
     const int64_t V = backend->kernels->vector_length, blocks = fr_ceil_div(units, V);
     const fr_weight_type type = backend->kernels->weight_type;
-    const size_t e = weight_size(type), real_size = backend->kernels->real_size;
+    const size_t e = (size_t)fr_weight_size(type), real_size = backend->kernels->real_size;
     void *panels = fr_take(arena, (size_t)k, (size_t)(gates * blocks * V) * e);
     memset(panels, 0, (size_t)k * (size_t)(gates * blocks * V) * e);
     const fr_matrix matrix = {.gates = gates, .k = k, .blocks = blocks, .macs = k * gates * blocks * V,
@@ -87,6 +102,17 @@ void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int fi
             for (int64_t i = 0; i < matrix->k; i++)
                 get_weight(matrix->weights.type, fr_at(to, i, real_size), element_of(backend, matrix, gate, unit, i));
         }
+}
+
+void fr_matrix_hash(const fr_backend *backend, const fr_matrix *matrix, int64_t units, uint64_t *hash)
+{
+    double real;
+    for (int gate = 0; gate < matrix->gates; gate++)
+        for (int64_t unit = 0; unit < units; unit++)
+            for (int64_t i = 0; i < matrix->k; i++) {
+                get_weight(matrix->weights.type, &real, element_of(backend, matrix, gate, unit, i));
+                fr_hash_add_reals(hash, &real, 1, backend->kernels->real_size);
+            }
 }
 
 int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int gate, int64_t unit)

@@ -3,6 +3,7 @@
 #ifndef FR_MATRIX_H
 #define FR_MATRIX_H
 
+#include "hash.h"
 #include "kernels/kernels.h"
 
 /* The functions that compute a layer. */
@@ -30,6 +31,9 @@ typedef struct fr_gate_layout {
 fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int columns);
 int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int gate, int64_t unit);
 
+/* Whether the type of weights can represent all of `count` given weights. */
+bool fr_weights_fit(const fr_backend *backend, const void *weight, int64_t count);
+
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks);
 
 /* Lays out gates [first_gate, first_gate + gates) of weight (all gates * units, k) in the arena. */
@@ -44,6 +48,9 @@ void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *
 void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight);
 void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
                      int64_t units, void *vector);
+
+/* Adds the weights, as they were rounded, to *hash. */
+void fr_matrix_hash(const fr_backend *backend, const fr_matrix *matrix, int64_t units, uint64_t *hash);
 
 /* The weights from this block on. Inline, because every step of a stream calls it. */
 static inline fr_weights fr_matrix_weights(const fr_backend *backend, const fr_matrix *matrix, int64_t block)

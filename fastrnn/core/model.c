@@ -147,7 +147,7 @@ fastrnn_status fastrnn_model_create(const fastrnn_op *ops, int64_t count, const 
 {
     if (!ops || !model || !fr_in_range(count, 1, FR_MOST_LAYERS) || !ops_are_valid(ops, count))
         return FASTRNN_ERROR_ARGUMENT;
-    const fr_backend backend = {.kernels = fr_kernels_named(isa)};
+    const fr_backend backend = {.kernels = fr_kernels_named(isa, FR_WEIGHT_FLOAT32)};
     if (!backend.kernels)
         return FASTRNN_ERROR_ISA;
     size_t nbytes = 0, scratch_bytes = 0;

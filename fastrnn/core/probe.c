@@ -2,7 +2,7 @@
 
 fastrnn_status fr_activate(const char *isa, fastrnn_activation activation, int64_t count, const float *x, float *y)
 {
-    const fr_kernels *kernels = fr_kernels_named(isa);
+    const fr_kernels *kernels = fr_kernels_named(isa, FR_WEIGHT_FLOAT32);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
     if (!fr_in_range(activation.name, FASTRNN_DEFAULT + 1, FASTRNN_NUM_ACTIVATIONS) || count < 0 || !x || !y)
@@ -15,7 +15,7 @@ fastrnn_status fr_activate(const char *isa, fastrnn_activation activation, int64
 
 fastrnn_status fr_probe_fma(const char *isa, int64_t rounds, int64_t *multiply_adds, double *sum)
 {
-    const fr_kernels *kernels = fr_kernels_named(isa);
+    const fr_kernels *kernels = fr_kernels_named(isa, FR_WEIGHT_FLOAT32);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
     if (!fr_in_range(rounds, 0, MOST_ROUNDS) || !multiply_adds || !sum)
@@ -31,7 +31,7 @@ static bool is_readable(int64_t times, int64_t count, const float *values)
 
 fastrnn_status fr_probe_read(const char *isa, int64_t times, int64_t count, const float *values, double *sum)
 {
-    const fr_kernels *kernels = fr_kernels_named(isa);
+    const fr_kernels *kernels = fr_kernels_named(isa, FR_WEIGHT_FLOAT32);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
     if (!is_readable(times, count, values) || !sum)
@@ -42,7 +42,7 @@ fastrnn_status fr_probe_read(const char *isa, int64_t times, int64_t count, cons
 
 fastrnn_status fr_probe_gate(const char *isa, fr_gate which, int64_t times, int64_t count, const float *values, double *sum)
 {
-    const fr_kernels *kernels = fr_kernels_named(isa);
+    const fr_kernels *kernels = fr_kernels_named(isa, FR_WEIGHT_FLOAT32);
     if (!kernels)
         return FASTRNN_ERROR_ISA;
     if (!fr_in_range(which, 0, FR_NUM_GATES - 1) || !is_readable(times, count, values) || !sum)

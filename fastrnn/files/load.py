@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from numpy.typing import DTypeLike
 
-from ..layers import GRU, LAYERS, LSTM, RNN
+from ..layers import LAYERS
 from ..layers.engine import Backend
 from ..models.sequential import Sequential
 from ..models.spec import ModelSpec
-from ..spec import LayerSpec
+from ..spec import LayerSpec, WeightDtype
 from .recognize import recognize
 
 
@@ -68,6 +68,7 @@ def load(
     backend: Backend = "auto",
     dtype: DTypeLike | None = None,
     isa: str | None = None,
+    weight_dtype: WeightDtype | None = None,
 ) -> Any:
     """Load a trained recurrent layer or model from a file, whatever the file's name.
 
@@ -86,7 +87,7 @@ def load(
     forget_bias : what TensorFlow 1's BasicLSTMCell and LSTMCell add to the forget gate at run time
         Required there: a checkpoint does not hold it.
     config : the architecture of a Keras ``.weights.h5``: ``model.to_json()``, its path, or ``model.get_config()``
-    backend, dtype, isa : as of the layers
+    backend, dtype, isa, weight_dtype : as of the layers
 
     Returns
     -------
@@ -140,16 +141,17 @@ def load(
     format_name = find_source(name, given)
     source = SOURCES[format_name]
     spec = importlib.import_module(source.module).read(name, **given)
+    computing = {"backend": backend if backend != "auto" else None, "dtype": dtype, "weight_dtype": weight_dtype}
     if isinstance(spec, ModelSpec):
-        _refuse({"backend": backend if backend != "auto" else None, "dtype": dtype}, "fastrnn.Sequential")
+        _refuse(computing, "fastrnn.Sequential")
         return Sequential.from_spec(spec, isa=isa)
     if format_name == "onnx" and not isinstance(spec, LayerSpec):
-        _refuse({"backend": backend if backend != "auto" else None, "dtype": dtype}, "model of fastrnn.onnx")
+        _refuse(computing, "model of fastrnn.onnx")
         return importlib.import_module("fastrnn.onnx").build(spec, isa=isa)
     if not isinstance(spec, LayerSpec):
-        return _as_it_is(spec, backend, dtype, isa)
-    layer: LSTM | GRU | RNN = LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa)  # type: ignore[assignment]
-    return layer
+        layer = _as_it_is(spec, backend, dtype, isa)
+        return layer if weight_dtype is None else layer.with_weight_dtype(weight_dtype)
+    return LAYERS[spec.kind](spec, backend=backend, dtype=dtype, isa=isa, weight_dtype=weight_dtype)
 
 
 def find_source(path: str, given: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..models.ops import OPS, Op
 from ..models.spec import ModelSpec
-from ..spec import Activation, CellSpec, LayerSpec
+from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec
 from .json_text import parse_json
 from .safetensors_file import Header, map_file, read_header, tensors
 from .tensors import Tensor
@@ -31,8 +31,10 @@ CELL_OPTIONS = ("activations", "cell_clip", "gate_clip", "proj_clip", "coupled",
 OP_LAYER_OPTIONS = ("kind", *SIZES, "bidirectional", "reverse")  # and cells
 LAYER_OPTIONS = (*OP_LAYER_OPTIONS, "batch_first", "dtype", "cells")
 MODEL_OPTIONS = ("batch_first", "ops")
+WEIGHT_OPTIONS = ("weight_dtype",)  # where weights are not smaller than other arrays, a file does not say so
 
-TYPES = {"float32": "F32", "float64": "F64"}
+REALS = ("float32", "float64")
+TYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
@@ -83,12 +85,17 @@ def _layer_config(spec: LayerSpec) -> dict[str, Any]:
     for cell in spec.cells:
         options = {option: getattr(cell, option) for option in CELL_OPTIONS}
         cells.append(options | {"activations": [[a.name, a.alpha, a.beta] for a in cell.activations]})
-    return {name: getattr(spec, name) for name in OP_LAYER_OPTIONS} | {"cells": cells}
+    config = {name: getattr(spec, name) for name in OP_LAYER_OPTIONS} | {"cells": cells}
+    return config | ({"weight_dtype": "float16"} if spec.weight_dtype == "float16" else {})
 
 
 def _layer_arrays(spec: LayerSpec) -> dict[str, NDArray[Any]]:
+    def stored(cell: CellSpec, part: str) -> NDArray[Any]:
+        array: NDArray[Any] = getattr(cell, part)
+        return array.astype(np.float16) if spec.weight_dtype == "float16" and part in WEIGHTS else array
+
     return {
-        spec.name(index, part): getattr(cell, part)
+        spec.name(index, part): stored(cell, part)
         for index, cell in enumerate(spec.cells)
         for part in PARTS
         if getattr(cell, part) is not None
@@ -171,11 +178,13 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
             for index, op in enumerate(config["ops"]):
                 faults += _op_faults(op, f"ops[{index}]")
     else:
-        faults += _names(config, LAYER_OPTIONS, "config")
+        faults += _names(config, LAYER_OPTIONS, "config", WEIGHT_OPTIONS)
         if not faults:
             faults += _layer_faults(config, "") + _flag_faults(config, "batch_first")
-            if config["dtype"] not in ("float32", "float64"):
+            if config["dtype"] not in REALS:
                 faults.append(f"dtype is {config['dtype']!r}, wanted float32 or float64")
+            elif config["weight_dtype"] and config["dtype"] != "float32":
+                faults.append(f"weight_dtype is {config['weight_dtype']!r}, wanted float16, of dtype float32")
     if faults:
         raise ValueError(f"{path}: {'; '.join(faults[:20])}")
     assert isinstance(config, dict)
@@ -185,7 +194,7 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
 def _op_faults(op: Any, what: str) -> list[str]:
     kind = op.get("op") if isinstance(op, dict) else None
     if kind == "layer":
-        return _names(op, ("op", *OP_LAYER_OPTIONS, "cells"), what) or _layer_faults(op, f"{what}.")
+        return _names(op, ("op", *OP_LAYER_OPTIONS, "cells"), what, WEIGHT_OPTIONS) or _layer_faults(op, f"{what}.")
     if kind == "activation":
         if faults := _names(op, ("op", "name", "alpha", "beta"), what):
             return faults
@@ -205,6 +214,8 @@ def _layer_faults(config: dict[str, Any], prefix: str) -> list[str]:
         faults += _flag_faults(config, flag, prefix)
     if config["kind"] not in ("lstm", "gru", "rnn"):
         faults.append(f"{prefix}kind is {config['kind']!r}, wanted lstm, gru or rnn")
+    if config["weight_dtype"] not in (None, "float16"):
+        faults.append(f"{prefix}weight_dtype is {config['weight_dtype']!r}, wanted float16, of dtype float32")
     if not isinstance(config["cells"], list):
         return [*faults, f"{prefix}cells is no list"]
     for index, cell in enumerate(config["cells"]):
@@ -216,12 +227,15 @@ def _flag_faults(config: dict[str, Any], flag: str, prefix: str = "") -> list[st
     return [] if _is_bool(config[flag]) else [f"{prefix}{flag} is {config[flag]!r}, wanted true or false"]
 
 
-def _names(found: Any, wanted: tuple[str, ...], what: str) -> list[str]:
-    """A fault for each name that is unknown or missing."""
+def _names(found: Any, wanted: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> list[str]:
+    """A fault for each name that is unknown or missing; those that may be missing are set to None."""
     if not isinstance(found, dict):
         return [f"{what} is no object"]
     faults = [f"{what} has no {name}" for name in wanted if name not in found]
-    return faults + [f"{what} has the unknown name {name!r}" for name in found if name not in wanted]
+    for name in optional:
+        found.setdefault(name, None)
+    known = (*wanted, *optional)
+    return faults + [f"{what} has the unknown name {name!r}" for name in found if name not in known]
 
 
 def _cell_faults(cell: Any, what: str) -> list[str]:
@@ -269,14 +283,14 @@ def _build_model(path: str, config: dict[str, Any], arrays: dict[str, Tensor]) -
     for index, options in enumerate(config["ops"]):
         kind = options["op"]
         if kind == "layer":
-            spec, found = _layer(options, left, f"{index}.", tuple(TYPES))
+            spec, found = _layer(options, left, f"{index}.", REALS)
             ops.append(spec)
             faults += found
         elif kind == "activation":
             ops.append(Activation(options["name"], options["alpha"], options["beta"]))
         else:
             own = {name: left.pop(f"{index}.{name}", None) for name, _ in OPS[kind].ARRAYS}
-            faults += _type_faults(own, f"{index}.", tuple(TYPES))
+            faults += _type_faults(own, f"{index}.", REALS)
             if not faults:
                 weights = {name: None if tensor is None else tensor.read() for name, tensor in own.items()}
                 given = {name: options[name] for name in _options(OPS[kind])}
@@ -296,12 +310,14 @@ def _layer(
     config: dict[str, Any], left: dict[str, Tensor], prefix: str, dtypes: tuple[str, ...]
 ) -> tuple[LayerSpec, list[str]]:
     """A layer, not yet validated, of the arrays under the prefix, which are taken out of `left`; and faults."""
-    names = LayerSpec(cells=(), **{name: config[name] for name in OP_LAYER_OPTIONS})
+    names = LayerSpec(cells=(), **{name: config[name] for name in (*OP_LAYER_OPTIONS, *WEIGHT_OPTIONS)})
     cells: list[CellSpec] = []
     faults: list[str] = []
     for index, cell in enumerate(config["cells"]):
         parts = {part: left.pop(prefix + names.name(index, part), None) for part in PARTS}
-        faults += _type_faults({names.name(index, part): tensor for part, tensor in parts.items()}, prefix, dtypes)
+        for part, tensor in parts.items():
+            wanted = ("float16",) if config["weight_dtype"] and part in WEIGHTS else dtypes
+            faults += _type_faults({names.name(index, part): tensor}, prefix, wanted)
         if faults:
             continue
         activations = tuple(Activation(*activation) for activation in cell["activations"])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as engine
+from ..spec import WeightDtype
 from .recurrent import (
     PolicyLike,
     Recurrent,
@@ -112,6 +113,13 @@ class Bidirectional:
             raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras Bidirectional")
         forward, backward = (from_keras(part) for part in parts)
         return cls(forward, layer.merge_mode, backward_layer=backward, dtype=getattr(layer, "compute_dtype", None))
+
+    def with_weight_dtype(self, weight_dtype: WeightDtype | None) -> Self:
+        """A copy with both layers' kernels kept in another type; see the layers' `weight_dtype`."""
+        other = copy.copy(self)
+        other.forward_layer = self.forward_layer.with_weight_dtype(weight_dtype)
+        other.backward_layer = self.backward_layer.with_weight_dtype(weight_dtype)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """The attributes for a copy or a pickle, without the engine's layer, which the copy builds itself."""
@@ -261,7 +269,7 @@ MERGERS: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
 
 def _join(forward: Recurrent, backward: Recurrent) -> engine.Layer | None:
     specs = [part.describe(part._weights) for part in (forward, backward)]
-    (first, second) = [(spec.kind, spec.input_size, spec.hidden_size) for spec in specs]
+    (first, second) = [(spec.kind, spec.input_size, spec.hidden_size, spec.weight_dtype) for spec in specs]
     if first != second or forward.dtype != backward.dtype:
         return None
     cells = [cell for spec in specs for cell in spec.cells]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .. import layers as engine
 from ..arguments import as_array, as_boolean, as_integer, as_numbers
 from ..importers import keras as importer
-from ..spec import Activation, CellKind, LayerSpec
+from ..spec import Activation, CellKind, LayerSpec, WeightDtype, check_weight_dtype
 
 #: Arguments of Keras's layers that have no effect here: they concern training or Keras's implementation, or repeat
 #: what the weights determine.
@@ -67,6 +68,8 @@ class Recurrent:
     dtype : float32 or float64, of weights, states and results; inputs are cast to it, as Keras casts
         Also a policy of Keras of one of these, or its configuration; None is float32.
     time_major : refused if it is True: Keras 2's option for other axes, which its configurations contain
+    weight_dtype : {"float32", "float16", "int8"} or None
+        The type in which kernels are kept, as of ``fastrnn.LSTM``; None is `dtype`.
     **unused
         Accepted and ignored: ``unroll``, ``implementation`` and ``use_cudnn`` (Keras's implementation),
         ``name``, ``seed``, ``trainable``, ``autocast``, ``input_shape``, ``batch_input_shape``, ``input_dim`` (the
@@ -99,6 +102,7 @@ class Recurrent:
         recurrent_dropout: float = 0.0,
         dtype: PolicyLike = None,
         time_major: bool = False,
+        weight_dtype: WeightDtype | None = None,
         **unused: Any,
     ) -> None:
         refuse_unknown(unused, type(self).__name__)
@@ -117,6 +121,8 @@ class Recurrent:
         self.dtype = check_dtype(dtype)
         if time_major:
             raise ValueError("time_major is True, wanted False: x is (B, T, I)")
+        check_weight_dtype(weight_dtype, self.dtype)
+        self.weight_dtype = weight_dtype
         self.states: list[NDArray[Any]] | None = None
         self._weights: list[NDArray[Any]] = []
         self._engine: engine.Layer | None = None
@@ -136,6 +142,21 @@ class Recurrent:
         if not isinstance(taken, cls):
             raise TypeError(f"layer is {type(layer).__name__}, wanted a Keras {cls.__name__}")
         return taken
+
+    def with_weight_dtype(self, weight_dtype: WeightDtype | None) -> Self:
+        """A copy whose kernels are kept in another type; of any layer, as the given weights stay.
+
+        Raises
+        ------
+        ValueError
+            The type is unknown or not for the layer's dtype, or a weight is out of its range.
+        """
+        check_weight_dtype(weight_dtype, self.dtype)
+        other = copy.copy(self)
+        other.weight_dtype = weight_dtype
+        if self._weights:
+            other.describe(self._weights)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """The attributes for a copy or a pickle, without the engine's layer, which the copy builds itself."""
@@ -248,7 +269,7 @@ class Recurrent:
 
     def describe(self, weights: Sequence[NDArray[Any]]) -> LayerSpec:
         """The engine's description of the layer with these weights; ValueError or TypeError if they do not fit."""
-        return importer.spec_from_weights(
+        spec = importer.spec_from_weights(
             self.kind,
             weights,
             self.units,
@@ -258,6 +279,7 @@ class Recurrent:
             reset_after=self.reset_after,
             dtype=self.dtype,
         )
+        return replace(spec, weight_dtype=self.weight_dtype).validate()
 
     def _check_states(self, initial_state: Any, B: int) -> list[NDArray[Any]] | None:
         if self.states is not None and len(self.states[0]) != B:

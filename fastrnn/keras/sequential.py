@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import ArrayLike, NDArray
 
+from ..spec import WeightDtype
 from .bidirectional import Bidirectional
 from .masking import Masking
 from .recurrent import Recurrent
@@ -52,6 +53,11 @@ class Sequential:
             if not layer.return_sequences or layer.return_state or getattr(layer, "merge_mode", "concat") is None:
                 raise ValueError(f"layers[{i}] does not return sequences alone, wanted so: another layer follows")
         self.layers = tuple(layers)
+
+    def with_weight_dtype(self, weight_dtype: WeightDtype | None) -> Self:
+        """A model of copies of the layers, with kernels kept in another type; see the layers' `weight_dtype`."""
+        layers = [part if isinstance(part, Masking) else part.with_weight_dtype(weight_dtype) for part in self.layers]
+        return type(self)(layers)
 
     def get_weights(self) -> list[NDArray[Any]]:
         """Copies of all layers' weights, in their order."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from .. import _core
-from ..spec import Activation, CellSpec, LayerSpec, activations_of
+from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec, WeightDtype, activations_of, check_weight_dtype
 
 Backend = Literal["auto", "fused", "blas"]
 
@@ -20,10 +21,7 @@ def engine_arguments(spec: LayerSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     """A validated spec as the compiled module takes it, its arrays in dtype."""
     cells = [
         (
-            tuple(
-                None if array is None else np.ascontiguousarray(array, dtype)
-                for array in (getattr(c, part) for part in PARTS)
-            ),
+            tuple(_prepare(getattr(c, part), dtype, spec.weight_dtype if part in WEIGHTS else None) for part in PARTS),
             [(a.name, a.alpha, a.beta) for a in activations_of(spec.kind, c)],
             tuple(clip or 0.0 for clip in (c.cell_clip, c.gate_clip, c.proj_clip)),
             c.coupled,
@@ -32,13 +30,20 @@ def engine_arguments(spec: LayerSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         for c in spec.cells
     ]
     sizes = (int(size) for size in (spec.input_size, spec.hidden_size, spec.proj_size, spec.num_layers))
-    return spec.kind, dtype, *sizes, bool(spec.bidirectional), bool(spec.reverse), cells
+    return spec.kind, dtype, *sizes, bool(spec.bidirectional), bool(spec.reverse), spec.weight_dtype, cells
 
 
 def build_engine(spec: LayerSpec, dtype: np.dtype[Any], isa: str | None, use_blas: bool) -> _core.Layer:
     """Prepare the weights of a validated spec, in dtype."""
     arguments = (*engine_arguments(spec, dtype), isa, use_blas)
     return _core.Layer(*arguments)
+
+
+def _prepare(array: NDArray[Any] | None, dtype: np.dtype[Any], weight_dtype: WeightDtype | None) -> NDArray[Any] | None:
+    """An array as the engine takes it. float64 is rounded to float16 at once, and not to float32 before."""
+    if array is not None and array.dtype == np.float64 and weight_dtype == "float16":
+        array = array.astype(np.float16)
+    return None if array is None else np.ascontiguousarray(array, dtype)
 
 
 def unpack_cells(engine: _core.Layer) -> list[CellSpec]:
@@ -65,11 +70,36 @@ def choose_dtype(spec: LayerSpec, dtype: DTypeLike | None) -> np.dtype[Any]:
     return chosen
 
 
-def choose_backend(backend: Backend, dtype: np.dtype[Any], isa: str | None) -> Literal["fused", "blas"]:
+def choose_weight_dtype(spec: LayerSpec, weight_dtype: WeightDtype | None) -> LayerSpec:
+    """The spec with this weight dtype; None keeps the spec's own.
+
+    Raises
+    ------
+    ValueError
+        The spec has another one already: its weights have been rounded.
+    """
+    if weight_dtype is None or weight_dtype == spec.weight_dtype:
+        return spec
+    if spec.weight_dtype not in (None, "float32"):
+        raise ValueError(
+            f"weight_dtype is {weight_dtype!r}, but the weights are {spec.weight_dtype} already: "
+            "wanted None, or the layer that they were made from"
+        )
+    return replace(spec, weight_dtype=weight_dtype)
+
+
+def choose_backend(
+    backend: Backend, dtype: np.dtype[Any], isa: str | None, weight_dtype: WeightDtype | None = None
+) -> Literal["fused", "blas"]:
     if not isinstance(backend, str) or backend not in ("auto", "fused", "blas"):
         raise ValueError(f"backend is {backend!r}, wanted 'auto', 'fused' or 'blas'")
     if backend == "fused" and dtype == np.float64:
         raise ValueError("backend is 'fused' and dtype float64, wanted float32, or backend 'blas'")
+    check_weight_dtype(weight_dtype, dtype)
+    if weight_dtype not in (None, "float32"):
+        if backend == "blas":
+            raise ValueError(f"weight_dtype is {weight_dtype!r} and backend 'blas', wanted None, or backend 'fused'")
+        return "fused"
     if backend != "auto":
         return backend
     has_vectors = isa is not None or _core.available_isas()[0] != "scalar"

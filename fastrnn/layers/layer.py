@@ -15,11 +15,11 @@ from ..immutable import Immutable
 from ..importers import flax, pytorch
 from ..masks import PastEnd
 from ..packed import Packed, PackedLike, is_torch_packed
-from ..spec import CellKind, LayerSpec
+from ..spec import CellKind, LayerSpec, WeightDtype
 from ..states import StateLike, StateT
 from ..streams import Stream, open_stream
 from .calls import is_list_of_sequences, run_array, run_list, run_packed, run_torch
-from .engine import Backend, build_engine, choose_backend, choose_dtype, unpack_cells
+from .engine import Backend, build_engine, choose_backend, choose_dtype, choose_weight_dtype, unpack_cells
 from .unrolled import Unrolled
 
 MOST_UNROLLED = 1 << 24  # steps; such a layout takes hundreds of megabytes for each layer
@@ -62,6 +62,11 @@ class Layer(Immutable, Generic[StateT]):
     isa : str or None
         The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the
         environment, or else the best.
+    weight_dtype : {"float32", "float16", "int8"} or None
+        The type in which weight_ih, weight_hh and weight_hr are kept; None is the spec's, or else `dtype`. Inputs,
+        states, biases and outputs are float32. "float16" (IEEE half precision, rounded once to nearest even) takes
+        half the memory, and the layer computes the bits of the float32 layer of the rounded weights. Only the fused
+        kernels and float32 have smaller weights.
 
     Raises
     ------
@@ -72,7 +77,13 @@ class Layer(Immutable, Generic[StateT]):
     kind: ClassVar[CellKind]
 
     def __init__(
-        self, spec: LayerSpec, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+        self,
+        spec: LayerSpec,
+        *,
+        backend: Backend = "auto",
+        dtype: DTypeLike | None = None,
+        isa: str | None = None,
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         if not isinstance(spec, LayerSpec):
             raise TypeError(
@@ -80,15 +91,16 @@ class Layer(Immutable, Generic[StateT]):
             )
         if spec.kind != self.kind:
             raise ValueError(f"spec is of a {spec.kind}, wanted {self.kind}")
-        spec.validate()
+        spec = choose_weight_dtype(spec, weight_dtype).validate()
         self.input_size, self.hidden_size = int(spec.input_size), int(spec.hidden_size)
         self.proj_size, self.num_layers = int(spec.proj_size), int(spec.num_layers)
         self.bidirectional, self.batch_first = bool(spec.bidirectional), bool(spec.batch_first)
         self.reverse = bool(spec.reverse)
         self.dtype = choose_dtype(spec, dtype)
-        self._asked = {"backend": backend, "isa": isa}
+        self._asked: dict[str, Any] = {"backend": backend, "isa": isa}
         self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
-        self.backend = choose_backend(backend, self.dtype, self.isa)
+        self.backend = choose_backend(backend, self.dtype, self.isa, spec.weight_dtype)
+        self.weight_dtype: str = spec.weight_dtype or self.dtype.name
         self._engine = build_engine(spec, self.dtype, self.isa, self.backend == "blas")
         self.isa = self._engine.isa if self.backend == "fused" else None
         self._frozen = True
@@ -107,23 +119,55 @@ class Layer(Immutable, Generic[StateT]):
     def _unpack(self) -> LayerSpec:
         """The spec of the layer, in its dtype; if a cell adds its two biases, bias_ih is their sum."""
         sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
-        return LayerSpec(self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse)
+        weights: Any = None if self.weight_dtype == self.dtype.name else self.weight_dtype
+        return LayerSpec(self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse, weights)
+
+    def with_weight_dtype(self, weight_dtype: WeightDtype) -> Self:
+        """Make the same layer with weights of another type, with the same backend and isa.
+
+        Raises
+        ------
+        ValueError
+            The layer's weights are smaller than float32 already, or it is one of float64 or of backend "blas"; a weight
+            is out of range.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(256, 64, dtype="f4"), "weight_hh_l0": np.eye(256, 64, dtype="f4")}
+        >>> lstm = fastrnn.LSTM.from_state_dict(weights)
+        >>> half = lstm.with_weight_dtype("float16")
+        >>> half.weight_dtype, round(half.nbytes / lstm.nbytes, 2)
+        ('float16', 0.5)
+        """
+        if self.weight_dtype != "float32":
+            raise ValueError(
+                f"the layer's weights are {self.weight_dtype}, wanted float32: other types of weights are made from it"
+            )
+        return type(self)(self._unpack(), dtype=self.dtype, weight_dtype=weight_dtype, **self._asked)
 
     @classmethod
     def from_torch(
-        cls, module: Any, *, backend: Backend = "auto", dtype: DTypeLike | None = None, isa: str | None = None
+        cls,
+        module: Any,
+        *,
+        backend: Backend = "auto",
+        dtype: DTypeLike | None = None,
+        isa: str | None = None,
+        weight_dtype: WeightDtype | None = None,
     ) -> Self:
         """Make a layer from a PyTorch module of the same name, or from its cell, such as ``nn.LSTMCell``.
 
         Weights are copied, from any device; float16 and bfloat16 are widened to float32, exactly. ``batch_first``
-        is the module's, and True for a cell. backend, dtype, isa: as for the class.
+        is the module's, and True for a cell. backend, dtype, isa, weight_dtype: as for the class.
 
         Raises
         ------
         TypeError, ValueError
             The module is of another kind, or its weights have no data or do not fit.
         """
-        return cls(pytorch.spec_from_module(module), backend=backend, dtype=dtype, isa=isa)
+        spec = pytorch.spec_from_module(module)
+        return cls(spec, backend=backend, dtype=dtype, isa=isa, weight_dtype=weight_dtype)
 
     @classmethod
     def from_state_dict(
@@ -136,6 +180,7 @@ class Layer(Immutable, Generic[StateT]):
         backend: Backend = "auto",
         dtype: DTypeLike | None = None,
         isa: str | None = None,
+        weight_dtype: WeightDtype | None = None,
     ) -> Self:
         """Build from arrays under PyTorch's names, such as ``weight_ih_l0_reverse``, or a cell's ``weight_ih``.
 
@@ -146,7 +191,7 @@ class Layer(Immutable, Generic[StateT]):
         prefix : only names that start with it are read, without it; its last dot may be left out
         nonlinearity : "tanh" or "relu" of an RNN, which needs it: a state dict cannot tell; None for the others
         batch_first : whether x and y are (B, T, .) or (T, B, .)
-        backend, dtype, isa : as for the class
+        backend, dtype, isa, weight_dtype : as for the class
 
         Raises
         ------
@@ -157,7 +202,7 @@ class Layer(Immutable, Generic[StateT]):
         spec = pytorch.spec_from_state_dict(
             cls.kind, mapping, prefix, nonlinearity=nonlinearity, batch_first=batch_first
         )
-        return cls(spec, backend=backend, dtype=dtype, isa=isa)
+        return cls(spec, backend=backend, dtype=dtype, isa=isa, weight_dtype=weight_dtype)
 
     @classmethod
     def from_flax(
@@ -170,6 +215,7 @@ class Layer(Immutable, Generic[StateT]):
         backend: Backend = "auto",
         dtype: DTypeLike | None = None,
         isa: str | None = None,
+        weight_dtype: WeightDtype | None = None,
     ) -> Self:
         """Take over one cell of Flax, linen's or nnx's, from its parameters.
 
@@ -181,7 +227,7 @@ class Layer(Immutable, Generic[StateT]):
             ``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell`` or ``SimpleCell``, at any depth.
         prefix : the names above the cell, such as ``"params.encoder.cell"``, if there are several
         nonlinearity : "tanh" or "relu" of an RNN, which needs it; None for the others
-        batch_first, backend, dtype, isa : as of ``from_state_dict``
+        batch_first, backend, dtype, isa, weight_dtype : as of ``from_state_dict``
 
         Raises
         ------
@@ -197,7 +243,7 @@ class Layer(Immutable, Generic[StateT]):
         2
         """
         spec = flax.spec_from_params(cls.kind, params, prefix, nonlinearity=nonlinearity, batch_first=batch_first)
-        return cls(spec, backend=backend, dtype=dtype, isa=isa)
+        return cls(spec, backend=backend, dtype=dtype, isa=isa, weight_dtype=weight_dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a file that ``fastrnn.load`` reads: the same outputs, bit for bit.
@@ -231,7 +277,8 @@ class Layer(Immutable, Generic[StateT]):
             f", {name}={getattr(self, name)!r}"
             for name in ("num_layers", "bidirectional", "reverse", "proj_size", "batch_first", "backend", "isa")
         )
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype})"
+        weights = "" if self.weight_dtype == self.dtype.name else f", weight_dtype={self.weight_dtype!r}"
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{options}, dtype={self.dtype}{weights})"
 
     @overload
     def __call__(

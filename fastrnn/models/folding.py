@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import Activation, LayerSpec
+from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec
 from .ops import BatchNorm, Conv1d, Embedding, LayerNorm, Linear, Scale
 from .spec import AnyOp, ModelSpec
 
@@ -20,7 +20,8 @@ def fold(spec: ModelSpec) -> ModelSpec:
 
     A BatchNorm becomes a Scale. A Scale is multiplied into the weights of the Embedding, Linear, Conv1d, LayerNorm or
     Scale before it, or else of the Linear, recurrent layer or Conv1d without padding after it. A padded convolution
-    reads zeros that are not scaled, so a Scale before it stays.
+    reads zeros that are not scaled, so a Scale before it stays, as one before a layer whose weights are smaller
+    than float32.
     """
     ops: list[AnyOp] = []
     for op in spec.ops:
@@ -28,15 +29,17 @@ def fold(spec: ModelSpec) -> ModelSpec:
         before = ops[-1] if ops else None
         if isinstance(op, Scale) and isinstance(before, Embedding | Linear | Conv1d | LayerNorm | Scale):
             ops[-1] = _scale_outputs(before, op)
-        elif isinstance(before, Scale) and isinstance(op, Linear | Conv1d | LayerSpec) and not _is_padded(op):
+        elif isinstance(before, Scale) and isinstance(op, Linear | Conv1d | LayerSpec) and _takes_scales(op):
             ops[-1] = _scale_inputs(before, op)
         else:
             ops.append(op)
     return replace(spec, ops=tuple(map(_as_float32, ops)))
 
 
-def _is_padded(op: AnyOp) -> bool:
-    return isinstance(op, Conv1d) and (op.left, op.right) != (0, 0)
+def _takes_scales(op: Linear | Conv1d | LayerSpec) -> bool:
+    if isinstance(op, LayerSpec):
+        return op.weight_dtype in (None, "float32")  # smaller weights have been rounded, and would be once more
+    return not isinstance(op, Conv1d) or (op.left, op.right) == (0, 0)
 
 
 def _as_scale(op: BatchNorm) -> Scale:
@@ -90,8 +93,15 @@ def _as_float32(op: Any) -> Any:
         name: np.array(value, np.float32, order="C") for name, value in arrays.items() if isinstance(value, np.ndarray)
     }
     if isinstance(op, LayerSpec):
-        changed["cells"] = tuple(map(_as_float32, op.cells))
+        cells = map(_with_float16_weights, op.cells) if op.weight_dtype == "float16" else op.cells
+        changed["cells"] = tuple(map(_as_float32, cells))
     return replace(op, **changed)
+
+
+def _with_float16_weights(cell: CellSpec) -> CellSpec:
+    """The cell with its weights rounded to float16 at once, and not to float32 before."""
+    weights = {name: getattr(cell, name) for name in WEIGHTS}
+    return replace(cell, **{name: None if w is None else w.astype(np.float16) for name, w in weights.items()})
 
 
 def _wide(array: NDArray[Any]) -> Array:

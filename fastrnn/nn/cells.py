@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..arguments import as_boolean, as_integer
 from ..importers.tensorflow import spec_from_variables
 from ..layers import LAYERS, Layer
-from ..spec import LayerSpec
+from ..spec import LayerSpec, WeightDtype, check_weight_dtype
 from .activations import known_activation
 from .checkpoint import weights_for
 from .checks import as_number, check_dtype, check_inputs, check_state
@@ -120,8 +120,9 @@ class Stack:
     def takes(self, cell: EngineCell) -> bool:
         """Whether `cell` can come next."""
         last, spec = self.cells[-1].spec, cell.spec
-        wanted = (last.kind, last.hidden_size, last.proj_size, last.h_size, self.cells[-1].dtype)
-        return wanted == (spec.kind, spec.hidden_size, spec.proj_size, spec.input_size, cell.dtype)
+        wanted = (last.kind, last.hidden_size, last.proj_size, last.h_size, last.weight_dtype, self.cells[-1].dtype)
+        sizes = spec.hidden_size, spec.proj_size, spec.input_size
+        return wanted == (spec.kind, *sizes, spec.weight_dtype, cell.dtype)
 
     @cached_property
     def layer(self) -> Layer:
@@ -149,12 +150,13 @@ class Stack:
 class EngineCell(SequenceCell):
     """One cell as one layer of the engine. Its weights are copied at construction and never change."""
 
-    def __init__(self, spec: LayerSpec, dtype: DTypeLike | None) -> None:
-        self.spec = spec
+    def __init__(self, spec: LayerSpec, dtype: DTypeLike | None, weight_dtype: WeightDtype | None) -> None:
+        self.spec = replace(spec, weight_dtype=weight_dtype).validate()
         self.input_size = spec.input_size
         self.dtype = check_dtype(dtype, spec.cells[0].weight_ih.dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype is {self.dtype}, wanted float32 or float64")
+        check_weight_dtype(weight_dtype, self.dtype)
 
     @cached_property
     def layer(self) -> Layer:
@@ -199,6 +201,7 @@ class BasicRNNCell(EngineCell):
         The type to compute in; None takes the weights' type.
     weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``kernel`` (I + H, H), ``bias`` (H,). Names may begin with one common scope and end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
@@ -225,10 +228,12 @@ class BasicRNNCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
         arrays = weights_for("rnn", weights)
-        super().__init__(spec_from_variables("rnn", arrays, units, activation=known_activation(activation)), dtype)
+        spec = spec_from_variables("rnn", arrays, units, activation=known_activation(activation))
+        super().__init__(spec, dtype, weight_dtype)
 
 
 class GRUCell(EngineCell):
@@ -244,6 +249,7 @@ class GRUCell(EngineCell):
     weights : mapping, such as a :class:`fastrnn.nn.Checkpoint`
         ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,), ``candidate/kernel`` (I + H, H),
         ``candidate/bias`` (H,). Names may begin with one common scope and end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
@@ -262,10 +268,12 @@ class GRUCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
         arrays = weights_for("gru", weights)
-        super().__init__(spec_from_variables("gru", arrays, units, activation=known_activation(activation)), dtype)
+        spec = spec_from_variables("gru", arrays, units, activation=known_activation(activation))
+        super().__init__(spec, dtype, weight_dtype)
 
 
 class CudnnCompatibleGRUCell(EngineCell):
@@ -281,6 +289,7 @@ class CudnnCompatibleGRUCell(EngineCell):
         ``gates/kernel`` (I + H, 2H) with the gates r and u, ``gates/bias`` (2H,),
         ``candidate/input_projection/kernel`` (I, H), ``candidate/hidden_projection/kernel`` (H, H), and a ``bias``
         (H,) beside each. Names may begin with one common scope and end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
@@ -296,11 +305,13 @@ class CudnnCompatibleGRUCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         units = as_integer(num_units, "num_units", 1)
         arrays = weights_for("gru", weights, resets_after=True)
         tanh = known_activation(None)
-        super().__init__(spec_from_variables("gru", arrays, units, activation=tanh, resets_after=True), dtype)
+        spec = spec_from_variables("gru", arrays, units, activation=tanh, resets_after=True)
+        super().__init__(spec, dtype, weight_dtype)
 
 
 class LSTMStateTuple(NamedTuple):
@@ -330,6 +341,7 @@ class LSTMCell(EngineCell):
         ``kernel`` (I + P, 4H) with the gates i, j, f and o, ``bias`` (4H,); ``w_i_diag``, ``w_f_diag`` and ``w_o_diag``
         (H,) with peepholes; ``projection/kernel`` (H, P) with num_proj. Names may begin with one common scope and
         end in ``:0``.
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
 
     Raises
     ------
@@ -365,6 +377,7 @@ class LSTMCell(EngineCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         spec = spec_from_variables(
             "lstm",
@@ -377,7 +390,7 @@ class LSTMCell(EngineCell):
             proj_clip=None if proj_clip is None else as_number(proj_clip, "proj_clip"),
             forget_bias=as_number(forget_bias, "forget_bias"),
         )
-        super().__init__(spec, dtype)
+        super().__init__(spec, dtype, weight_dtype)
         self._state_is_tuple = as_boolean(state_is_tuple, "state_is_tuple")
 
     @property
@@ -410,6 +423,7 @@ class BasicLSTMCell(LSTMCell):
         dtype: DTypeLike | None = None,
         *,
         weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
         super().__init__(
             num_units,
@@ -418,6 +432,7 @@ class BasicLSTMCell(LSTMCell):
             activation=activation,
             dtype=dtype,
             weights=weights,
+            weight_dtype=weight_dtype,
         )
 
 
@@ -425,9 +440,15 @@ class CudnnCompatibleLSTMCell(LSTMCell):
     """What ``CudnnLSTM`` computes: an :class:`LSTMCell` without options and forget bias."""
 
     def __init__(
-        self, num_units: int, reuse: Any = None, dtype: DTypeLike | None = None, *, weights: Mapping[str, Any]
+        self,
+        num_units: int,
+        reuse: Any = None,
+        dtype: DTypeLike | None = None,
+        *,
+        weights: Mapping[str, Any],
+        weight_dtype: WeightDtype | None = None,
     ) -> None:
-        super().__init__(num_units, forget_bias=0.0, dtype=dtype, weights=weights)
+        super().__init__(num_units, forget_bias=0.0, dtype=dtype, weights=weights, weight_dtype=weight_dtype)
 
 
 def _layers(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the C core with tests/capi/test_core.c, test_models.c, test_threads.c and embed.c, and runs them.
+# Builds the C core with tests/capi/test_core.c, test_weights.c, test_models.c, test_threads.c and embed.c, and runs them.
 #   tests/capi/run.sh [plain | sanitize | thread | neon | all]   (CC names the compiler, gcc by default)
 set -eu
 
@@ -16,18 +16,19 @@ wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_cre
 # make_and_run NAME COMPILER RUNNER CORE_ARGUMENTS THREADS_ARGUMENTS FLAGS...   ("reduced": fewer sizes and rounds;
 # "emulated" leaves out what an emulator cannot do)
 make_and_run() {
-    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1 source
+    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1
     shift 5
     echo "== $name: $cc $*"
     mkdir "$out"
-    for source in $(find fastrnn/core -name '*.c' ! -name '*.inc.c'); do
-        $cc $warnings "$@" -c "$source" -o "$out/$(basename "$source" .c).o"
-    done
+    find fastrnn/core -name '*.c' ! -name '*.inc.c' | # several at a time
+        xargs -P "$(nproc)" -I{} sh -c "$cc $warnings $* -c {} -o $out/\$(basename {} .c).o"
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
+    $cc $warnings "$@" tests/capi/test_weights.c "$out"/*.o -lm -o "$out/test_weights"
     $cc $warnings "$@" tests/capi/test_models.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_models"
     $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
     $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
     $runner "$out/test_core" $core_arguments
+    $runner "$out/test_weights" $core_arguments
     $runner "$out/test_models" $core_arguments
     $runner "$out/test_threads" $threads_arguments
     $runner "$out/embed"

@@ -1060,12 +1060,12 @@ typedef struct later_blas { fastrnn_blas now; int64_t later; } later_blas;
 typedef struct later_arrays { fastrnn_cell_arrays now; int64_t later; } later_arrays;
 typedef struct later_info { fastrnn_snapshot_info now; int64_t later; } later_info;
 
-/* CALL reads STRUCT.now: the sizes that it must refuse and accept. */
-#define CHECK_STRUCT_SIZE(STRUCT, CALL)                                                                                \
+/* CALL reads STRUCT.now, whose first version has FIRST bytes: the sizes that it must refuse and accept. */
+#define CHECK_STRUCT_SIZE(STRUCT, FIRST, CALL)                                                                                \
     do {                                                                                                               \
         STRUCT.now.struct_size = 0;                                                                                    \
         expect(CALL, FASTRNN_ERROR_ARGUMENT, #STRUCT ": struct_size is not set");                                      \
-        STRUCT.now.struct_size = sizeof STRUCT.now - 1;                                                                \
+        STRUCT.now.struct_size = FIRST - 1;                                                                            \
         expect(CALL, FASTRNN_ERROR_ARGUMENT, #STRUCT ": struct_size below the first version's");                       \
         STRUCT.now.struct_size = SIZE_MAX;                                                                             \
         expect(CALL, FASTRNN_ERROR_ARGUMENT, #STRUCT ": struct_size beyond any struct's");                             \
@@ -1100,13 +1100,18 @@ static void test_struct_sizes(const fastrnn_blas *gemm)
         cells[i].now = n.cells[i];
         cells[i].now.struct_size = sizeof cells[i];
     }
-    CHECK_STRUCT_SIZE(config, created(&config, n.cells, NULL));
+    const size_t first_config = offsetof(fastrnn_config, weight_dtype);
+    CHECK_STRUCT_SIZE(config, first_config, created(&config, n.cells, NULL));
     CHECK_UNKNOWN_MEMBER(config, created(&config, n.cells, NULL));
-    CHECK_STRUCT_SIZE(blas, created(&config, n.cells, &blas));
+    config.now.struct_size = first_config;
+    config.now.weight_dtype = (fastrnn_weight_dtype)-1;
+    expect(created(&config, n.cells, NULL), FASTRNN_OK, "members that the first version does not have are not read");
+    config.now = n.config;
+    CHECK_STRUCT_SIZE(blas, sizeof blas.now, created(&config, n.cells, &blas));
     CHECK_UNKNOWN_MEMBER(blas, created(&config, n.cells, &blas));
     for (int i = 0; i < 3; i++) {
         in_context("cell %d", i);
-        CHECK_STRUCT_SIZE(cells[i], created(&config, cells, NULL));
+        CHECK_STRUCT_SIZE(cells[i], sizeof cells[i].now, created(&config, cells, NULL));
         CHECK_UNKNOWN_MEMBER(cells[i], created(&config, cells, NULL));
     }
     cells[2].now.struct_size = sizeof cells[2].now;
@@ -1119,9 +1124,9 @@ static void test_struct_sizes(const fastrnn_blas *gemm)
     float room[4 * 5 * 5];
     later_arrays arrays = {.now = {.weight_hh = room}};
     later_cell cell = {.now.struct_size = sizeof cell};
-    CHECK_STRUCT_SIZE(arrays, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
+    CHECK_STRUCT_SIZE(arrays, sizeof arrays.now, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
     CHECK_UNKNOWN_MEMBER(arrays, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
-    CHECK_STRUCT_SIZE(cell, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
+    CHECK_STRUCT_SIZE(cell, sizeof cell.now, fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now));
     cell.later = -1;
     expect(fastrnn_layer_unpack(layer, 1, &arrays.now, &cell.now), FASTRNN_OK, "unpack: a cell that held something");
     check(cell.later == 0 && cell.now.struct_size == sizeof cell && cell.now.weight_hh == room, "every member is written");
@@ -1136,7 +1141,7 @@ static void test_struct_sizes(const fastrnn_blas *gemm)
     void *snapshot = block(size);
     expect(fastrnn_snapshot_save(layer, store, 2, NULL, snapshot), FASTRNN_OK, "snapshot");
     later_info info = {.later = -1};
-    CHECK_STRUCT_SIZE(info, fastrnn_snapshot_describe(snapshot, size, &info.now));
+    CHECK_STRUCT_SIZE(info, sizeof info.now, fastrnn_snapshot_describe(snapshot, size, &info.now));
     check(info.later == 0 && info.now.num_rows == 2, "every member is written");
     free(store);
     free(snapshot);
@@ -1699,7 +1704,7 @@ static void test_wrong_steps(void)
     expect(fastrnn_unrolled_create(s.layer, 1, &unrolled), FASTRNN_OK, "unrolled");
     later_batch later = {.now = s.batch};
     later.now.store = store;
-    CHECK_STRUCT_SIZE(later, prepared(s.layer, &later, 0));
+    CHECK_STRUCT_SIZE(later, sizeof later.now, prepared(s.layer, &later, 0));
     CHECK_UNKNOWN_MEMBER(later, prepared(s.layer, &later, 0));
     const fastrnn_batch good = later.now;
     fastrnn_batch batch = good;

@@ -1,6 +1,6 @@
-/* The interface of the kernels. There is one table, struct fr_kernels, for each instruction set, and one for double. All are
- * compiled from kernels.inc.c. Kernels make no decisions and cannot fail. `real` is the table's element type of inputs,
- * states, gates, biases and outputs; struct fr_weights states the element type of a matrix.
+/* The interface of the kernels. There is one table, struct fr_kernels, for each instruction set and type of weights, and one for
+ * double. All are compiled from kernels.inc.c. Kernels make no decisions and cannot fail. `real` is the table's element type of
+ * inputs, states, gates, biases and outputs; struct fr_weights states the element type of a matrix.
  *
  * V is the table's vector length. Hidden units are padded to whole blocks of V with zero weights. A prepacked matrix of G
  * gates and K columns has the shape [block][k][gate][V], so that one block gives every gate of the same V units. Each output
@@ -17,7 +17,19 @@
 #include "../common.h"
 #include "isa_list.h"
 
-typedef enum fr_weight_type { FR_WEIGHT_FLOAT32, FR_WEIGHT_FLOAT64 } fr_weight_type;
+typedef enum fr_weight_type { FR_WEIGHT_FLOAT32, FR_WEIGHT_FLOAT64, FR_WEIGHT_FLOAT16, FR_WEIGHT_INT8 } fr_weight_type;
+
+/* Bytes of an element. */
+static inline int64_t fr_weight_size(fr_weight_type type)
+{
+    switch (type) {
+    case FR_WEIGHT_FLOAT32: return sizeof(float);
+    case FR_WEIGHT_FLOAT64: return sizeof(double);
+    case FR_WEIGHT_FLOAT16: return sizeof(uint16_t);
+    case FR_WEIGHT_INT8: return sizeof(int8_t);
+    }
+    return 0;
+}
 
 /* A prepacked matrix, from the first of the blocks that a kernel computes. */
 typedef struct fr_weights {
@@ -99,6 +111,7 @@ typedef struct fr_kernels {
     int vector_length; /* V */
     size_t real_size; /* of inputs, states, gates, biases and outputs */
     fr_weight_type weight_type; /* of every fr_weights */
+    /* The four that read weights. The table for double does not have them, as BLAS computes its products. */
     void (*product)(const fr_product_args *);
     void (*lstm_step)(const fr_step_args *); /* sigmoid sigmoid tanh sigmoid tanh, no options */
     void (*gru_step)(const fr_step_args *);  /* sigmoid sigmoid tanh, reset after the matmul */
@@ -117,7 +130,7 @@ typedef struct fr_kernels {
     double (*probe_gate)(fr_gate, int64_t times, int64_t count, const void *values); /* the same; see fr_probe_gate */
 } fr_kernels;
 
-#define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa;
+#define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa, fr_kernels_##isa##_float16;
 FR_FOR_EACH_ISA(FR_DECLARE)
 #undef FR_DECLARE
 extern const fr_kernels fr_kernels_scalar_f64;

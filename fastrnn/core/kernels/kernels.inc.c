@@ -1,31 +1,30 @@
-/* The source of every kernel table. kernels_<isa>.c defines FR_ISA, and includes target.h and simd_<isa>.h before it. */
+/* The source of every kernel table, one for each type of weights. kernels_<isa>.c defines FR_ISA, and includes target.h and simd_<isa>.h before it. */
 #include "ops.h"
 #include "probe.h"
+#ifndef FR_FLOAT64
+#include "recurrent.h"
+#endif
 
-#define FR_PASTE(a, b) a##b
-#define FR_TABLE(isa) FR_PASTE(fr_kernels_, isa)
+#define FR_TABLE(isa, weights) FR_TABLE_OF(isa, weights)
+#define FR_TABLE_OF(isa, weights) fr_kernels_##isa##weights
 #define FR_TEXT(isa) FR_TEXT_OF(isa)
 #define FR_TEXT_OF(isa) #isa
 
-const fr_kernels FR_TABLE(FR_ISA) = {
-    .isa = FR_TEXT(FR_ISA),
-    .vector_length = FR_V,
-    .real_size = sizeof(real),
-    .weight_type = FR_WEIGHT_TYPE,
-    .product = product,
-    .lstm_step = lstm_step,
-    .gru_step = gru_step,
-    .rnn_step = rnn_step,
-    .lstm_pointwise = lstm_pointwise,
-    .gru_reset = gru_reset,
-    .gru_pointwise = gru_pointwise,
-    .rnn_pointwise = rnn_pointwise,
-    .clip = clip,
-    .activate = activate,
-    .scale = scale,
-    .layer_norm = layer_norm,
-    .softmax = softmax,
-    .probe_fma = probe_fma,
-    .probe_read = probe_read,
-    .probe_gate = probe_gate,
-};
+/* The members that all types of weights share. */
+#define FR_COMMON_MEMBERS                                                                                             \
+    .isa = FR_TEXT(FR_ISA), .vector_length = FR_V, .real_size = sizeof(real), .lstm_pointwise = lstm_pointwise,       \
+    .gru_reset = gru_reset, .gru_pointwise = gru_pointwise, .rnn_pointwise = rnn_pointwise, .clip = clip,             \
+    .activate = activate, .scale = scale, .layer_norm = layer_norm, .softmax = softmax, .probe_fma = probe_fma,       \
+    .probe_read = probe_read, .probe_gate = probe_gate
+
+#ifdef FR_FLOAT64
+const fr_kernels FR_TABLE(FR_ISA, ) = {FR_COMMON_MEMBERS, .weight_type = FR_WEIGHT_FLOAT64};
+#else
+#define FR_KERNELS(name, TYPE)                                                                                        \
+    {                                                                                                                 \
+        FR_COMMON_MEMBERS, .weight_type = TYPE, .product = product_##name, .lstm_step = lstm_step_##name,             \
+        .gru_step = gru_step_##name, .rnn_step = rnn_step_##name                                                      \
+    }
+const fr_kernels FR_TABLE(FR_ISA, ) = FR_KERNELS(float32, FR_WEIGHT_FLOAT32);
+const fr_kernels FR_TABLE(FR_ISA, _float16) = FR_KERNELS(float16, FR_WEIGHT_FLOAT16);
+#endif

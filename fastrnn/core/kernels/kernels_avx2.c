@@ -5,7 +5,7 @@
 #include <immintrin.h>
 
 #define FR_ISA avx2
-FR_TARGET_BEGIN("avx2,fma")
+FR_TARGET_BEGIN("avx2,fma,f16c")
 #include "simd_avx2.h"
 
 #include "kernels.inc.c"

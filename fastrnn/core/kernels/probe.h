@@ -5,7 +5,7 @@
 #ifndef FR_PROBE_H
 #define FR_PROBE_H
 
-#include "recurrent.h"
+#include "pointwise.h"
 
 static double lanes_sum(const vf *vectors, int count)
 {

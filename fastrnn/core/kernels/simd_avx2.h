@@ -1,4 +1,4 @@
-/* AVX2 and FMA: 8 floats a vector, 16 registers. */
+/* AVX2, FMA and F16C: 8 floats a vector, 16 registers. */
 typedef float real;
 typedef __m256 vf;
 
@@ -12,6 +12,7 @@ typedef __m256 vf;
 #endif
 
 static inline vf v_load(const real *p) { return _mm256_load_ps(p); }
+static inline vf v_load_float16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)p)); }
 static inline void v_store(real *p, vf a) { _mm256_store_ps(p, a); }
 static inline vf v_set1(double a) { return _mm256_set1_ps((float)a); }
 static inline vf v_broadcast(const real *p) { return _mm256_broadcast_ss(p); }

@@ -6,6 +6,7 @@ typedef __m512 vf;
 #define FR_TILE_VECTORS 24
 
 static inline vf v_load(const real *p) { return _mm512_load_ps(p); }
+static inline vf v_load_float16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)p)); }
 static inline void v_store(real *p, vf a) { _mm512_store_ps(p, a); }
 static inline vf v_set1(double a) { return _mm512_set1_ps((float)a); }
 static inline vf v_broadcast(const real *p) { return _mm512_set1_ps(*p); }

@@ -6,6 +6,7 @@ typedef float32x4_t vf;
 #define FR_TILE_VECTORS 20 /* with 24, compilers spill some */
 
 static inline vf v_load(const real *p) { return vld1q_f32(p); }
+static inline vf v_load_float16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline void v_store(real *p, vf a) { vst1q_f32(p, a); }
 static inline vf v_set1(double a) { return vdupq_n_f32((float)a); }
 static inline vf v_broadcast(const real *p) { return vld1q_dup_f32(p); }

@@ -10,6 +10,7 @@ typedef real vf;
 #define FR_TILE_VECTORS 12
 
 static inline vf v_load(const real *p) { return *p; }
+static inline vf v_load_float16(const uint16_t *p) { return (real)fr_float16_to_float(*p); }
 static inline void v_store(real *p, vf a) { *p = a; }
 static inline vf v_set1(double a) { return (real)a; }
 static inline vf v_broadcast(const real *p) { return *p; }

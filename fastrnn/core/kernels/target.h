@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../float16.h"
 #include "kernels.h"
 
 #define FR_PRAGMA(text) _Pragma(#text)

@@ -1,31 +1,24 @@
-/* How kernels read weights. Nothing else in the kernels depends on a weight's element type: another one is another
- * `weight` and w_load. */
+/* How kernels read weights. `type` is a constant wherever these functions are inlined. */
 #ifndef FR_WEIGHTS_H
 #define FR_WEIGHTS_H
 
 #include "kernels.h"
 #include "vmath.h"
 
-typedef real weight;
-
-#ifdef FR_FLOAT64
-#define FR_WEIGHT_TYPE FR_WEIGHT_FLOAT64
-#else
-#define FR_WEIGHT_TYPE FR_WEIGHT_FLOAT32
-#endif
-
-FR_INLINE const weight *w_panel(const fr_weights *weights, int64_t block)
+FR_INLINE const char *w_panel(const fr_weights *weights, int64_t block)
 {
-    return (const weight *)((const char *)weights->panels + block * weights->panel_stride);
+    return (const char *)weights->panels + block * weights->panel_stride;
 }
 
-/* Elements from a panel to the next. */
-FR_INLINE int64_t w_stride(const fr_weights *weights)
+/* Vector n of V adjacent weights, as reals. widened: NULL, or where they are written to at the same n. */
+FR_INLINE vf w_load(const fr_weight_type type, const char *at, const int n, char *widened)
 {
-    return (int64_t)((size_t)weights->panel_stride / sizeof(weight));
+    if (type == FR_WEIGHT_FLOAT32)
+        return v_load((const real *)at + n * FR_V);
+    const vf weights = v_load_float16((const uint16_t *)at + n * FR_V);
+    if (widened)
+        v_store((real *)widened + n * FR_V, weights);
+    return weights;
 }
-
-/* V adjacent weights, as reals. */
-FR_INLINE vf w_load(const weight *at) { return v_load(at); }
 
 #endif
