@@ -124,7 +124,7 @@ def run_list(model: Sequential, x: Any, casting: Casting) -> Any:
     order = schedule(np.array([len(row) for row in rows], np.int64))
     y: Any
     try:
-        if model.mask_zero and not all(row.all() for row in rows):
+        if model.mask_zero and [row for row in rows if not row.all()]:
             y, after = _run_padded(model, pad_sequence(rows, batch_first=True), order)
             return y if model.pools else [row[:steps] for row, steps in zip(y, after.tolist(), strict=True)]
         if model.pools:

@@ -49,8 +49,8 @@ class ModelSpec:
     @property
     def widths(self) -> tuple[int, ...]:
         """Width of a step's vector before the first operation (0 for ids) and after each; of a valid spec."""
-        width = 0 if self.takes_ids else next(size for op in self.ops if (size := input_size(op)) is not None)
-        widths = [width]
+        known = [size for op in self.ops if (size := input_size(op)) is not None]
+        widths = [0 if self.takes_ids else known[0]]
         for op in self.ops:
             size = output_size(op)
             widths.append(widths[-1] if size is None else size)
@@ -124,7 +124,7 @@ class ModelSpec:
         return []
 
     def _width_faults(self) -> list[str]:
-        if not self.takes_ids and all(input_size(op) is None for op in self.ops):
+        if not self.takes_ids and not [op for op in self.ops if input_size(op) is not None]:
             return ["no operation gives the width of x, wanted at least one with weights"]
         width, faults = None, []
         for index, op in enumerate(self.ops):
