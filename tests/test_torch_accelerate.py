@@ -21,6 +21,7 @@ from torch.nn.utils import parametrizations, parametrize, prune  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence  # noqa: E402
 
 from fastrnn.torch import accelerate  # noqa: E402
+from fastrnn.torch.modules import Accelerated  # noqa: E402
 
 LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 CELLS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
@@ -168,7 +169,7 @@ def test_a_model_with_layers_everywhere():
     x = torch.randn(6, 3, 3)
     assert_close(fast(x), model(x))
     assert fast is not model and fast.again is fast.rnn and type(model.rnn) is nn.LSTM
-    accelerated = [path for path, module in fast.named_modules() if type(module).__module__ == "fastrnn.torch.modules"]
+    accelerated = [path for path, module in fast.named_modules() if isinstance(module, Accelerated)]
     assert accelerated == ["encoder.deep.1", "rnn", "cell"]
 
 
@@ -270,6 +271,17 @@ def test_modules_stay_readable(kind):
         fast.flatten_parameters()
         assert [len(weights) for weights in fast.all_weights] == [len(weights) for weights in module.all_weights]
     assert dir(module) == [name for name in dir(fast) if name in dir(module)]
+
+
+def test_fx_sees_whole_modules():
+    """As it sees PyTorch's own."""
+    model = nn.Sequential(nn.LSTMCell(3, 4))
+    fast = accelerate(model)
+    x = torch.randn(2, 3)
+    for _ in range(2):
+        traced = torch.fx.symbolic_trace(fast)
+        assert [node.op for node in traced.graph.nodes] == ["placeholder", "call_module", "output"]
+        assert_close(traced(x), model(x))
 
 
 def test_hooks_run():
@@ -715,7 +727,7 @@ def test_parametrized_modules():
         module.parametrizations.weight_hh_l0.original0.mul_(2)
         assert_close(fast(x), module(x))
         parametrize.remove_parametrizations(fast, "weight_hh_l0")
-        assert type(fast).__module__ == "fastrnn.torch.modules" and type(fast)._original is nn.LSTM
+        assert isinstance(fast, Accelerated) and type(fast)._original is nn.LSTM
         assert_close(fast(x), module(x))
 
 

@@ -180,9 +180,14 @@ MIXINS: dict[type, type[Accelerated]] = {
 
 @functools.cache
 def accelerated_class(original: Any) -> type[Any]:
-    """PyTorch's class, or a subclass of it, with the `forward` of this package."""
+    """PyTorch's class, or a subclass of it, with the `forward` of this package.
+
+    It has the names of the original: torch.fx, for one, knows PyTorch's modules by ``__module__``.
+    """
     mixin = next(mixin for base, mixin in MIXINS.items() if issubclass(original, base))
-    names = {"__module__": __name__, "__doc__": original.__doc__, "_original": original}
+    names = {name: getattr(original, name) for name in ("__module__", "__qualname__", "__doc__")} | {
+        "_original": original
+    }
     return type(original.__name__, (mixin, original), names)
 
 

@@ -29,9 +29,11 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
     PyTorch's does, and raises where PyTorch's raises. A subclass with a ``forward`` of its own is left as it is, and a
     warning names it; so is a TorchScript module.
 
+    A module prepares its weights at its first call, and keeps the prepared copies beside them.
+
     For inference: calls need ``torch.no_grad()`` or ``torch.inference_mode()``, or inputs and weights that do not
     require grad. If weights change, the next call prepares them again. It notices what PyTorch's version counters
-    count, other tensors, and other memory; it does not notice writes through ``weight.data``, ``weight.numpy()`` or
+    count, other tensors and other memory; it does not notice writes through ``weight.data``, ``weight.numpy()`` or
     memory shared with other processes. Weights that were made in inference mode have no such counters, so each call
     compares them with copies.
 
