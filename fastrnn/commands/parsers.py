@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
 _INSPECT = (
     "Show every recurrent layer of a file: cells, options, sizes, parameters, floating-point operations a step, which "
     "options of the command choose it, and what is not supported and why. Weights are not run. The exit code is 0 if "
-    "there is a recurrent layer."
+    "there is a recurrent layer, or a model that loads."
 )
 _CONVERT = (
     "Write a layer to a file of fastrnn's own format, a standard safetensors file. A file that is there is replaced "

@@ -53,11 +53,6 @@ const char *fastrnn_activation_info(size_t index, fastrnn_activation *activation
     return all[index].name;
 }
 
-static bool read_config(fastrnn_config *config, const fastrnn_config *given)
-{
-    return fr_struct_read(config, sizeof *config, FR_SIZE_UP_TO(fastrnn_config, reverse), given);
-}
-
 /* The index-th of an array of cells. */
 static bool read_cell(fastrnn_cell *cell, const fastrnn_cell *given, int64_t index)
 {
@@ -85,6 +80,11 @@ static fr_weight_type weight_type_of(const fastrnn_config *config)
     case FASTRNN_WEIGHTS_INT8: return FR_WEIGHT_INT8;
     }
     return FR_WEIGHT_FLOAT32;
+}
+
+bool fr_config_read(fastrnn_config *config, const fastrnn_config *given)
+{
+    return fr_struct_read(config, sizeof *config, FR_SIZE_UP_TO(fastrnn_config, reverse), given) && config_is_valid(config);
 }
 
 static bool cell_is_valid(const fastrnn_config *config, const fastrnn_cell *cell)
@@ -153,7 +153,7 @@ fastrnn_status fastrnn_layer_create(const fastrnn_config *given, const fastrnn_c
     fastrnn_config config;
     fastrnn_cell cell;
     fastrnn_blas known_blas = {0};
-    if (!given || !cells || !layer || !read_config(&config, given) || !config_is_valid(&config) ||
+    if (!given || !cells || !layer || !fr_config_read(&config, given) ||
         (blas && config.weight_dtype != FASTRNN_WEIGHTS_FLOAT32) ||
         (blas && !fr_struct_read(&known_blas, sizeof known_blas, FR_SIZE_UP_TO(fastrnn_blas, dgemm), blas)))
         return FASTRNN_ERROR_ARGUMENT;

@@ -26,6 +26,9 @@ struct fastrnn_layer {
     fr_cell cells[]; /* l0, l0 reverse, l1, ... */
 };
 
+/* Copies a caller's config. False if it is not valid. */
+bool fr_config_read(fastrnn_config *config, const fastrnn_config *given);
+
 /* With these limits every product of two sizes fits int64_t. */
 #define FR_MOST_UNITS ((int64_t)1 << 22)
 #define FR_MOST_ROWS ((int64_t)1 << 38)

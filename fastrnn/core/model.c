@@ -47,51 +47,29 @@ static bool streams(const fr_op *op)
     return op->options.kind != FASTRNN_OP_REVERSE && !op->type->pools;
 }
 
-/* Whether an op can follow these. */
-static bool fits(const fastrnn_model *model, const fr_op *op)
-{
-    const fr_op *before = model->num_ops ? &model->ops[model->num_ops - 1] : NULL;
-    if (op->options.kind == FASTRNN_OP_EMBEDDING)
-        return !before;
-    if (op->options.kind == FASTRNN_OP_FINAL && !(before && before->options.kind == FASTRNN_OP_LAYER))
-        return false;
-    return !before || op->input_size == before->output_size;
-}
-
-static fastrnn_status make_layer(const fastrnn_model *model, const fastrnn_op *given, fr_op *op)
-{
-    const fastrnn_status status = fastrnn_layer_create(given->config, given->cells, model->backend.kernels->isa, NULL,
-                                                       &op->layer);
-    if (status == FASTRNN_OK) {
-        op->input_size = op->layer->input_size;
-        op->output_size = op->read_size = op->layer->num_directions * op->layer->h_size;
-    }
-    return status;
-}
-
-/* Adds an op that was placed to the model; the model owns its layer, also if it does not fit. */
+/* Adds an op that was placed to the model. */
 static fastrnn_status add_op(fastrnn_model *model, const fastrnn_op *given, const fr_op *placed)
 {
-    fr_op *op = &model->ops[model->num_ops];
+    const int64_t index = model->num_ops;
+    fr_op *op = &model->ops[index];
     *op = *placed;
-    fastrnn_status status = given->kind == FASTRNN_OP_LAYER ? make_layer(model, given, op) : FASTRNN_OK;
-    if (status == FASTRNN_OK && !fits(model, op))
-        status = FASTRNN_ERROR_ARGUMENT;
-    model->num_ops++;
-    if (status != FASTRNN_OK)
-        return status;
     fr_op_hash(given, &model->fingerprint);
     if (given->kind == FASTRNN_OP_LAYER) {
+        const char *isa = model->backend.kernels->isa;
+        const fastrnn_status status = fastrnn_layer_create(given->config, given->cells, isa, NULL, &op->layer);
+        if (status != FASTRNN_OK)
+            return status;
         fr_hash_add(&model->fingerprint, op->layer->fingerprint);
         model->nbytes += op->layer->nbytes;
     }
+    model->num_ops++; /* from here on the model owns its layer */
     if (given->kind == FASTRNN_OP_FINAL)
         op->layer = op[-1].layer;
     if (given->kind == FASTRNN_OP_CONV1D)
         model->stride = fr_min(model->stride * op->options.stride, FR_MOST_ROWS);
     model->pools = model->pools || op->type->pools;
     if (model->first_not_streamed < 0 && !streams(op))
-        model->first_not_streamed = model->num_ops - 1;
+        model->first_not_streamed = index;
     op->state_offset = model->state_size;
     model->state_size += state_size_of(op);
     return model->state_size <= FR_MOST_ROWS ? FASTRNN_OK : FASTRNN_ERROR_SIZE;
@@ -121,9 +99,9 @@ static void make_stages(fastrnn_model *model)
 
 static bool ops_are_valid(const fastrnn_op *ops, int64_t count)
 {
-    fastrnn_op op;
-    for (int64_t i = 0; i < count; i++)
-        if (!fr_op_read(&op, ops, i) || !fr_op_is_valid(&op))
+    fastrnn_op op, before;
+    for (int64_t i = 0; i < count; i++, before = op)
+        if (!fr_op_read(&op, ops, i) || !fr_op_is_valid(&op) || !fr_op_follows(&op, i ? &before : NULL))
             return false;
     return true;
 }

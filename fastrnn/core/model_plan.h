@@ -33,7 +33,8 @@ static inline int64_t fr_packed_stride(const fastrnn_model *model, int64_t size)
 }
 
 /* Each worker has two blocks, of block_rows rows of stage->row_size elements. */
-static inline float *fr_stage_plan_buffer(const fr_stage_plan *stage_plan, const fr_stage *stage, void *scratch, int worker, int index)
+static inline float *fr_stage_plan_buffer(const fr_stage_plan *stage_plan, const fr_stage *stage, void *scratch, int worker,
+                                          int index)
 {
     return (float *)scratch + (2 * worker + index) * stage_plan->block_rows * stage->row_size;
 }

@@ -55,7 +55,8 @@ static fr_op_block block_in(const fr_view *view, int64_t first, int64_t rows)
 }
 
 /* What the first op of a stage reads, or the first mapping op maps. */
-static fr_op_block read_block(const fr_pass *pass, int64_t first, const fr_op_block *buffer, const fr_op_block *output, fr_poll *poll)
+static fr_op_block read_block(const fr_pass *pass, int64_t first, const fr_op_block *buffer, const fr_op_block *output,
+                              fr_poll *poll)
 {
     const fr_op *op = fr_stage_ops(pass->plan->model, pass->stage);
     if (op->type->read) {

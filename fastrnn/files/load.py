@@ -93,7 +93,7 @@ def load(
     -------
     LSTM, GRU or RNN
     Sequential
-        From a file of a model, such as ``Sequential.save`` writes. It has no backend and dtype.
+        From a file of a model, which ``Sequential.save`` wrote or Keras. It has no backend and dtype.
     SimpleRNN, LSTM, GRU, Bidirectional or Sequential of fastrnn.keras
         From a file of Keras where none of the others computes the same.
 

@@ -205,7 +205,7 @@ def _embedding(operation: _Make, config: Mapping[str, Any], major: int | None, u
 
 
 def _batch_norm(operation: _Make, config: Mapping[str, Any], major: int | None, unsupported: Refusal) -> Operation:
-    eps, affine = get_number(config, "epsilon", 1e-3), _affine(config)
+    eps, affine = _epsilon(config), _affine(config)
     if config.get("renorm") not in (None, False):
         raise unsupported("has renorm, which is not read")
 
@@ -218,7 +218,7 @@ def _batch_norm(operation: _Make, config: Mapping[str, Any], major: int | None, 
 
 
 def _layer_norm(operation: _Make, config: Mapping[str, Any], major: int | None, unsupported: Refusal) -> Operation:
-    eps = get_number(config, "epsilon", 1e-3)
+    eps = _epsilon(config)
     if config.get("rms_scaling") not in (None, False):
         raise unsupported("has rms_scaling, which is not read")
 
@@ -280,6 +280,13 @@ def _with_bias(config: Mapping[str, Any], kernel: tuple[int | None, ...]) -> tup
 def _affine(config: Mapping[str, Any]) -> tuple[Array, ...]:
     options = (("gamma", "scale"), ("beta", "center"))
     return tuple((name, (None,)) for name, option in options if get_flag(config, option, True))
+
+
+def _epsilon(config: Mapping[str, Any]) -> float:
+    eps = get_number(config, "epsilon", 1e-3)
+    if not 0 <= eps <= 1:
+        raise Fault(f"epsilon is {eps}, wanted 0 to 1")
+    return eps
 
 
 def _axis(config: Mapping[str, Any], unsupported: Refusal) -> int:

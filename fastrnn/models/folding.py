@@ -100,8 +100,9 @@ def _as_float32(op: Any) -> Any:
 
 def _with_float16_weights(cell: CellSpec) -> CellSpec:
     """The cell with its weights rounded to float16 at once, and not to float32 before."""
-    weights = {name: getattr(cell, name) for name in WEIGHTS}
-    return replace(cell, **{name: None if w is None else w.astype(np.float16) for name, w in weights.items()})
+    weights: dict[str, Any] = {name: getattr(cell, name) for name in WEIGHTS}
+    weights = {name: None if array is None else array.astype(np.float16) for name, array in weights.items()}
+    return replace(cell, **weights)
 
 
 def _wide(array: NDArray[Any]) -> Array:

@@ -295,7 +295,8 @@ static element_of naive_softmax(const fastrnn_op *op, const float *x, int64_t i)
 }
 
 /* Element i of the vector of a row at a step after the op, from its inputs x. `layer`: that before FASTRNN_OP_FINAL. */
-static element_of naive_element(const fastrnn_op *op, const fastrnn_config *layer, const table *x, int64_t row, int64_t step, int64_t i)
+static element_of naive_element(const fastrnn_op *op, const fastrnn_config *layer, const table *x, int64_t row, int64_t step,
+                                int64_t i)
 {
     const int64_t length = x->lengths[row];
     const float *weight = op->weight, *bias = op->bias;
@@ -1384,15 +1385,15 @@ static void test_failed_allocations(void)
         failures++;
     }
     check(failures >= 5, "it does allocate");
-    /* A model that is refused after its layers were made. */
-    c->ops[3].input_size = 5;
+    /* A model that is refused after its first layer was made. */
+    c->configs[2].dtype = FASTRNN_FLOAT64;
     counts_memory = true;
     allocations_left = -1;
     live_blocks = 0;
     fastrnn_model *model = NULL;
     const fastrnn_status status = fastrnn_model_create(c->ops, 4, NULL, &model);
     counts_memory = false;
-    expect(status, FASTRNN_ERROR_ARGUMENT, "widths that do not fit");
+    expect(status, FASTRNN_ERROR_BLAS, "a layer of doubles");
     check(live_blocks == 0, "nothing is left behind");
     chain_free(c);
     end_group("the n-th allocation fails, for every n");

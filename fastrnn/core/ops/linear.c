@@ -47,6 +47,7 @@ static bool add_bytes(size_t *total, size_t *scratch, const fr_backend *backend,
 static void place(fr_op *op, fr_arena *arena, const fr_backend *backend, const fastrnn_op *given, void *scratch)
 {
     (void)scratch;
+    op->read_size = op->input_size;
     fr_product_place(op, arena, backend, given->weight, given->bias);
 }
 

@@ -46,7 +46,26 @@ bool fr_op_is_valid(const fastrnn_op *op)
     return !types[op->kind]->is_valid || types[op->kind]->is_valid(op);
 }
 
-int64_t fr_op_output_size(const fastrnn_op *op) { return has_output_size(op->kind) ? op->output_size : op->input_size; }
+static int64_t input_size_of(const fastrnn_op *op)
+{
+    const fr_op_type *type = types[op->kind];
+    return type->input_size ? type->input_size(op) : op->input_size;
+}
+
+static int64_t output_size_of(const fastrnn_op *op)
+{
+    const fr_op_type *type = types[op->kind];
+    return type->output_size ? type->output_size(op) : has_output_size(op->kind) ? op->output_size : op->input_size;
+}
+
+bool fr_op_follows(const fastrnn_op *op, const fastrnn_op *before)
+{
+    if (op->kind == FASTRNN_OP_EMBEDDING)
+        return !before;
+    if (op->kind == FASTRNN_OP_FINAL && !(before && before->kind == FASTRNN_OP_LAYER))
+        return false;
+    return !before || input_size_of(op) == output_size_of(before);
+}
 
 bool fr_op_add_bytes(size_t *total, size_t *scratch, const fr_backend *backend, const fastrnn_op *given)
 {
@@ -56,10 +75,8 @@ bool fr_op_add_bytes(size_t *total, size_t *scratch, const fr_backend *backend, 
 
 fr_op fr_op_place(fr_arena *arena, const fr_backend *backend, const fastrnn_op *given, void *scratch)
 {
-    fr_op op = {.type = types[given->kind], .options = *given, .input_size = given->input_size};
-    op.output_size = op.read_size = fr_op_output_size(given);
-    if (given->kind == FASTRNN_OP_LINEAR)
-        op.read_size = given->input_size;
+    fr_op op = {.type = types[given->kind], .options = *given, .input_size = input_size_of(given)};
+    op.output_size = op.read_size = output_size_of(given);
     if (op.type->place)
         op.type->place(&op, arena, backend, given, scratch);
     op.options.weight = op.options.bias = NULL;

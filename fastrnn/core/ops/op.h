@@ -34,6 +34,7 @@ typedef struct fr_op fr_op;
 /* What one kind of op does. Functions that are NULL: nothing. */
 typedef struct fr_op_type {
     bool (*is_valid)(const fastrnn_op *given); /* what fr_op_is_valid does not check */
+    int64_t (*input_size)(const fastrnn_op *given), (*output_size)(const fastrnn_op *given); /* NULL: the members of the op */
     /* The prepared weights: their bytes; `scratch`: the bytes that `place` needs meanwhile, if more than *scratch. */
     bool (*add_bytes)(size_t *total, size_t *scratch, const fr_backend *backend, const fastrnn_op *given);
     void (*place)(fr_op *op, fr_arena *arena, const fr_backend *backend, const fastrnn_op *given, void *scratch);
@@ -74,7 +75,8 @@ extern const fr_op_type fr_op_recurrent, fr_op_embedding, fr_op_linear, fr_op_co
 bool fr_op_read(fastrnn_op *op, const fastrnn_op *given, int64_t index);
 
 bool fr_op_is_valid(const fastrnn_op *op);
-int64_t fr_op_output_size(const fastrnn_op *op);
+/* Whether an op can follow `before`, or be the first if that is NULL. Both are valid. */
+bool fr_op_follows(const fastrnn_op *op, const fastrnn_op *before);
 
 /* Prepares an op; its layer is made by the caller. */
 bool fr_op_add_bytes(size_t *total, size_t *scratch, const fr_backend *backend, const fastrnn_op *given);
