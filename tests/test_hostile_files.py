@@ -269,7 +269,7 @@ def memory(paths):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux")
     pytest.importorskip("torch")
-    # With a fixed threshold glibc returns every large block to the system; memory that it keeps would count as taken before.
+    # With a fixed threshold glibc returns large blocks to the system; what it keeps would count as taken before.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
     command = [sys.executable, "-c", MEASURE, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
