@@ -209,6 +209,15 @@ FILES = {
     "keras_file": {"keras", "keras.recurrent", "models.spec"},
     "load": {"layers", "layers.engine", "models.sequential", "models.spec"},
     "native": {"models.ops", "models.spec"},
+    "onnx_file": {
+        "models.spec",
+        "onnx.chain",
+        "onnx.constants",
+        "onnx.graph",
+        "onnx.model",
+        "onnx.recurrent",
+        "onnx.session",
+    },
 }
 
 
