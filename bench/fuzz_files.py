@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import sys
 import tarfile
@@ -22,11 +23,13 @@ import numpy as np
 
 import fastrnn
 from fastrnn.commands import sequences
-from fastrnn.files import hdf5, keras_file, load, native, npz, recognize, safetensors_file
+from fastrnn.files import hdf5, keras_file, load, native, npz, onnx_file, protobuf, recognize, safetensors_file
 from fastrnn.importers import keras_config, keras_fields, keras_model, keras_operations
+from fastrnn.importers import onnx as onnx_nodes
+from fastrnn.onnx import chain, constants, graph, recurrent, rules
 
-#: All that may come out of a reader.
-ALLOWED = (ValueError, TypeError, OSError, NotImplementedError)
+#: All that may come out of a reader; the last one where a package is missing.
+ALLOWED = (ValueError, TypeError, OSError, NotImplementedError, ModuleNotFoundError)
 
 _folder = tempfile.TemporaryDirectory()
 _path = f"{_folder.name}/input"
@@ -77,6 +80,56 @@ def _run_sequences(data: bytes) -> None:
                 assert fragment.x.shape in ((0, 2), (1, 2), (2, 2))
 
 
+def onnx_model(data: bytes) -> None:
+    """A model of ONNX up to its layers; what onnxruntime would compute of it is left out."""
+
+    def compute(whole: graph.Graph, name: str) -> np.ndarray:
+        raise ValueError(f"{name} needs onnxruntime")
+
+    Path(_path).write_bytes(data)
+    with contextlib.suppress(*ALLOWED, chain.NotAChain):
+        whole = onnx_file.read_graph(_path)
+        known = constants.Constants(whole, compute)
+        found = recurrent.find(whole, known, [])
+        for call in found.values():
+            recurrent.Call(call, whole.opset, None, {})
+        chain.find_chain(whole, known, found, None)
+
+
+def _onnx_models() -> list[bytes]:
+    """A node with a chain of constants and lengths, and a tagger; none where the package onnx is missing."""
+    if importlib.util.find_spec("onnx") is None:
+        return []
+    from onnx import helper, numpy_helper
+
+    arrays = {name: np.ones(shape, np.float32) for name, shape in (("W", (6, 2)), ("R", (1, 6, 2)), ("E", (3, 2)))}
+    arrays |= {"axes": np.array([0]), "axis": np.array([1]), "K": np.ones((2, 3), np.float32)}
+    opset = [helper.make_opsetid("", 17)]
+
+    def model(nodes: list[object], inputs: list[tuple[str, int, list[str | int]]]) -> bytes:
+        ports = [helper.make_tensor_value_info(*port) for port in inputs]
+        tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+        made = helper.make_graph(nodes, "g", ports, [helper.make_tensor_value_info("y", 1, None)], tensors)
+        return bytes(helper.make_model(made, opset_imports=opset, ir_version=8).SerializeToString())
+
+    unsqueeze = helper.make_node("Unsqueeze", ["W", "axes"], ["W1"])
+    first = [
+        helper.make_node("Cast", ["lens"], ["short"], to=6),
+        helper.make_node("GRU", ["x", "W1", "R", "", "short"], ["y"], hidden_size=2, clip=1.0),
+    ]
+    others = [
+        helper.make_node("Gather", ["E", "x"], ["a"]),
+        helper.make_node("GRU", ["a", "W1", "R"], ["b"], activations=["Sigmoid", "Tanh"], direction="reverse"),
+        helper.make_node("Squeeze", ["b", "axis"], ["c"]),
+        helper.make_node("MatMul", ["c", "K"], ["d"]),
+        helper.make_node("Softmax", ["d"], ["y"], axis=-1),
+    ]
+    return [
+        model([unsqueeze, *first], [("x", 1, ["T", "B", 2]), ("lens", 7, ["B"])]),
+        model([unsqueeze, *others], [("x", 7, ["T", "B"])]),
+    ]
+
+
 #: Targets by name; each takes an input's bytes, and raises nothing unless it has found a defect.
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "recognize": _read(recognize.recognize),
@@ -87,6 +140,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "native_config": native_config,
     "keras": _read(keras_file.read),
     "keras_config": keras_json,
+    "onnx": onnx_model,
     "sequences": _run_sequences,
 }
 
@@ -125,7 +179,8 @@ def seeds() -> dict[str, list[bytes]]:
         file.flush()
         header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
     every = [own, model, *archives]
-    found = dict.fromkeys(("recognize", "load", "safetensors", "native", "npz"), every)
+    found = dict.fromkeys(("load", "safetensors", "native", "npz"), every)
+    found |= {"recognize": every + _onnx_models(), "onnx": _onnx_models()}
     keras: dict[str, list[bytes]] = {"keras": [], "keras_config": []}
     for archive_name, members in KERAS_SEEDS.items():
         with tarfile.open(Path(__file__).parents[1] / "tests" / "golden" / f"{archive_name}.tar.xz") as archive:
@@ -161,9 +216,10 @@ def main() -> None:
         for index, name in enumerate(sorted(TARGETS)):
             for number, seed in enumerate(seeds().get(name, [])):
                 Path(f"{corpus}/{name}-{number}").write_bytes(bytes([index]) + seed)
-        importers = (keras_config, keras_fields, keras_model, keras_operations)
-        readers = (hdf5, keras_file, load, native, npz, recognize, safetensors_file, sequences)
-        for module in (*importers, *readers):
+        importers = (keras_config, keras_fields, keras_model, keras_operations, onnx_nodes)
+        readers = (hdf5, keras_file, load, native, npz, onnx_file, protobuf, recognize, safetensors_file, sequences)
+        graphs = (chain, constants, graph, recurrent, rules)
+        for module in (*importers, *readers, *graphs):
             for value in vars(module).values():
                 if callable(value) and getattr(value, "__module__", None) == module.__name__:
                     try:

@@ -6,18 +6,20 @@ import re
 import runpy
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
+needs_silero = pytest.mark.skipif(importlib.util.find_spec("silero_vad") is None, reason="needs the package silero_vad")
 needs_model = pytest.mark.skipif(importlib.util.find_spec("g2p_en") is None, reason="needs the package g2p_en")
 
 
-def run(name):
+def run(name, *arguments):
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(ROOT / "examples" / f"{name}.py")]
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout
@@ -91,12 +93,26 @@ def test_chinese_to_pinyin():
     assert all(line.endswith("(as g2pM's own)") for line in lines)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("silero_vad") is None, reason="needs the package silero_vad")
+@needs_silero
 def test_speech_in_sound():
     lines = run("speech_in_sound").splitlines()
     assert len(lines) >= 4 and re.fullmatch(r" +0\.0 s +[.#]{31}", lines[0])
     assert not any("#" in line for line in lines)
     assert float(lines[-1].split()[-1]) < 1e-5
+
+
+@needs_silero
+def test_speech_activity(tmp_path):
+    """On a sound that is cut inside a frame; the picture is drawn."""
+    noise = np.random.default_rng(0).integers(-300, 300, 20000)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 16000, 0, "NONE", None))
+        sound.writeframes(noise.astype("<i2").tobytes())
+    lines = run("speech_activity", tmp_path / "sound.wav", tmp_path / "activity.png").splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [["onnxruntime", "20"], ["fastrnn", "1"], ["onnxruntime", "6"]]
+    assert lines[-3].startswith("40 probabilities, mean 0.0")
+    assert all(float(line.split()[-1]) < 1e-5 for line in lines[-2:])
+    assert (tmp_path / "activity.png").stat().st_size > 5000
 
 
 @pytest.mark.slow

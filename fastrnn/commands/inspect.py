@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ def document(path: str, found: Survey, arguments: argparse.Namespace) -> dict[st
         "title": found.title,
         "layers": [_entry(layer, arguments) for layer in found.found],
         "unsupported": found.unsupported,
+        "parts": None if found.parts is None else [asdict(part) for part in found.parts],
         "other_arrays": None if others is None else {name: list(shape) for name, shape in others.items()},
     }
 
@@ -208,6 +210,13 @@ def report(results: dict[str, Any]) -> str:
             rows.append(("needs", ", ".join(f"--{name.replace('_', '-')}" for name in entry["needs"])))
         rows += [("not loaded", reason) for reason in entry["reasons"]]
         lines += [f"  {name:13} {value}" for name, value in rows]
+    if results["parts"] is not None:
+        lines += ["", "what runs where:"]
+        for part in results["parts"]:
+            nodes = part["nodes"]
+            more = f", ... ({len(nodes)} nodes)" if len(nodes) > MOST_OTHERS else ""
+            names = f"{', '.join(part['reads'])} -> {', '.join(part['gives'])}"
+            lines.append(f"  {part['engine']:13} {', '.join(nodes[:MOST_OTHERS])}{more}: {names}")
     if results["unsupported"]:
         lines += ["", "not supported:", *(f"  {reason}" for reason in results["unsupported"])]
     if others := results["other_arrays"]:

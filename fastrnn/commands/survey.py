@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import keras_file, native, npz, pytorch_file, safetensors_file, state_dict, tensorflow_file
+from ..files import keras_file, native, npz, onnx_file, pytorch_file, safetensors_file, state_dict, tensorflow_file
 from ..files.load import SOURCES, find_source
 from ..files.tensors import WIDENED, Tensor
 from ..importers.pytorch import PREFIXED_NAME
 from ..importers.tensorflow_checkpoint import Variable, choose, find_groups, spec_from_checkpoint, without_slots
+from ..onnx.analysis import Part, analyse
 
 #: What a reader raises where a layer is not supported or does not fit.
 REFUSALS = (ValueError, TypeError, NotImplementedError)
@@ -57,6 +58,7 @@ class Survey:
     found : the recurrent layers, also those that cannot be loaded
     others : names and shapes of the arrays that belong to none of them; None where they are not listed
     unsupported : other parts of the file that are not read, and why
+    parts : of a graph of ONNX, what runs where; None for other files
     """
 
     format: str
@@ -64,6 +66,7 @@ class Survey:
     found: list[Found]
     others: dict[str, tuple[int, ...]] | None = None
     unsupported: list[str] = field(default_factory=list)
+    parts: list[Part] | None = None
 
 
 def survey(path: str, given: Mapping[str, Any]) -> Survey:
@@ -89,6 +92,8 @@ def survey(path: str, given: Mapping[str, Any]) -> Survey:
         return Survey(format_name, title, *_keras(path, dict(given)))
     if format_name == "tensorflow":
         return Survey(format_name, title, *_tensorflow(path, dict(given)))
+    if format_name == "onnx":
+        return _onnx(path, title, dict(given))
     return Survey(format_name, title, *_named(path, tensors_of(path, format_name), dict(given)))
 
 
@@ -177,6 +182,22 @@ def _keras(path: str, given: dict[str, Any]) -> tuple[list[Found], None, list[st
     for names, reason in unread.items():
         found.append(Found({"prefix": "/".join(names)}, "", None, reasons=[reason]))
     return found, None, unsupported
+
+
+def _onnx(path: str, title: str, given: dict[str, Any]) -> Survey:
+    """The whole graph, and each of its recurrent nodes; no session of onnxruntime is made."""
+    if "prefix" in given:
+        choice = {"prefix": given["prefix"]}
+        return Survey("onnx", title, [_attempt(path, choice, "", lambda **given: onnx_file.read(path, **given), given)])
+    analysis = analyse(onnx_file.read_graph(path))
+    unsupported, parts = list(analysis.elsewhere), list(analysis.parts)
+    if analysis.chain is not None and not analysis.why_not_sequential:
+        return Survey("onnx", title, [Found({}, "", analysis.chain.spec)], None, unsupported, parts)
+    found = [Found({}, f"the whole graph; no Sequential: {analysis.why_not_sequential}", None)]
+    for call in analysis.recurrent.values():
+        reasons = [] if call.spec is not None else ["its weights come with each call"]
+        found.append(Found({"prefix": call.node.name}, call.node.op, call.spec, reasons=reasons))
+    return Survey("onnx", title, found, None, unsupported, parts)
 
 
 def _attempt(path: str, choice: dict[str, str], text: str, read: Callable[..., Any], given: Mapping[str, Any]) -> Found:

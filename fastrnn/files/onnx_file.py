@@ -85,10 +85,7 @@ def read_graph(path: str) -> Graph:
     except DecodeError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     del data
-    try:
-        return _Reader(path, model, size).graph()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: a name is no UTF-8: {error}") from None
+    return _Reader(path, model, size).graph()
 
 
 @dataclass
@@ -150,7 +147,7 @@ class _Reader:
             opset,
             header,
             self.size + sum(self.external.values()),
-            lambda proto: self.tensor(proto).read(),
+            self.read_tensor,
         )
 
     def _opset(self) -> int:
@@ -188,6 +185,14 @@ class _Reader:
                     proto.CopyFrom(self.tensor(proto).proto())
                 except (ValueError, OSError) as error:
                     self.faults.append(f"tensor {proto.name!r} in a node {error}")
+
+    def read_tensor(self, proto: Any) -> NDArray[Any]:
+        """The array of an attribute that must be a TensorProto."""
+        from onnx import TensorProto
+
+        if not isinstance(proto, TensorProto):
+            raise ValueError(f"a tensor is {proto!r:.60}")
+        return self.tensor(proto).read()
 
     def tensor(self, proto: Any) -> Tensor:
         """Check a tensor; its values are not read.

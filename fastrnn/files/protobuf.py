@@ -16,7 +16,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def check(path: str, data: memoryview, descriptor: Any) -> None:
-    """Check that every length fits into the file, and that messages are neither too many nor nested too deep.
+    """Check that lengths fit into the file, texts are UTF-8, and messages neither too many nor nested too deep.
 
     Parameters
     ----------
@@ -29,19 +29,22 @@ def check(path: str, data: memoryview, descriptor: Any) -> None:
     ValueError
         It is not so.
     """
-    types: dict[str, dict[int, Any]] = {}
+    types: dict[str, tuple[dict[int, Any], set[int]]] = {}
     most = MOST_MESSAGES + len(data) // BYTES_OF_A_MESSAGE
     count, waiting = 0, [(0, len(data), descriptor, 0)]
     while waiting:
         start, end, message, depth = waiting.pop()
         if depth > MOST_NESTED:
             raise ValueError(f"{path} is damaged or hostile: its messages are nested more than {MOST_NESTED} deep")
-        inner = types.get(message.full_name)
-        if inner is None:
-            inner = {number: field.message_type for number, field in message.fields_by_number.items()}
-            types[message.full_name] = inner
+        if message.full_name not in types:
+            fields = message.fields_by_number.items()
+            inner = {number: field.message_type for number, field in fields if field.message_type is not None}
+            types[message.full_name] = inner, {number for number, field in fields if field.type == field.TYPE_STRING}
+        inner, texts = types[message.full_name]
         try:
             for number, wire, begin, stop in _fields(data, start, end):
+                if number in texts and wire == _BYTES:
+                    str(data[begin:stop], "utf-8")
                 of = inner.get(number)
                 if of is not None and wire == _BYTES:
                     count += 1

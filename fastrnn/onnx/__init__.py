@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .axes import NotAChain
-from .chain import find_chain
+from .analysis import Part, analyse
 from .graph import Graph
-from .model import Model, Part, lengths_input, survey
+from .model import Model
 from .runner import Port
 from .sequential import Sequential
 
@@ -13,20 +12,14 @@ __all__ = ["Model", "Part", "Port", "Sequential"]
 
 
 def build(graph: Graph, *, isa: str | None) -> Sequential | Model:
-    """Make what ``fastrnn.load`` returns.
+    """Make what ``fastrnn.load`` returns: a Sequential where the graph is a plain chain, else a Model.
 
     Raises
     ------
     ValueError, ModuleNotFoundError
         As of ``fastrnn.load``.
     """
-    constants, recurrent = survey(graph)
-    chain, why = None, ""
-    try:
-        chain = find_chain(graph, constants, recurrent, lengths_input(graph, recurrent))
-    except NotAChain as error:
-        why = str(error)
-    if chain is not None and chain.is_plain:
-        return Sequential.from_chain(graph, constants, chain, isa)
-    why = why or "it has initial or final states as inputs or outputs"
-    return Model(graph, constants, recurrent, chain=chain, why_not_sequential=why, isa=isa)
+    analysis = analyse(graph)
+    if analysis.why_not_sequential:
+        return Model(analysis, isa=isa)
+    return Sequential.from_analysis(analysis, isa=isa)

@@ -17,6 +17,9 @@ ONE = "one"  # of size 1, whatever it stands for
 DIRECTIONS, UNITS = "directions", "units"  # what the width of a bidirectional layer is made of
 STATES = "states"  # layers times directions
 
+#: Of a tensor that is reshaped: the ways to do so are tried, and they grow with the axes.
+MOST_AXES = 8
+
 Axis = str | tuple[str, str]
 Axes = tuple[Axis, ...]
 
@@ -78,6 +81,8 @@ def reshape(axes: Axes, target: Sequence[Size], size: Callable[[Axis], int | Non
         The reshape mixes axes, or it cannot be told what it does.
     """
     found: set[Axes] = set()
+    if max(len(axes), len(target)) > MOST_AXES:
+        raise NotAChain(f"the {what} has more than {MOST_AXES} axes")
 
     def fits(wanted: Size, axis: Axis) -> bool:
         return wanted in (-1, axis) or (isinstance(wanted, int) and wanted == size(axis))

@@ -89,6 +89,12 @@ class Chain:
     outputs: dict[str, Output]
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The inputs: x, then those of states, and lengths."""
+        states = dict.fromkeys(state.name for pair in self.states.values() for state in pair if state is not None)
+        return (self.input, *states, *(() if self.lengths is None else (self.lengths,)))
+
+    @property
     def is_plain(self) -> bool:
         """Whether x is all that it reads, and the last operation's result all that it gives."""
         return not self.states and not any(output.states for output in self.outputs.values())
@@ -155,6 +161,15 @@ class Sizes:
     is_scalar: bool = False
 
 
+#: How many numbers a list of axes or a shape may have.
+MOST_NUMBERS = 32
+
+#: How many operations a chain may have, and how many states may be joined.
+MOST_STEPS = 512
+
+#: How many nodes may be between an input of states or lengths and the recurrent node.
+MOST_BETWEEN = 32
+
 #: What a name holds that leads from the input of lengths to sequence_lens.
 LENGTHS = object()
 
@@ -217,11 +232,13 @@ class Follower:
         found: dict[str, None] = {}
         for call in self.recurrent.values():
             for part in ("initial_h", "initial_c"):
-                name = call.names.get(part)
-                while name is not None and name not in self.graph.inputs:
+                name = call.names.get(part, "")
+                for _ in range(MOST_BETWEEN):
                     node = self.graph.producers.get(name)
-                    name = node.inputs[0] if node is not None and node.inputs else None
-                if name is not None:
+                    if node is None or not node.inputs:
+                        break
+                    name = node.inputs[0]
+                if name in self.graph.inputs:
                     found[name] = None
         return found
 
@@ -254,6 +271,8 @@ class Follower:
         results = result if isinstance(result, list) else [result]
         if len([name for name in node.outputs if name]) > len(results):
             raise NotAChain(f"the {node.title} has {len(node.outputs)} outputs")
+        if any(len(getattr(value, "steps", ())) > MOST_STEPS for value in results):
+            raise NotAChain(f"it has more than {MOST_STEPS} layers")
         self.values.update(zip(node.outputs, results, strict=False))
 
     # What nodes read
@@ -287,6 +306,7 @@ class Follower:
         array = self.constant(node, index)
         if array.dtype != np.float32:
             raise NotAChain(f"the {node.title} reads {node.inputs[index]!r} of type {array.dtype}")
+        self.constants.charge(array.nbytes)  # it may be copied
         return array
 
     def numbers(self, node: Node, attribute: str, index: int, since: int) -> list[int] | None:
@@ -295,6 +315,8 @@ class Follower:
             given = node.attributes.get(attribute)
             return None if given is None else list(given)
         array = self.optional(node, index)
+        if array is not None and (array.dtype.kind not in "iu" or array.size > MOST_NUMBERS):
+            raise NotAChain(f"the {node.title} has {attribute} of type {array.dtype} and shape {array.shape}")
         return None if array is None else [int(number) for number in array.ravel()]
 
     def size(self, axis: Axis, width: int | None) -> int | None:
@@ -368,12 +390,15 @@ class Follower:
         values = {name: self.values.get(name) for name in self.graph.outputs}
         if len(values) == 1 and not any(part for pair in self.initial.values() for part in pair):
             values = {name: final(value) if isinstance(value, States) else value for name, value in values.items()}
-        longest: tuple[Step, ...] = max((value.steps for value in values.values() if value is not None), key=len)
-        outputs, last_steps = {}, ONE
+        known: dict[str, Data | States] = {}
         for name, value in values.items():
-            if not isinstance(value, Data | States) or any(
-                a is not b for a, b in zip(value.steps, longest, strict=False)
-            ):
+            if not isinstance(value, Data | States):
+                raise NotAChain(f"the output {name!r} is not the output of a layer, or a state")
+            known[name] = value
+        longest: tuple[Step, ...] = max((value.steps for value in known.values()), key=len)
+        outputs, last_steps = {}, ONE
+        for name, value in known.items():
+            if any(a is not b for a, b in zip(value.steps, longest, strict=False)):
                 raise NotAChain(f"the output {name!r} is not on the same way as the others")
             if isinstance(value, Data):
                 if len(value.steps) != len(longest):

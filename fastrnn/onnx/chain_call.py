@@ -32,12 +32,8 @@ class ChainCall:
 
     def __init__(self, chain: Chain, model: Sequential | None = None, isa: str | None = None) -> None:
         ops, rows_first = chain.spec.ops, chain.spec.batch_first
-        states = [state for pair in chain.states.values() for state in pair if state is not None]
-        self.reads = (chain.input, *dict.fromkeys(state.name for state in states))
-        self.gives = tuple(chain.outputs)
+        self.reads, self.gives = chain.reads, tuple(chain.outputs)
         self._input, self._lengths, self._rows_first = chain.input, chain.lengths, rows_first
-        if chain.lengths is not None:
-            self.reads += (chain.lengths,)
         batch = BATCH if chain.batch == ONE else chain.batch
         self._takes_ids = chain.spec.takes_ids
         steps: Axes = (STEPS if chain.steps == ONE else chain.steps,)

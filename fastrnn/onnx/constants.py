@@ -16,6 +16,9 @@ Arrays = list[NDArray[Any]]
 #: Bytes that new arrays may take together: so many times the file and those of its tensors, and so many more.
 MOST_GROWTH, SPARE = 4, 1 << 24
 
+#: How many nodes are looked at to find that an initial state is zero.
+MOST_BEHIND = 64
+
 
 class Constants:
     """Which names of a graph are constant, and their values.
@@ -31,6 +34,7 @@ class Constants:
     def __init__(self, graph: Graph, evaluate: Callable[[Graph, str], NDArray[Any]]) -> None:
         self._graph, self._evaluate = graph, evaluate
         self._known: dict[str, NDArray[Any]] = {}
+        self._zero: dict[str, bool] = {}  # of tensors of the file
         self._left = MOST_GROWTH * graph.nbytes + SPARE
         self.names = set(graph.tensors)
         for node in graph.nodes:
@@ -102,15 +106,21 @@ class Constants:
 
     def is_zero(self, name: str) -> bool:
         """Whether all elements are zero, whatever the shape is: the initial states of exporters."""
-        waiting, seen = [name], set()
+        waiting, seen = [name], set[str]()
         while waiting:
             current = waiting.pop()
             if current in seen:
                 continue
             seen.add(current)
+            if len(seen) > MOST_BEHIND:
+                return False
             node = self._graph.producers.get(current)
             if node is None or node.domain not in DOMAINS:
-                if current not in self._graph.tensors or np.any(self._read(current)):
+                if current not in self._graph.tensors:
+                    return False
+                if current not in self._zero:
+                    self._zero[current] = not np.any(self._read(current))
+                if not self._zero[current]:
                     return False
             elif node.op == "ConstantOfShape":
                 fill = node.attributes.get("value")
@@ -121,7 +131,7 @@ class Constants:
                     return False
             elif node.op == "Concat":
                 waiting += node.inputs
-            elif node.op in _KEEP_ZERO:
+            elif node.op in _KEEP_ZERO and node.inputs:
                 waiting.append(node.inputs[0])
             else:
                 return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,31 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import as_array, as_floats
 from ..layers.layer import Layer
-from .chain import SAME_LENGTHS, Chain
+from .analysis import Analysis, Part
 from .chain_call import ChainCall
-from .constants import Constants
-from .graph import DOMAINS, Graph, refuse
-from .recurrent import OTHERS, Call, Recurrent, find, key
+from .graph import Graph
+from .recurrent import Call, Recurrent, key
 from .runner import Port, Runner, Step
-from .session import Session, evaluate, tensor_type
-from .split import Segment, needed_nodes, split
+from .session import Session, tensor_type
+from .split import Segment
 
-
-@dataclass(frozen=True)
-class Part:
-    """What runs in one place.
-
-    Attributes
-    ----------
-    engine : "fastrnn" or "onnxruntime"
-    nodes : what messages call its nodes, such as "LSTM node 'encoder'"
-    reads, gives : the names that it takes and gives
-    """
-
-    engine: str
-    nodes: tuple[str, ...]
-    reads: tuple[str, ...]
-    gives: tuple[str, ...]
+#: How many parts of a graph onnxruntime may have; each takes memory of its own.
+MOST_SESSIONS = 256
 
 
 class Model:
@@ -62,60 +46,44 @@ class Model:
     layers: dict[str, Layer[Any]]
     why_not_sequential: str
 
-    def __init__(
-        self,
-        graph: Graph,
-        constants: Constants,
-        recurrent: Mapping[str, Recurrent],
-        *,
-        chain: Chain | None,
-        why_not_sequential: str,
-        isa: str | None = None,
-    ) -> None:
-        self.why_not_sequential = why_not_sequential
+    def __init__(self, analysis: Analysis, *, isa: str | None = None) -> None:
+        graph, constants = analysis.graph, analysis.constants
+        self.why_not_sequential, self.parts = analysis.why_not_sequential, analysis.parts
         self.layers = {}
-        nodes = needed_nodes(graph, recurrent)
-        if chain is not None and any(key(node) not in recurrent for node in nodes):
-            steps, parts = self._as_chain(graph, constants, chain, isa)
+        states = _states(graph, analysis.recurrent)
+        if analysis.chain is not None and analysis.runs_as_chain:
+            steps: list[Step] = [ChainCall(analysis.chain, isa=isa)]
+            states |= {state.name for pair in analysis.chain.states.values() for state in pair if state is not None}
         else:
-            steps, parts = self._in_parts(graph, constants, recurrent, isa)
-        self.parts = tuple(parts)
-        used = {name for part in parts if part.engine == "fastrnn" for name in part.reads} | graph.outputs.keys()
+            steps = self._steps(analysis, isa)
+        used = {name for part in self.parts if part.engine == "fastrnn" for name in part.reads} | graph.outputs.keys()
         fixed = {name: constants.value(name) for name in used if name in constants}
-        self._lengths = lengths_input(graph, recurrent)
-        states = set(self.parts[0].reads[1:]) - {self._lengths} if chain is not None else set()
-        self._runner = Runner(graph, steps, fixed, states | _states(graph, recurrent))
+        self._runner = Runner(graph, steps, fixed, states)
         self.inputs, self.outputs = self._runner.inputs, self._runner.outputs
+        self._lengths = analysis.lengths
         others = self._runner.optional | {self._lengths}
         self._main = next((port.name for port in self.inputs if port.name not in others), None)
 
-    def _as_chain(
-        self, graph: Graph, constants: Constants, chain: Chain, isa: str | None
-    ) -> tuple[list[Step], list[Part]]:
-        call = ChainCall(chain, isa=isa)
-        return [call], [Part("fastrnn", titles(graph, constants), call.reads, call.gives)]
-
-    def _in_parts(
-        self, graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent], isa: str | None
-    ) -> tuple[list[Step], list[Part]]:
+    def _steps(self, analysis: Analysis, isa: str | None) -> list[Step]:
+        """A step for each part of a divided graph; those in onnxruntime one by one, as each gives types to the next."""
+        graph = analysis.graph
+        if (count := sum(isinstance(part, Segment) for part in analysis.divided)) > MOST_SESSIONS:
+            raise ValueError(f"{graph.path}: onnxruntime would run it in {count} parts, wanted {MOST_SESSIONS} at most")
         shared: dict[int, Layer[Any]] = {}
         types: dict[str, Any] = {name: info.type for name, info in graph.inputs.items()}
         steps: list[Step] = []
-        parts = []
-        for part in split(graph, constants, recurrent):
+        for part in analysis.divided:
             if isinstance(part, Segment):
                 session = Session(graph, part.nodes, part.reads, part.gives, types)
                 steps.append(session)
                 types |= session.types()
-                parts.append(Part("onnxruntime", part.titles(constants), part.reads, part.gives))
                 continue
             call = Call(part, graph.opset, isa, shared)
             steps.append(call)
             types |= _types(part)
             if call.layer is not None:
                 self.layers[key(part.node)] = call.layer
-            parts.append(Part("fastrnn", (part.node.title,), call.reads, call.gives))
-        return steps, parts
+        return steps
 
     def __repr__(self) -> str:
         names = [", ".join(repr(port.name) for port in ports) for ports in (self.inputs, self.outputs)]
@@ -181,54 +149,6 @@ class Model:
                 given[name] = _converted(value, "x" if name == main else name, dtype)
         results = runner.run(None, given)
         return results[0] if len(results) == 1 else tuple(results)
-
-
-def survey(graph: Graph) -> tuple[Constants, dict[str, Recurrent]]:
-    """A graph's constants, and its recurrent nodes that run here.
-
-    Raises
-    ------
-    ValueError
-        There are none, or some of them cannot be read; the message lists every reason.
-    """
-    faults: list[str] = []
-    constants = Constants(graph, evaluate)
-    recurrent = find(graph, constants, faults)
-    if not recurrent and not faults:
-        faults = elsewhere(graph) or ["it has no LSTM, GRU or RNN node"]
-    refuse(graph.path, faults)
-    return constants, recurrent
-
-
-def elsewhere(graph: Graph) -> list[str]:
-    """The recurrent nodes that are left to onnxruntime, and why."""
-    found = []
-    for node in graph.nodes:
-        if node.inner:
-            found.append(f"{' and '.join(sorted({*node.inner}))} inside the {node.title} do not run here")
-        if (node.domain, node.op) in OTHERS:
-            found.append(f"the {node.title} of {node.domain} does not run here")
-    return found
-
-
-def titles(graph: Graph, constants: Constants) -> tuple[str, ...]:
-    """What messages call the nodes of a graph that do not give constants."""
-    return tuple(node.title for node in graph.nodes if key(node) not in constants)
-
-
-def lengths_input(graph: Graph, recurrent: Mapping[str, Recurrent]) -> str | None:
-    """The input that is the sequence_lens of all nodes that have one; None where there is no such input."""
-    found = set()
-    for call in recurrent.values():
-        name = call.names.get("sequence_lens")
-        while name is not None and name not in graph.inputs:
-            node = graph.producers.get(name)
-            if node is None or node.domain not in DOMAINS or node.op not in SAME_LENGTHS:
-                return None
-            name = node.inputs[0]
-        if name is not None:
-            found.add(name)
-    return found.pop() if len(found) == 1 else None
 
 
 def _types(part: Recurrent) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ..models.ops import (
 )
 from ..spec import Activation, LayerSpec
 from .axes import BATCH, DIRECTIONS, ONE, STATES, STEPS, UNITS, WIDTH, Axes, Axis, NotAChain, Size, reshape
-from .chain import Data, Follower, Initial, Sizes, States, Step, Value, final
+from .chain import MOST_NUMBERS, MOST_STEPS, Data, Follower, Initial, Sizes, States, Step, Value, final
 from .graph import Node
 
 #: What an end of a Slice is where it means all that is left.
@@ -228,7 +228,7 @@ def _reduce_product(f: Follower, node: Node) -> Value:
     product = sizes.sizes[0]
     for size in sizes.sizes[1:]:
         product = _product(product, size, node)
-    return Sizes((product,), is_scalar=not node.attributes.get("keepdims", 1))
+    return Sizes((product,), is_scalar=node.attributes.get("keepdims", 1) != 1)
 
 
 def _expand(f: Follower, node: Node) -> Value:
@@ -239,7 +239,7 @@ def _expand(f: Follower, node: Node) -> Value:
 
 
 def _product(left: Size, right: Size, node: Node) -> Size:
-    if isinstance(left, int) and isinstance(right, int):
+    if isinstance(left, int) and isinstance(right, int) and abs(left * right) < 1 << 63:
         return left * right
     if 1 in (left, right):
         return right if left == 1 else left
@@ -345,6 +345,8 @@ def _concat(f: Follower, node: Node) -> Value:
     values = [f.value(node, index) for index in range(len(node.inputs))]
     if any(isinstance(value, Sizes) for value in values):
         parts = [_sizes(f, node, index) for index in range(len(node.inputs))]
+        if sum(len(part.sizes) for part in parts) > MOST_NUMBERS:
+            raise _refuse(node, "joins shapes to a very long one")
         return Sizes(tuple(size for part in parts for size in part.sizes))
     axes = _axes(values[0], node)
     place = _place(node.attributes.get("axis", 0), axes, node)
@@ -364,6 +366,8 @@ def _joined_states(node: Node, values: Sequence[States], place: int) -> Value:
         if value.axes != values[0].axes or value.width != values[0].width or not same:
             raise _refuse(node, "joins states of different layers")
     entries = tuple(entry for value in values for entry in value.entries)
+    if len(entries) > MOST_STEPS:
+        raise _refuse(node, f"joins more than {MOST_STEPS} states")
     axis = values[0].axes[place]
     if axis == STATES:
         return replace(longest, entries=entries)
@@ -444,13 +448,14 @@ def _is(left: Step, right: Step) -> bool:
 # Layers
 
 
-def _vector(node: Node, array: NDArray[Any], data: Data) -> NDArray[np.float32]:
+def _vector(f: Follower, node: Node, array: NDArray[Any], data: Data) -> NDArray[np.float32]:
     """A constant that is added to or multiplied with vectors, as one of their width."""
     if array.dtype != np.float32 or data.width is None or WIDTH not in data.axes or array.ndim > len(data.axes):
         raise _refuse(node, f"reads {array.dtype} of shape {array.shape}")
     place = data.axes.index(WIDTH) - (len(data.axes) - array.ndim)
     if any(size != 1 for axis, size in enumerate(array.shape) if axis != place):
         raise _refuse(node, "has other numbers at each step")
+    f.constants.charge(2 * 4 * data.width)  # Scale has two
     return np.ascontiguousarray(np.broadcast_to(array.ravel(), (data.width,)))
 
 
@@ -461,7 +466,7 @@ def _data_and_constant(f: Follower, node: Node) -> tuple[Data, NDArray[np.float3
     array = f.constant(node, 1 if is_first else 0)
     if data.width is None or WIDTH not in data.axes:
         data = f.with_width(data, len(data.axes) - 1, node)
-    return data, _vector(node, array, data), is_first
+    return data, _vector(f, node, array, data), is_first
 
 
 def _matmul(f: Follower, node: Node) -> Value:
@@ -484,7 +489,7 @@ def _gemm(f: Follower, node: Node) -> Value:
     if bias is None:
         return linear
     beta = np.float32(attributes.get("beta", 1.0))
-    return linear.instead(Linear(weight, beta * _vector(node, bias, linear)))
+    return linear.instead(Linear(weight, beta * _vector(f, node, bias, linear)))
 
 
 def _add(f: Follower, node: Node) -> Value:
@@ -564,7 +569,9 @@ def _layer_norm(f: Follower, node: Node) -> Value:
         raise _refuse(node, "is over several axes")
     data = f.with_width(data, len(data.axes) - 1, node, weight.size)
     eps = node.attributes.get("epsilon", 1e-5)
-    return data.then(LayerNorm(_vector(node, weight, data), None if bias is None else _vector(node, bias, data), eps))
+    return data.then(
+        LayerNorm(_vector(f, node, weight, data), None if bias is None else _vector(f, node, bias, data), eps)
+    )
 
 
 def _batch_norm(f: Follower, node: Node) -> Value:
@@ -667,7 +674,7 @@ def _over_width(op: Op) -> Callable[[Follower, Node], Value]:
 
 def _reduce(op: Op, since: int) -> Callable[[Follower, Node], Value]:
     def rule(f: Follower, node: Node) -> Value:
-        value, keeps = f.value(node), node.attributes.get("keepdims", 1)
+        value, keeps = f.value(node), node.attributes.get("keepdims", 1) == 1
         given = f.numbers(node, "axes", 1, since)
         data = value.data if isinstance(value, Norm) else f.data(node)
         if given is None or len(given) != 1:
@@ -679,7 +686,7 @@ def _reduce(op: Op, since: int) -> Callable[[Follower, Node], Value]:
                 return Norm(data, "variance" if part else "mean")
         if isinstance(value, Norm):
             raise _refuse(node, "is no layer")
-        return _pooled(f, node, data, op, place, bool(keeps))
+        return _pooled(f, node, data, op, place, keeps)
 
     return rule
 

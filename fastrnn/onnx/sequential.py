@@ -8,11 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ..models import sequential
-from .chain import Chain
+from .analysis import Analysis, Part
 from .chain_call import ChainCall
-from .constants import Constants
-from .graph import Graph
-from .model import Part, titles
 from .runner import Port, Runner
 
 
@@ -34,23 +31,21 @@ class Sequential(sequential.Sequential):
     parts: tuple[Part, ...]
 
     @classmethod
-    def from_chain(cls, graph: Graph, constants: Constants, chain: Chain, isa: str | None) -> Sequential:
-        """Make one.
+    def from_analysis(cls, analysis: Analysis, *, isa: str | None = None) -> Sequential:
+        """Make one of a graph that is a plain chain.
 
         Raises
         ------
         ValueError
             There is no such instruction set.
         """
+        chain = analysis.chain
+        assert chain is not None and chain.is_plain
         model = cls.from_spec(chain.spec, isa=isa)
-        call = ChainCall(chain, model)
-        parts = (Part("fastrnn", titles(graph, constants), call.reads, call.gives),)
-        return model._with_names(Runner(graph, [call], {}, ()), parts)
-
-    def _with_names(self, runner: Runner, parts: tuple[Part, ...]) -> Sequential:
-        """Give a new model its names; it is immutable from then on."""
-        vars(self).update(_runner=runner, inputs=runner.inputs, outputs=runner.outputs, parts=parts)
-        return self
+        runner = Runner(analysis.graph, [ChainCall(chain, model)], {}, ())
+        names = {"_runner": runner, "inputs": runner.inputs, "outputs": runner.outputs, "parts": analysis.parts}
+        vars(model).update(names)  # the model itself is immutable by now
+        return model
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = {name: vars(self)[name] for name in ("_runner", "inputs", "outputs", "parts")}

@@ -46,7 +46,9 @@ class Session:
         options.log_severity_level = 3  # errors alone
         model = _submodel(graph, nodes, reads, gives, types)
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # of classes of its own
             raise ValueError(f"{graph.path}: onnxruntime refuses the part {_ends(nodes)}: {error}") from None
 

@@ -25,15 +25,8 @@ class Segment:
     reads: tuple[str, ...]
     gives: tuple[str, ...]
 
-    def titles(self, constants: Constants) -> tuple[str, ...]:
-        """What messages call its nodes that do not give constants."""
-        return tuple(node.title for node in self.nodes if key(node) not in constants)
 
-
-Part = Segment | Recurrent
-
-
-def split(graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent]) -> list[Part]:
+def split(graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent]) -> list[Segment | Recurrent]:
     """Divide a graph into parts, each behind those whose names it reads.
 
     A node's level is the largest number of recurrent nodes on a way to it. The nodes of a level are one segment, and
@@ -76,7 +69,7 @@ def split(graph: Graph, constants: Constants, recurrent: Mapping[str, Recurrent]
         levels.update(dict.fromkeys(names, level + (call is not None)))
     pass_on(graph.outputs, None)
     positions = {id(node): position for position, node in enumerate(graph.nodes)}
-    parts: list[Part] = []
+    parts: list[Segment | Recurrent] = []
     for level in sorted({*nodes, *calls}):
         if level in nodes:
             fixed = behind(graph, {name for node in nodes[level] for name in node.reads if name in constants})
