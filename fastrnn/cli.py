@@ -161,6 +161,7 @@ def _info(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     rows = {
         "fastrnn": facts["version"],
         "instruction set": f"{facts['isa']} (detected {facts['isa_detected']}; can run {', '.join(facts['isas'])})",
+        "of int8 weights": f"{facts['int8_isa']} (can run {', '.join(facts['int8_isas'])})",
         "threads": facts["threads"],
         "BLAS": " ".join(str(value) for value in blas.values()) if blas else "none",
         "Python": facts["python"],

@@ -84,7 +84,7 @@ class Sequential(Immutable):
         self.mask_zero = isinstance(first, ops.Embedding) and bool(first.mask_zero)
         self.keeps_steps = spec.keeps_steps
         self._asked_isa = isa
-        self._engine = build_engine(folded, runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa"))
+        self._engine = build_engine(folded, runtime.chosen_isa(isa))
         self.isa = self._engine.isa
         self.num_ids, self.input_size = self._engine.num_ids, self._engine.input_size
         self.output_size = self._engine.output_size
