@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import Recurrent
 from ..layers.engine import choose_backend, choose_dtype, choose_weight_dtype
+from ..models.engine import choose_weight_dtypes
 from ..models.ops import Conv1d, Embedding, LayerNorm, Linear, Op, Pool
 from ..models.spec import AnyOp, ModelSpec, op_name
 from ..runtime import chosen_isa, isa_for
@@ -78,7 +79,10 @@ def _entry(found: Found, arguments: argparse.Namespace) -> dict[str, Any]:
         elif isinstance(found.layer, ModelSpec):
             isa = isa_for(chosen_isa(arguments.isa))
             entry["text"] = f"model of {len(found.layer.ops)} operations"
-            facts["computes"] = {"dtype": "float32", "backend": "fused", "isa": isa}
+            chosen = choose_weight_dtypes(found.layer, arguments.weight_dtype)
+            types = {op.weight_dtype or "float32" for op in chosen.ops if isinstance(op, LayerSpec)}
+            facts["computes"] = {"dtype": "float32", "weight_dtype": types.pop() if len(types) == 1 else None}
+            facts["computes"] |= {"backend": "fused", "isa": isa}
         if "nonlinearity" in found.needs:
             for cell in facts["cells"]:
                 cell["activations"] = None
@@ -262,8 +266,8 @@ def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("parameters", f"{layer['parameters']:,}{dtype}, {layer['bytes']:,} bytes"))
     rows.append(("FLOPs a step", f"{layer['flops_per_step']:,} for each row"))
     if computes := layer.get("computes"):
-        dtype, weight_dtype = computes["dtype"], computes.get("weight_dtype", computes["dtype"])  # a model has several
-        weights = f" with weights of {weight_dtype}" if weight_dtype != dtype else ""
+        dtype, weight_dtype = computes["dtype"], computes["weight_dtype"]
+        weights = f" with weights of {weight_dtype}" if weight_dtype not in (None, dtype) else ""
         isa = f", {computes['isa']}" if computes["isa"] else ""
         rows.append(("runs as", f"{layer['class']} in {dtype}{weights}, backend {computes['backend']}{isa}"))
     else:
