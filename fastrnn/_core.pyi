@@ -15,13 +15,15 @@ OP_KINDS: dict[str, int]
 WEIGHT_DTYPES: dict[str, int]
 NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
+WEIGHT_TYPES: dict[str, int]
 PROBE_GATES: dict[str, int]
 ACTIVATION_NAMES: dict[int, str]
 ACTIVATION_DEFAULTS: dict[str, tuple[float | None, float | None]]
 
 class IdError(ValueError): ...
 
-def available_isas() -> list[str]: ...
+def available_isas(weight_dtype: str = "float32") -> list[str]: ...
+def isa_for(isa: str, weight_dtype: str) -> str: ...
 def activate(
     isa: str, name: str, x: NDArray[Any] | Sequence[float], alpha: float = 0.0, beta: float = 0.0
 ) -> NDArray[np.float32]: ...
