@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .axes import NotAChain
-from .chain import MOST_BETWEEN, SAME_LENGTHS, Chain, find_chain
+from .chain import Chain, find_chain
 from .constants import Constants
 from .graph import DOMAINS, Graph, refuse
 from .recurrent import OTHERS, Recurrent, find, key
 from .session import evaluate
 from .split import Segment, needed_nodes, split
+from .values import MOST_BETWEEN, SAME_LENGTHS
 
 
 @dataclass(frozen=True)
