@@ -91,6 +91,7 @@ class Model:
     stride: int
     first_not_streamed: int
     state_size: int
+    def unpack(self, index: int) -> Any: ...
     isa: str
     nbytes: int
     fingerprint: int

@@ -182,6 +182,8 @@ cdef extern from "fastrnn.h" nogil:
     const char *fastrnn_model_isa(const fastrnn_model *)
     size_t fastrnn_model_nbytes(const fastrnn_model *)
     uint64_t fastrnn_model_fingerprint(const fastrnn_model *)
+    fastrnn_status fastrnn_model_unpack(const fastrnn_model *, int64_t, void *, void *)
+    const fastrnn_layer *fastrnn_model_layer(const fastrnn_model *, int64_t)
     fastrnn_status fastrnn_model_describe(const fastrnn_model *, fastrnn_model_info *)
     int64_t fastrnn_model_output_steps(const fastrnn_model *, int64_t)
     fastrnn_status fastrnn_model_plan_size(const fastrnn_model *, const fastrnn_batch *, size_t *)

@@ -383,6 +383,12 @@ FASTRNN_API size_t fastrnn_model_nbytes(const fastrnn_model *model);   /* of the
 /* A hash of the ops, their options and weights; it does not depend on the instruction set. */
 FASTRNN_API uint64_t fastrnn_model_fingerprint(const fastrnn_model *model);
 
+/* Converts the prepared weights of the index-th op back to those of fastrnn_op: weight and bias are filled in the shapes there, with
+ * 1 and 0 where none was given. Pointers that are NULL are skipped. Of FASTRNN_OP_LAYER fastrnn_model_layer gives the layer, which is
+ * the model's, for fastrnn_layer_unpack; of other ops it is NULL. */
+FASTRNN_API fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, void *weight, void *bias);
+FASTRNN_API const fastrnn_layer *fastrnn_model_layer(const fastrnn_model *model, int64_t index);
+
 typedef struct fastrnn_model_info {
     size_t struct_size;  /* set by the caller */
     int64_t num_ids;     /* 0: x has vectors of input_size floats. Else x has one int64 for each step, from 0 to num_ids - 1 */

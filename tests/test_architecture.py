@@ -84,6 +84,7 @@ DEPENDENCIES = {
     "model": {"dispatch", "ops/op", "structs"},
     "model_store": {"model", "snapshot", "store"},
     "model_plan": {"model", "model_store", "plan", "structs"},
+    "model_unpack": {"model"},
     "model_run": {"cpu", "model_plan", "model_store", "parallel/region", "run"},
 }
 

@@ -301,8 +301,9 @@ def test_loading_takes_twice_the_arrays(tmp_path, dtype):
     for name, writer in writers.items():
         (tmp_path / name).write_bytes(writer(short))
     if dtype == "float32":
-        writers["native"] = None
+        writers |= {"native": None, "chain": None}
         (tmp_path / "native").write_bytes(files.native(model, tmp_path))
+        fastrnn.Sequential(model).save(tmp_path / "chain")
     writers["torch"] = None
     torch.save(
         {name: torch.from_numpy(array).to(getattr(torch, dtype)) for name, array in arrays.items()}, tmp_path / "torch"

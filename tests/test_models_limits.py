@@ -52,7 +52,8 @@ def test_every_failed_allocation_of_a_call(rng, way):
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # nothing prints
 def test_every_failed_allocation_of_a_new_engine(rng):
     model, made = detector(rng), []
-    assert len(list(fail_each_allocation(lambda: made.append(build_engine(model.spec, None))))) > 2
+    spec = model.spec
+    assert len(list(fail_each_allocation(lambda: made.append(build_engine(spec, None))))) > 2
     assert made[-1].fingerprint == model._engine.fingerprint
 
 

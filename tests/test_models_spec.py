@@ -128,6 +128,34 @@ def test_a_model_is_immutable_and_independent_of_its_arrays(rng):
         del model.spec
 
 
+def test_a_model_gives_its_weights_back(rng, isa):
+    """Bit for bit, from the layout that the kernels read."""
+    for width in (1, 7, 16, 33):
+        layer = random_spec(rng, "lstm", width, width + 1, 2, True, peephole=True)
+        chain = [
+            ops.Embedding(draw(rng, 5, width)),
+            conv1d(rng, width, width),
+            ops.Reverse(),
+            ops.Scale(draw(rng, width), draw(rng, width)),
+            Activation.of("relu"),
+            layer_norm(rng, width),
+            layer,
+            linear(rng, 2 * width + 2, 3),
+        ]
+        folded = fold(ModelSpec(chain)).ops
+        found = Sequential(*chain, isa=isa).spec.ops
+        assert [op_name(op) for op in found] == [op_name(op) for op in folded]
+        for given, wanted in zip(found, folded, strict=True):
+            if isinstance(wanted, ops.Op):
+                for name, _ in wanted.ARRAYS:
+                    array = getattr(wanted, name)
+                    np.testing.assert_array_equal(getattr(given, name), None if array is None else array.astype("f4"))
+        for a, b in zip(found[-2].cells, layer.cells, strict=True):
+            np.testing.assert_array_equal(a.weight_ih, b.weight_ih)
+            np.testing.assert_array_equal(a.bias_ih, b.bias_ih + b.bias_hh)
+            np.testing.assert_array_equal(a.peephole, b.peephole)
+
+
 FOLDS = {
     "after a linear": (lambda rng: [linear(rng, 5, 4), batch_norm(rng, 4)], ["Linear"]),
     "before a linear": (lambda rng: [batch_norm(rng, 5), linear(rng, 5, 4)], ["Linear"]),
@@ -175,7 +203,7 @@ def test_folding_is_in_float64_and_gives_float32(rng):
         replace(op, **{name: getattr(op, name).astype("f8") for name, _ in op.ARRAYS if getattr(op, name) is not None})
         for op in wide
     ]
-    folded = fold(ModelSpec(wide)).ops[0]
+    folded = Sequential(*wide).spec.ops[0]
     assert folded.weight.dtype == folded.bias.dtype == np.float32
     scale = wide[1].running_var
     scale = 1 / np.sqrt(scale + wide[1].eps) * (1 if wide[1].weight is None else wide[1].weight)

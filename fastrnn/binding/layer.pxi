@@ -50,6 +50,45 @@ cdef class Cells:
     def __dealloc__(self):
         PyMem_RawFree(self.cells)
 
+    cdef tuple sizes(self):
+        """Gates, I, H, P, layers and directions."""
+        cdef fastrnn_config *config = &self.config
+        num_gates = {number: NUM_GATES[kind] for kind, number in KINDS.items()}[config.kind]
+        h_size = config.proj_size or config.hidden_size
+        return (num_gates, config.input_size, config.hidden_size, h_size, config.num_layers, 2 if config.bidirectional else 1)
+
+
+cdef list unpack_layer(const fastrnn_layer *layer, dtype, tuple sizes):
+    """The cells of a layer as arguments of its constructor; `sizes` as Cells.sizes gives them."""
+    cdef int64_t num_gates, input_size, hidden_size, h_size, num_layers, num_directions
+    cdef fastrnn_cell_arrays arrays
+    cdef fastrnn_cell cell
+    cdef fastrnn_cell_options *options
+    num_gates, input_size, hidden_size, h_size, num_layers, num_directions = sizes
+    cells = []
+    arrays.struct_size, cell.struct_size = sizeof(fastrnn_cell_arrays), sizeof(fastrnn_cell)
+    rows = num_gates * hidden_size
+    for i in range(num_layers * num_directions):
+        width = input_size if i < num_directions else num_directions * h_size
+        shapes = ((rows, width), (rows, h_size), (rows,), (rows,), (h_size, hidden_size), (3, hidden_size))
+        parts = [np.empty(shape, dtype) for shape in shapes]
+        arrays.weight_ih, arrays.weight_hh = <void *>address(parts[0]), <void *>address(parts[1])
+        arrays.bias_ih, arrays.bias_hh = <void *>address(parts[2]), <void *>address(parts[3])
+        arrays.weight_hr, arrays.peephole = <void *>address(parts[4]), <void *>address(parts[5])
+        raise_status(fastrnn_layer_unpack(layer, i, &arrays, &cell))
+        if cell.weight_hr == NULL:
+            parts[4] = None
+        if cell.peephole == NULL:
+            parts[5] = None
+        options = &cell.options
+        activations = [
+            (ACTIVATION_NAMES[options.activations[j].name], options.activations[j].alpha, options.activations[j].beta)
+            for j in range(num_gates + (num_gates == NUM_GATES["lstm"]))
+        ]
+        clips = (options.cell_clip, options.gate_clip, options.proj_clip)
+        cells.append((tuple(parts), activations, clips, bool(options.coupled), not options.reset_before))
+    return cells
+
 
 cdef class Layer:
     """A prepared layer. The Python layers check what arguments mean; this class checks that their memory may be used."""
@@ -102,33 +141,8 @@ cdef class Layer:
 
     def unpack(self):
         """The cells as arguments of the constructor; if a cell adds its two biases, bias_ih is their sum and bias_hh zero."""
-        cdef fastrnn_cell_arrays arrays
-        cdef fastrnn_cell cell
-        cdef fastrnn_cell_options *options
-        cells = []
-        arrays.struct_size, cell.struct_size = sizeof(fastrnn_cell_arrays), sizeof(fastrnn_cell)
-        rows = self.num_gates * self.hidden_size
-        for i in range(self.num_layers * self.num_directions):
-            width = self.input_size if i < self.num_directions else self.num_directions * self.h_size
-            shapes = ((rows, width), (rows, self.h_size), (rows,), (rows,), (self.h_size, self.hidden_size),
-                      (3, self.hidden_size))
-            parts = [np.empty(shape, self.dtype) for shape in shapes]
-            arrays.weight_ih, arrays.weight_hh = <void *>address(parts[0]), <void *>address(parts[1])
-            arrays.bias_ih, arrays.bias_hh = <void *>address(parts[2]), <void *>address(parts[3])
-            arrays.weight_hr, arrays.peephole = <void *>address(parts[4]), <void *>address(parts[5])
-            raise_status(fastrnn_layer_unpack(self.layer, i, &arrays, &cell))
-            if cell.weight_hr == NULL:
-                parts[4] = None
-            if cell.peephole == NULL:
-                parts[5] = None
-            options = &cell.options
-            activations = [
-                (ACTIVATION_NAMES[options.activations[j].name], options.activations[j].alpha, options.activations[j].beta)
-                for j in range(self.num_gates + self.is_lstm)
-            ]
-            clips = (options.cell_clip, options.gate_clip, options.proj_clip)
-            cells.append((tuple(parts), activations, clips, bool(options.coupled), not options.reset_before))
-        return cells
+        sizes = (self.num_gates, self.input_size, self.hidden_size, self.h_size, self.num_layers, self.num_directions)
+        return unpack_layer(self.layer, self.dtype, sizes)
 
     cdef int check_states(self, h, c, int64_t num_rows, bint writes) except -1:
         cdef int64_t count = self.num_layers * self.num_directions

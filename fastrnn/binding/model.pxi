@@ -22,6 +22,7 @@ OP_KINDS = {
 cdef class Model:
     """A prepared chain of operations. As for Layer, this class checks that memory may be used, and not what it means."""
     cdef fastrnn_model *model
+    cdef list shapes  # of each operation: (shape of weight, shape of bias), or Cells.sizes()
     cdef readonly int64_t num_ids, input_size, output_size, stride, first_not_streamed, state_size
     cdef readonly bint pools
     cdef readonly object x_dtype, dtype  # of x: int64 for ids; of y
@@ -45,7 +46,7 @@ cdef class Model:
         self.workspaces = Workspaces()
         self.dtype = np.dtype(np.float32)
         self.type_number = self.dtype.num
-        kept = []
+        self.shapes, kept = [], []
         prepared = <fastrnn_op *>PyMem_RawMalloc((count + 1) * sizeof(fastrnn_op))
         if prepared == NULL:
             raise MemoryError("no memory for the model's description")
@@ -60,6 +61,7 @@ cdef class Model:
                     cells = Cells(*options["cells"])
                     kept.append(cells)
                     op.config, op.cells = &cells.config, cells.cells
+                    self.shapes.append(cells.sizes())
                     self.work += (<double>cells.config.num_layers * cells.config.hidden_size
                                   * (cells.config.input_size + cells.config.hidden_size))
                     self.all_work += <double>cells.config.num_layers * ROW_WORK
@@ -74,6 +76,7 @@ cdef class Model:
                 check_block(weight, f"weight of op {i}", self.dtype, self.type_number, rows, op.input_size, columns, False)
                 check_block(bias, f"bias of op {i}", self.dtype, self.type_number, 1, 1, op.output_size or op.input_size, False)
                 op.weight, op.bias = address(weight), address(bias)
+                self.shapes.append([None if array is None else np.asarray(array).shape for array in (weight, bias)])
                 if kind == "activation":
                     name, alpha, beta = options["activation"]
                     op.activation = fastrnn_activation(ACTIVATIONS[name], alpha, beta)
@@ -108,6 +111,17 @@ cdef class Model:
     @property
     def fingerprint(self):
         return fastrnn_model_fingerprint(self.model)
+
+    def unpack(self, int64_t index):
+        """The weights of an operation, as given: (weight, bias), or of a layer its cells as Layer.unpack."""
+        cdef const fastrnn_layer *layer = fastrnn_model_layer(self.model, index)
+        if not 0 <= index < len(self.shapes):
+            raise IndexError(f"index is {index}, but the model has {len(self.shapes)} operations")
+        if layer != NULL:
+            return unpack_layer(layer, self.dtype, self.shapes[index])
+        weight, bias = [None if shape is None else np.empty(shape, self.dtype) for shape in self.shapes[index]]
+        raise_status(fastrnn_model_unpack(self.model, index, <void *>address(weight), <void *>address(bias)))
+        return weight, bias
 
     def run(self, x, y, schedule, past_end=None):
         """Run a batch.

@@ -104,6 +104,11 @@ void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int fi
         }
 }
 
+void fr_matrix_get(const fr_backend *backend, const fr_matrix *matrix, int gate, int64_t unit, int64_t i, void *weight)
+{
+    get_weight(matrix->weights.type, weight, element_of(backend, matrix, gate, unit, i));
+}
+
 void fr_matrix_hash(const fr_backend *backend, const fr_matrix *matrix, int64_t units, uint64_t *hash)
 {
     double real;

@@ -46,6 +46,7 @@ void fr_gates_add(const fr_backend *backend, fr_gate_layout layout, const void *
 
 /* The inverses, which write rows [first_gate * units, ...) of weight (all gates * units, k) or of a vector. */
 void fr_matrix_unpack(const fr_backend *backend, const fr_matrix *matrix, int first_gate, int64_t units, void *weight);
+void fr_matrix_get(const fr_backend *backend, const fr_matrix *matrix, int gate, int64_t unit, int64_t i, void *weight); /* one */
 void fr_gates_unpack(const fr_backend *backend, fr_gate_layout layout, const void *in, int first_gate, int gates,
                      int64_t units, void *vector);
 

@@ -46,10 +46,10 @@ def _prepare(array: NDArray[Any] | None, dtype: np.dtype[Any], weight_dtype: Wei
     return None if array is None else np.ascontiguousarray(array, dtype)
 
 
-def unpack_cells(engine: _core.Layer) -> list[CellSpec]:
-    """The engine's cells, in its dtype; if a cell adds its two biases, bias_ih is their sum."""
+def unpack_cells(unpacked: list[Any]) -> list[CellSpec]:
+    """The cells that an engine's ``unpack`` gave, in its dtype; if a cell adds its two biases, bias_ih is their sum."""
     cells = []
-    for arrays, activations, clips, coupled, linear_before_reset in engine.unpack():
+    for arrays, activations, clips, coupled, linear_before_reset in unpacked:
         cell = CellSpec(
             **dict(zip(PARTS, arrays, strict=True)),
             activations=tuple(Activation(*activation) for activation in activations),

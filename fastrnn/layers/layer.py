@@ -120,7 +120,9 @@ class Layer(Immutable, Generic[StateT]):
         """The spec of the layer, in its dtype; if a cell adds its two biases, bias_ih is their sum."""
         sizes = self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.proj_size
         weights: Any = None if self.weight_dtype == self.dtype.name else self.weight_dtype
-        return LayerSpec(self.kind, unpack_cells(self._engine), *sizes, self.batch_first, self.reverse, weights)
+        return LayerSpec(
+            self.kind, unpack_cells(self._engine.unpack()), *sizes, self.batch_first, self.reverse, weights
+        )
 
     def with_weight_dtype(self, weight_dtype: WeightDtype) -> Self:
         """Make the same layer with weights of another type, with the same backend and isa.

@@ -1,13 +1,15 @@
-"""A ModelSpec to the compiled module's model."""
+"""Conversion between a ModelSpec and the compiled module's model."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _core
-from ..layers.engine import engine_arguments
+from ..layers.engine import PARTS, engine_arguments, unpack_cells
 from ..spec import Activation, LayerSpec
 from . import ops
 from .spec import AnyOp, ModelSpec
@@ -31,7 +33,7 @@ KINDS: dict[type[ops.Op], str] = {
 
 
 def build_engine(spec: ModelSpec, isa: str | None) -> _core.Model:
-    """Prepare a valid and folded spec."""
+    """Prepare the weights of a valid and folded spec, in float32."""
     return _core.Model([_prepare(op, width) for op, width in zip(spec.ops, spec.widths, strict=False)], isa)
 
 
@@ -44,14 +46,49 @@ def _prepare(op: AnyOp, width: int) -> tuple[str, dict[str, Any]]:
         case Activation():
             return "activation", options | {"activation": (op.name, op.alpha, op.beta)}
         case ops.Embedding():
-            options = {"input_size": len(op.weight), "output_size": op.output_size, "weight": op.weight}
+            options = {"input_size": len(op.weight), "output_size": op.output_size}
         case ops.Linear() | ops.Conv1d():
-            options |= {"output_size": op.output_size, "weight": op.weight, "bias": op.bias}
+            options["output_size"] = op.output_size
         case ops.LayerNorm():
-            options |= {"weight": op.weight, "bias": op.bias, "eps": float(op.eps)}
-        case ops.Scale():
-            options |= {"weight": op.scale, "bias": op.shift}
+            options["eps"] = float(op.eps)
+    arrays = zip(("weight", "bias"), op.ARRAYS, strict=False)
+    options |= {name: _as_float32(getattr(op, field)) for name, (field, _) in arrays}
     if isinstance(op, ops.Conv1d):
         options |= {"kernel_size": op.weight.shape[2], "stride": op.stride, "dilation": op.dilation}
         options["padding"] = op.left, op.right
     return KINDS[type(op)], options
+
+
+def _as_float32(array: NDArray[Any] | None) -> NDArray[np.float32] | None:
+    return None if array is None else np.ascontiguousarray(array, np.float32)
+
+
+def without_weights(spec: ModelSpec) -> ModelSpec:
+    """A spec whose arrays have shapes, but no values and no memory."""
+    return replace(spec, ops=tuple(map(_without_weights, spec.ops)))
+
+
+def _without_weights(op: Any) -> Any:
+    if isinstance(op, LayerSpec):
+        shapes: list[dict[str, Any]] = [{part: _shape_of(getattr(cell, part)) for part in PARTS} for cell in op.cells]
+        return replace(op, cells=[replace(cell, **parts) for cell, parts in zip(op.cells, shapes, strict=True)])
+    if isinstance(op, Activation):
+        return op
+    return replace(op, **{name: _shape_of(getattr(op, name)) for name, _ in op.ARRAYS})
+
+
+def _shape_of(array: NDArray[Any] | None) -> NDArray[np.float32] | None:
+    return None if array is None else np.broadcast_to(np.float32(0), array.shape)
+
+
+def with_weights(spec: ModelSpec, engine: _core.Model) -> ModelSpec:
+    """The inverse of `without_weights`: the weights are those of the spec's engine, in float32."""
+    return replace(spec, ops=tuple(_with_weights(op, engine.unpack(index)) for index, op in enumerate(spec.ops)))
+
+
+def _with_weights(op: Any, unpacked: Any) -> Any:
+    if isinstance(op, LayerSpec):
+        return replace(op, cells=unpack_cells(unpacked))
+    if isinstance(op, Activation):
+        return op
+    return replace(op, **{name: array for (name, _), array in zip(op.ARRAYS, unpacked, strict=False)})

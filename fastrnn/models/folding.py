@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec
+from ..spec import LayerSpec
 from .ops import BatchNorm, Conv1d, Embedding, LayerNorm, Linear, Scale
 from .spec import AnyOp, ModelSpec
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def fold(spec: ModelSpec) -> ModelSpec:
-    """The operations that a model computes for a valid spec: no BatchNorm, every array a new one of float32.
+    """The operations that a model computes for a valid spec, without BatchNorm.
 
     A BatchNorm becomes a Scale. A Scale is multiplied into the weights of the Embedding, Linear, Conv1d, LayerNorm or
     Scale before it, or else of the Linear, recurrent layer or Conv1d without padding after it. A padded convolution
@@ -33,7 +33,7 @@ def fold(spec: ModelSpec) -> ModelSpec:
             ops[-1] = _scale_inputs(before, op)
         else:
             ops.append(op)
-    return replace(spec, ops=tuple(map(_as_float32, ops)))
+    return replace(spec, ops=tuple(ops))
 
 
 def _takes_scales(op: Linear | Conv1d | LayerSpec) -> bool:
@@ -82,27 +82,6 @@ def _scale_weight(before: Scale, weight: NDArray[Any], bias: NDArray[Any] | None
     inputs = [1, -1] + [1] * (weight.ndim - 2)
     shift = (weight * _wide(before.shift).reshape(inputs)).reshape(len(weight), -1).sum(axis=1)
     return weight * _wide(before.scale).reshape(inputs), shift if bias is None else shift + bias
-
-
-def _as_float32(op: Any) -> Any:
-    """A copy of an operation or cell with a copy of each array in float32."""
-    if isinstance(op, Activation):
-        return op
-    arrays = {field.name: getattr(op, field.name) for field in fields(op)}
-    changed: dict[str, Any] = {
-        name: np.array(value, np.float32, order="C") for name, value in arrays.items() if isinstance(value, np.ndarray)
-    }
-    if isinstance(op, LayerSpec):
-        cells = map(_with_float16_weights, op.cells) if op.weight_dtype == "float16" else op.cells
-        changed["cells"] = tuple(map(_as_float32, cells))
-    return replace(op, **changed)
-
-
-def _with_float16_weights(cell: CellSpec) -> CellSpec:
-    """The cell with its weights rounded to float16 at once, and not to float32 before."""
-    weights: dict[str, Any] = {name: getattr(cell, name) for name in WEIGHTS}
-    weights = {name: None if array is None else array.astype(np.float16) for name, array in weights.items()}
-    return replace(cell, **weights)
 
 
 def _wide(array: NDArray[Any]) -> Array:

@@ -22,7 +22,7 @@ from ..spec import Activation, LayerSpec
 from ..streams import open_stream
 from . import ops
 from .calls import run_array, run_list, run_packed, run_torch
-from .engine import build_engine
+from .engine import build_engine, with_weights, without_weights
 from .folding import fold
 from .ops import StepsT
 from .spec import ModelSpec, describe
@@ -49,8 +49,6 @@ class Sequential(Immutable):
 
     Attributes
     ----------
-    spec : ModelSpec
-        What it computes, with arrays of float32. BatchNorm is folded into the operation beside it, or is a Scale.
     num_ids : int
         Number of the embedding's rows; 0 if x holds vectors.
     input_size, output_size : int
@@ -78,14 +76,15 @@ class Sequential(Immutable):
 
     def __init__(self, *operations: Any, batch_first: bool | None = None, isa: str | None = None) -> None:
         spec = _spec_of(operations, batch_first).validate()
-        self.spec = fold(spec)
+        folded = fold(spec)
+        self._shape = without_weights(folded)
         self.dtype = np.dtype(np.float32)
         self.batch_first, self.pools = bool(spec.batch_first), spec.pools
-        first = self.spec.ops[0]
+        first = folded.ops[0]
         self.mask_zero = isinstance(first, ops.Embedding) and bool(first.mask_zero)
         self.keeps_steps = spec.keeps_steps
         self._asked_isa = isa
-        self._engine = build_engine(self.spec, runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa"))
+        self._engine = build_engine(folded, runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa"))
         self.isa = self._engine.isa
         self.num_ids, self.input_size = self._engine.num_ids, self._engine.input_size
         self.output_size = self._engine.output_size
@@ -136,6 +135,11 @@ class Sequential(Immutable):
         native.write_model(self.spec, path)
 
     @property
+    def spec(self) -> ModelSpec:
+        """What it computes, with new arrays of float32. BatchNorm is folded into the operation beside it or a Scale."""
+        return with_weights(self._shape, self._engine)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the prepared weights."""
         return self._engine.nbytes
@@ -164,11 +168,11 @@ class Sequential(Immutable):
         >>> model.output_steps(np.array([0, 1, 2, 5]))
         array([0, 1, 1, 3])
         """
-        return self.spec.output_steps(steps)
+        return self._shape.output_steps(steps)
 
     def __repr__(self) -> str:
         return (
-            f"Sequential({', '.join(map(describe, self.spec.ops))}, batch_first={self.batch_first}, isa={self.isa!r})"
+            f"Sequential({', '.join(map(describe, self._shape.ops))}, batch_first={self.batch_first}, isa={self.isa!r})"
         )
 
     @overload
@@ -254,7 +258,7 @@ class Sequential(Immutable):
             Conv1d other than a causal one.
         """
         if not self.streams:
-            raise ValueError(self.spec.why_not_streamed(self._engine.first_not_streamed))
+            raise ValueError(self._shape.why_not_streamed(self._engine.first_not_streamed))
         return open_stream(self, as_integer(batch_size, "batch_size", 0), ModelStream)
 
 

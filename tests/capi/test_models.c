@@ -776,6 +776,64 @@ static void check_chunks(const fastrnn_model *model, const table *given, fastrnn
     free(store);
 }
 
+/* Numbers of weight and of bias that an op has, also if they are NULL. */
+static int64_t weights_of(const fastrnn_op *op)
+{
+    switch (op->kind) {
+    case FASTRNN_OP_EMBEDDING:
+    case FASTRNN_OP_LINEAR: return op->input_size * op->output_size;
+    case FASTRNN_OP_CONV1D: return op->input_size * op->output_size * op->kernel_size;
+    case FASTRNN_OP_LAYER_NORM:
+    case FASTRNN_OP_SCALE: return op->input_size;
+    default: return 0;
+    }
+}
+
+static int64_t biases_of(const fastrnn_op *op)
+{
+    if (op->kind == FASTRNN_OP_EMBEDDING)
+        return 0;
+    return op->output_size ? op->output_size : weights_of(op);
+}
+
+static bool is_given(const float *found, const float *given, int64_t count, float missing)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (found[i] != (given ? given[i] : missing))
+            return false;
+    return true;
+}
+
+/* The model gives the weights back that it was made of. */
+static void check_unpacked(const chain *c, const fastrnn_model *model)
+{
+    for (int i = 0; i < c->count; i++) {
+        const fastrnn_op *op = &c->ops[i];
+        const int64_t weights = weights_of(op), biases = biases_of(op);
+        float *weight = block((size_t)weights * sizeof(float)), *bias = block((size_t)biases * sizeof(float));
+        expect(fastrnn_model_unpack(model, i, weight, bias), FASTRNN_OK, "unpack");
+        check(is_given(weight, op->weight, weights, 1) && is_given(bias, op->bias, biases, 0), "the op's own weights");
+        expect(fastrnn_model_unpack(model, i, NULL, NULL), FASTRNN_OK, "unpack nothing");
+        free(weight), free(bias);
+        const fastrnn_layer *layer = fastrnn_model_layer(model, i);
+        if (!check((layer != NULL) == (op->kind == FASTRNN_OP_LAYER), "only ops that are layers have one") || !layer)
+            continue;
+        const fastrnn_cell *cell = op->cells;
+        const int64_t G = op->config->kind == FASTRNN_LSTM ? 4 : op->config->kind == FASTRNN_GRU ? 3 : 1;
+        const int64_t count = G * op->config->hidden_size * op->config->input_size;
+        float *weight_ih = block((size_t)count * sizeof(float));
+        const fastrnn_cell_arrays arrays = {.struct_size = sizeof arrays, .weight_ih = weight_ih};
+        fastrnn_cell unpacked = {.struct_size = sizeof unpacked};
+        expect(fastrnn_layer_unpack(layer, 0, &arrays, &unpacked), FASTRNN_OK, "unpack a layer");
+        check(is_given(weight_ih, cell->weight_ih, count, 0), "the layer's own weights");
+        free(weight_ih);
+    }
+    expect(fastrnn_model_unpack(model, c->count, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "unpack: no such op");
+    expect(fastrnn_model_unpack(model, -1, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "unpack: op -1");
+    expect(fastrnn_model_unpack(NULL, 0, NULL, NULL), FASTRNN_ERROR_ARGUMENT, "unpack: no model");
+    check(!fastrnn_model_layer(model, c->count) && !fastrnn_model_layer(NULL, 0), "no such layer");
+}
+
 static void test_chains(const char *isa, int count, fastrnn_pool *const *pools)
 {
     for (int turn = 0; turn < count; turn++) {
@@ -790,6 +848,7 @@ static void test_chains(const char *isa, int count, fastrnn_pool *const *pools)
         table wanted = check_ops(c, &x, isa);
         fastrnn_model *model = model_make(c, c->count, isa);
         check_sharing(model, &x, &wanted, pools);
+        check_unpacked(c, model);
         const fastrnn_model_info info = info_of(model);
         check(turn % 2 == 0 || info.first_not_streamed < 0, "a chain that streams");
         if (info.first_not_streamed < 0)
