@@ -313,6 +313,14 @@ CHAINS = {
         lambda g: g.layer(direction="bidirectional", squeeze=False).with_axes("ReduceMax", [0], 18, keepdims=0),
         ["LSTM", "Max"],
     ),
+    "maximum over an axis of size 1, too": (
+        lambda g: g.layer(squeeze=False).with_axes("ReduceMax", [0, 1], 18, keepdims=0),
+        ["LSTM", "Max"],
+    ),
+    "average over an axis of size 1, too": (
+        lambda g: g.layer(squeeze=False).with_axes("ReduceMean", [-4, 1], 18).with_axes("Squeeze", [1]),
+        ["LSTM", "Mean"],
+    ),
     "global average": (
         lambda g: g.layer().add("Transpose", perm=[1, 2, 0]).add("GlobalAveragePool").add("Flatten"),
         ["LSTM", "Mean"],

@@ -683,26 +683,28 @@ def _reduce(op: Op, since: int) -> Callable[[Follower, Node], Value]:
         value, keeps = f.value(node), node.attributes.get("keepdims", 1) == 1
         given = f.numbers(node, "axes", 1, since)
         data = value.data if isinstance(value, Norm) else f.data(node)
-        if given is None or len(given) != 1:
+        places = {_place(axis, data.axes, node) for axis in given or ()}
+        ones = sorted(place for place in places if data.axes[place] == ONE)
+        if len(places) != len(ones) + 1:
             raise _refuse(node, "is over several axes")
-        place = _place(given[0], data.axes, node)
+        (place,) = places.difference(ones)
         if isinstance(op, Mean) and keeps and place == len(data.axes) - 1 and data.axes[place] == WIDTH:
             part = value.part if isinstance(value, Norm) else ""
             if part in ("", "squared"):
                 return Norm(data, "variance" if part else "mean")
         if isinstance(value, Norm):
             raise _refuse(node, "is no layer")
-        return _pooled(f, node, data, op, place, keeps)
+        pooled = _pooled(f, node, data, op, place)
+        gone = () if keeps else places
+        return replace(pooled, axes=tuple(axis for index, axis in enumerate(pooled.axes) if index not in gone))
 
     return rule
 
 
-def _pooled(f: Follower, node: Node, data: Data, op: Op, place: int, keeps: bool) -> Data:
-    if data.axes[place] == ONE:
-        raise _refuse(node, "is over an axis of size 1")
+def _pooled(f: Follower, node: Node, data: Data, op: Op, place: int) -> Data:
+    """The data with an axis of size 1 in the place of that of the steps."""
     f.roles.take(data.axes[place], STEPS, node.title)
-    kept: Axes = (ONE,) if keeps else ()
-    return data.then(op, axes=data.axes[:place] + kept + data.axes[place + 1 :])
+    return data.then(op, axes=(*data.axes[:place], ONE, *data.axes[place + 1 :]))
 
 
 def _global_pool(op: Op) -> Callable[[Follower, Node], Value]:
@@ -711,7 +713,7 @@ def _global_pool(op: Op) -> Callable[[Follower, Node], Value]:
         along = [place for place, axis in enumerate(data.axes) if place > 1 and axis != ONE]
         if len(along) != 1:
             raise _refuse(node, "is over several axes")
-        return _pooled(f, node, data, op, along[0], True)
+        return _pooled(f, node, data, op, along[0])
 
     return rule
 
