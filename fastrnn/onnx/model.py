@@ -146,11 +146,12 @@ class Model:
                     f"has {runner.listed()}"
                 )
             given[self.lengths_input] = _as_lengths(lengths, runner.dtypes[self.lengths_input])
-        for name, value in given.items():
-            dtype = runner.dtypes.get(name)
-            if type(value) is not np.ndarray or value.dtype != dtype:
-                given[name] = _converted(value, "x" if name == main else name, dtype)
-        results = runner.run(None, given)
+        if runner.fits(given):
+            results = runner.compute(None, given)
+        else:
+            for name, value in given.items():
+                given[name] = _converted(value, "x" if name == main else name, runner.dtypes.get(name))
+            results = runner.run(None, given)
         return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -188,6 +189,8 @@ def _converted(value: Any, name: str, dtype: np.dtype[Any] | None) -> Any:
 
 
 def _as_lengths(lengths: ArrayLike, dtype: np.dtype[Any] | None) -> NDArray[Any]:
+    if type(lengths) is np.ndarray and lengths.dtype == dtype:
+        return lengths
     array = as_array(lengths, "lengths")
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths is of type {array.dtype}, wanted integers")
