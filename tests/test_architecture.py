@@ -210,15 +210,7 @@ FILES = {
     "keras_file": {"keras", "keras.recurrent", "models.spec"},
     "load": {"layers", "layers.engine", "models.sequential", "models.spec"},
     "native": {"int8_weights", "models.ops", "models.spec"},
-    "onnx_file": {
-        "models.spec",
-        "onnx.chain",
-        "onnx.constants",
-        "onnx.graph",
-        "onnx.model",
-        "onnx.recurrent",
-        "onnx.session",
-    },
+    "onnx_file": {"onnx.constants", "onnx.graph", "onnx.recurrent", "onnx.session"},
 }
 
 
@@ -273,6 +265,40 @@ def test_pytorch_is_imported_where_it_is_used():
         else:
             assert not used or path == PACKAGE / "__init__.py", path.name
             assert "torch" not in top_level_imports(path), path.name
+
+
+#: What a file of onnx/ may import of its own package.
+ONNX_DEPENDENCIES = {
+    "axes": set(),
+    "graph": set(),
+    "constants": {"graph"},
+    "recurrent": {"constants", "graph"},
+    "split": {"constants", "graph", "recurrent"},
+    "session": {"graph", "split"},
+    "values": {"axes"},
+    "follower": {"axes", "constants", "graph", "recurrent", "values"},
+    "rules": {"axes", "follower", "graph", "values"},
+    "chain": {"axes", "constants", "follower", "graph", "recurrent", "rules", "split", "values"},
+    "analysis": {"axes", "chain", "constants", "graph", "recurrent", "session", "split", "values"},
+    "chain_call": {"axes", "chain", "values"},
+    "runner": {"graph"},
+    "model": {"analysis", "chain_call", "graph", "recurrent", "runner", "session", "split"},
+    "sequential": {"analysis", "chain_call", "runner"},
+    "__init__": {"analysis", "graph", "model", "runner", "sequential"},
+}
+
+
+def test_files_of_onnx_import_downwards_only():
+    """And the packages onnx and onnxruntime within functions."""
+    below = {"arguments", "extras", "importers.onnx", "runtime", "spec", "layers", "layers.calls"}
+    below |= {"layers.engine", "layers.layer", "models", "models.ops", "models.sequential", "models.spec"}
+    paths = sorted((PACKAGE / "onnx").glob("*.py"))
+    assert {path.stem for path in paths} == ONNX_DEPENDENCIES.keys()
+    for path in [*paths, PACKAGE / "files" / "onnx_file.py"]:
+        assert not {"onnx", "onnxruntime", "google"} & top_level_imports(path), path.name
+    for path in paths:
+        inside = {f"fastrnn.onnx.{name}" for name in ONNX_DEPENDENCIES[path.stem]}
+        assert own_imports(path) <= inside | {f"fastrnn.{name}" for name in below}, path.name
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=ids(PYTHON_FILES))

@@ -146,8 +146,8 @@ def load(
         _refuse(computing, "fastrnn.Sequential")
         return Sequential.from_spec(spec, isa=isa, weight_dtype=weight_dtype)
     if format_name == "onnx" and not isinstance(spec, LayerSpec):
-        _refuse(computing | {"weight_dtype": weight_dtype}, "model of fastrnn.onnx")
-        return importlib.import_module("fastrnn.onnx").build(spec, isa=isa)
+        _refuse(computing, "model of fastrnn.onnx")
+        return importlib.import_module("fastrnn.onnx").build(spec, isa=isa, weight_dtype=weight_dtype)
     if not isinstance(spec, LayerSpec):
         layer = _as_it_is(spec, backend, dtype, isa)
         return layer if weight_dtype is None else layer.with_weight_dtype(weight_dtype)
