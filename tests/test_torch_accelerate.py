@@ -262,6 +262,8 @@ def test_modules_stay_readable(kind):
         assert getattr(fast, name, None) == getattr(module, name, None)
     ours, theirs = fast.state_dict(), module.state_dict()
     assert list(ours) == list(theirs)
+    for name in ("get_expected_hidden_size", "get_expected_cell_size", "check_forward_args", "permute_hidden"):
+        assert hasattr(fast, name) is hasattr(module, name)
     for name, wanted in theirs.items():
         assert torch.equal(ours[name], wanted) and ours[name].data_ptr() != wanted.data_ptr()
         assert isinstance(getattr(fast, name), nn.Parameter)
@@ -273,9 +275,24 @@ def test_modules_stay_readable(kind):
     assert dir(module) == [name for name in dir(fast) if name in dir(module)]
 
 
-def test_fx_sees_whole_modules():
+@pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
+def test_the_class(kind):
+    """What modules say of their class, and what giving them one does."""
+    fast = accelerate(kind(3, 4))
+    cls = type(fast)
+    assert isinstance(fast, kind) and issubclass(fast.__class__, kind) and not isinstance(fast, (nn.Linear, Bare))
+    fast.__class__ = fast.__class__
+    assert type(fast) is cls
+    fast.__class__ = kind
+    assert type(fast) is kind
+    fast.__class__ = cls
+    assert type(fast) is cls and fast(torch.ones(2, 3)) is not None
+
+
+@pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
+def test_fx_sees_whole_modules(kind):
     """As it sees PyTorch's own."""
-    model = nn.Sequential(nn.LSTMCell(3, 4))
+    model = nn.Sequential(kind(3, 4))
     fast = accelerate(model)
     x = torch.randn(2, 3)
     for _ in range(2):
@@ -727,7 +744,7 @@ def test_parametrized_modules():
         module.parametrizations.weight_hh_l0.original0.mul_(2)
         assert_close(fast(x), module(x))
         parametrize.remove_parametrizations(fast, "weight_hh_l0")
-        assert isinstance(fast, Accelerated) and type(fast)._original is nn.LSTM
+        assert type(fast) is type(accelerate(nn.LSTM(3, 4)))
         assert_close(fast(x), module(x))
 
 

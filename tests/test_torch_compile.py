@@ -193,7 +193,6 @@ model = torch.load(model, weights_only=False)  # which imports fastrnn.torch
 results = [model(x)]
 assert "torch._dynamo" not in sys.modules  # it takes as long to import as PyTorch
 results.append(torch.export.load(exported).module()(x))
-assert torch._dynamo.config.allow_rnn
 results.append(torch.compile(model, fullgraph=True, backend="eager")(x))
 torch.save(results, y)
 """
@@ -264,10 +263,53 @@ def test_the_operator_checks_memory():
             run_operator(x, sizes, h0, None, weights, "GRU", 1, False, True, 1)
 
 
-def test_the_compiler_sees_accelerated_modules():
-    torch._dynamo.config.allow_rnn = False
-    accelerate(nn.LSTM(2, 3))
-    assert torch._dynamo.config.allow_rnn
+def test_other_models_are_compiled_as_before():
+    """PyTorch's own modules with a break of the graph, not step by step."""
+    x = torch.randn(20, 2, 3)
+    option = torch._dynamo.config.allow_rnn
+    torch.compile(accelerate(nn.GRU(3, 4)), fullgraph=True, backend="eager")(x)
+    assert torch._dynamo.config.allow_rnn is option is False
+    plain = nn.Sequential(nn.Linear(3, 3), nn.GRU(3, 4))
+    nodes = []
+
+    def backend(graph, inputs):
+        nodes.extend(node for node in graph.graph.nodes if node.op.startswith("call"))
+        return graph.forward
+
+    assert_close(torch.compile(plain, backend=backend)(x), plain(x))
+    assert len(nodes) < 5  # of 20 steps
+    with pytest.raises(RuntimeError, match="RNN, GRU, or LSTM"):
+        torch.compile(plain, fullgraph=True, backend="eager")(x)
+
+
+class Asking(nn.Module):
+    """A model that looks at the class of its layer."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.rnn = kind(3, 4)
+
+    def forward(self, x):
+        y, last = self.rnn(x)
+        return last[1] if isinstance(self.rnn, nn.LSTM) else last if isinstance(self.rnn, nn.RNNBase) else y
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_compiled_models_see_the_class(kind):
+    model = Asking(kind)
+    x = torch.randn(5, 2, 3)
+    assert_close(torch.compile(accelerate(model), fullgraph=True, backend="eager")(x), model(x))
+
+
+class Named(nn.LSTM):
+    """A subclass without a forward of its own."""
+
+
+def test_compiled_subclasses_break_the_graph():
+    model = nn.Sequential(nn.Linear(3, 3), Named(3, 4))
+    fast = accelerate(model)
+    x = torch.randn(5, 2, 3)
+    assert_close(torch.compile(fast, backend="eager")(x), model(x))
 
 
 def test_copies_of_compiled_models():

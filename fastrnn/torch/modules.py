@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +14,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .. import _core
 from .checks import check_cell, check_dimensions, check_inference, check_sequences
-from .compiler import allow_recurrent_modules
 from .prepared import Prepared, refresh
 from .run import run, run_operator
 
@@ -83,7 +84,14 @@ class Accelerated:
 
 
 class AcceleratedSequence(Accelerated):
-    """``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``."""
+    """``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``.
+
+    PyTorch's compiler does not look into instances of these, whatever their ``forward`` does, so the modules are none: their
+    type derives from ``nn.RNNBase``. To all others ``__class__``, and with it ``isinstance``, says that they are.
+    """
+
+    _shown: ClassVar[type | None] = None  # what `__class__` says, of a type that derives from nn.RNNBase
+    _hidden: ClassVar[type | None] = None  # the reverse: the type that a module gets that is given this class
 
     mode: str
     num_layers: int
@@ -91,6 +99,17 @@ class AcceleratedSequence(Accelerated):
     batch_first: bool
     dropout: float
     _flat_weights_names: list[str]
+
+    def _get_class(self) -> type:
+        cls = type(self)
+        shown = vars(cls).get("_shown")
+        return cls if shown is None or _is_asked_by_compiler(sys._getframe(1)) else shown
+
+    def _set_class(self, cls: type) -> None:
+        """``module.__class__ = cls``, which torch.nn.utils.parametrize does."""
+        vars(object)["__class__"].__set__(self, vars(cls).get("_hidden") or cls)
+
+    __class__ = property(_get_class, _set_class)  # type: ignore[assignment]
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run sequences; arguments and results are those of PyTorch's class."""
@@ -188,14 +207,29 @@ def accelerated_class(original: Any) -> type[Any]:
     names = {name: getattr(original, name) for name in ("__module__", "__qualname__", "__doc__")} | {
         "_original": original
     }
-    return type(original.__name__, (mixin, original), names)
+    cls = type(original.__name__, (mixin, original), names)
+    if mixin is not AcceleratedSequence or original not in MIXINS:
+        return cls
+    own = {name: value for name, value in vars(original).items() if name not in ("forward", "__dict__", "__weakref__")}
+    hidden = type(original.__name__, (mixin, nn.RNNBase), own | names | {"_shown": cls})
+    cls._hidden = hidden
+    return hidden
 
 
 def _new(original: type) -> Any:
     """A module without state, for copies and pickles."""
-    allow_recurrent_modules()  # a process may load a pickle without calling `accelerate`
     cls: Any = accelerated_class(original)
     return cls.__new__(cls)
+
+
+def _is_asked_by_compiler(frame: FrameType) -> bool:
+    """Whether the frame is that in which PyTorch's compiler refuses instances of nn.LSTM, nn.GRU and nn.RNN.
+
+    Elsewhere it has to see that the modules are instances: in programs that ask for it.
+    """
+    return (
+        frame.f_code.co_name == "wrap_module" and frame.f_globals.get("__name__") == "torch._dynamo.variables.builder"
+    )
 
 
 def _is_plain_call() -> bool:

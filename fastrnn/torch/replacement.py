@@ -12,7 +12,6 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..arguments import as_boolean, as_integer
 from ..runtime import MOST_THREADS
-from .compiler import allow_recurrent_modules
 from .modules import MIXINS, Accelerated, accelerated_class
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -67,9 +66,8 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
     its layers, or if a tensor is not on the CPU; and ValueError (a cell RuntimeError) if the input has another dtype
     than the weights. Weights of float16 and bfloat16 are widened to float32, and a warning says so.
 
-    ``torch.compile`` and ``torch.export`` see each module as one operator, ``torch.ops.fastrnn.run``. As PyTorch's
-    compiler looks at no instance of ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` otherwise, its option
-    ``torch._dynamo.config.allow_rnn`` is set.
+    ``torch.compile`` and ``torch.export`` see each module as one operator, ``torch.ops.fastrnn.run``. Around instances of
+    a subclass of ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` the compiler breaks the graph, as it does around PyTorch's own.
 
     Examples
     --------
@@ -115,8 +113,6 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
         warnings.warn(f"left as they are: {'; '.join(left)}", stacklevel=2)
     elif not replaced:
         warnings.warn("there is nothing to accelerate: no LSTM, GRU or RNN of torch.nn in the model", stacklevel=2)
-    if replaced:
-        allow_recurrent_modules()
     return model
 
 
