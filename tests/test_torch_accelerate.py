@@ -33,6 +33,17 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["dlpack", "attributes"])
+def reads_tensors(request):
+    """The two ways to read tensors."""
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if request.param == "dlpack" and capsule is None:
+        pytest.skip("this version of PyTorch has no DLPack exchange API")
+    _core.use_dlpack(capsule if request.param == "dlpack" else None)
+    yield
+    _core.use_dlpack(capsule)
+
+
 @pytest.fixture(autouse=True)
 def no_grad():
     with torch.no_grad():
@@ -120,7 +131,7 @@ def test_sequences(name, options, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", [*CELLS, "relu"])
-def test_cells(name, bias, dtype):
+def test_cells(name, bias, dtype, reads_tensors):
     options = {"nonlinearity": "relu"} if name == "relu" else {}
     cell = CELLS.get(name, nn.RNNCell)(6, 17, bias, dtype=dtype, **options)
     fast = accelerate(cell)
@@ -491,7 +502,7 @@ def test_tensors_go_in_without_a_copy(batch_first):
 
 
 @pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
-def test_tensors_of_any_layout(kind):
+def test_tensors_of_any_layout(kind, reads_tensors):
     """Expanded, transposed, negated and odd strides, of inputs and states."""
     module = kind(3, 4)
     fast = accelerate(module)

@@ -116,7 +116,9 @@ class AcceleratedSequence(Accelerated):
         runner = self._runner(self.mode)
         if runner is not None and not (self.training and self.dropout):
             names = self._flat_weights_names
-            result = runner.run(self._parameters, names, input, hx, False, self.batch_first, self._num_threads)
+            result = runner.run_sequence(
+                self._parameters, names, input, hx, self.batch_first, self._num_threads
+            )
             if result is not None:
                 return result
         is_lstm = self.mode == "LSTM"
@@ -158,7 +160,7 @@ class AcceleratedCell(Accelerated):
         names = CELL_NAMES if self.bias else CELL_NAMES[:2]
         runner = self._runner(mode)
         if runner is not None:
-            result = runner.run(self._parameters, names, input, hx, True, True, self._num_threads)
+            result = runner.run_cell(self._parameters, names, input, hx, self._num_threads)
             if result is not None:
                 return result
         states = [] if hx is None else [hx[0], hx[1]] if mode == "LSTM" else [hx]

@@ -31,6 +31,8 @@ PARTS = {
 
 WIDENED = (torch.float16, torch.bfloat16)
 
+_core.use_dlpack(getattr(Tensor, "__dlpack_c_exchange_api__", None))
+
 
 class Prepared:
     """A layer, and the weights that it was prepared from. Immutable, so threads may share it.
