@@ -133,6 +133,8 @@ class ModelStream(BaseStream):
 @disjoint_base
 class Workspace: ...
 
+def use_dlpack(capsule: Any) -> None: ...
+
 @disjoint_base
 class TensorVersions:
     def __new__(cls, tensors: list[Any], weak: bool = False) -> Self: ...
@@ -141,8 +143,16 @@ class TensorVersions:
     def match(self, tensors: list[Any]) -> bool: ...
 
 @disjoint_base
-class TensorPlan:
-    def __new__(cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, pool: Pool) -> Self: ...
+class TensorCall:
+    def __new__(
+        cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, has_state: bool, pool: Pool
+    ) -> Self: ...
+
+@disjoint_base
+class TensorPlan(TensorCall): ...
+
+@disjoint_base
+class TensorStep(TensorCall): ...
 
 @disjoint_base
 class TensorRunner:
@@ -155,15 +165,9 @@ class TensorRunner:
         empty_like: Callable[[Any], Any],
         get_num_threads: Callable[[], int],
     ) -> Self: ...
-    def run(
-        self,
-        weights: dict[str, Any],
-        names: Sequence[str],
-        x: Any,
-        hx: Any,
-        is_cell: bool,
-        batch_first: bool,
-        num_threads: int,
+    def run_cell(self, weights: dict[str, Any], names: Sequence[str], x: Any, hx: Any, num_threads: int) -> Any: ...
+    def run_sequence(
+        self, weights: dict[str, Any], names: Sequence[str], x: Any, hx: Any, batch_first: bool, num_threads: int
     ) -> Any: ...
 
 @disjoint_base
