@@ -89,11 +89,12 @@ __all__ = [
 ]
 
 #: Subpackages that are imported when they are first asked for.
-_LAZY = ("keras", "nn", "torch")
+_LAZY = ("keras", "nn", "serve", "torch")
 
 if TYPE_CHECKING:
     from . import keras as keras
     from . import nn as nn
+    from . import serve as serve
     from . import torch as torch
 else:
 
