@@ -100,6 +100,7 @@ typedef struct fr_dots {
     const fr_weights *weights;
     int64_t gate;
     fr_vectors base, out, last_base, last_out;
+    const char *prefetch; /* the part of the next panel that this tile requests, or NULL */
 } fr_dots;
 
 FR_INLINE real *vector_of(const fr_vectors *v, int64_t row, int64_t block) { return v->first + row * v->row + block * v->block; }
@@ -130,6 +131,10 @@ FR_INLINE void dot_group(vi *restrict acc, const int rows, const int nb, const i
 #undef FR_WEIGHT
 }
 
+#define PREFETCHING_TILES 2             /* the first tiles of rows share the next panel */
+#define PREFETCHED_PANELS (1 << 20)     /* bytes from which on the L2 cache does not hold all panels */
+#define FR_PREFETCHES(GATES) ((FR_INT8_GROUPS * (GATES) * FR_V * 4 / PREFETCHING_TILES + FR_ALIGNMENT - 1) / FR_ALIGNMENT)
+
 FR_INLINE void dot_tile(const fr_dots *d, int64_t row0, int64_t block0, const int rows, const int nb, const int gates)
 {
     vi acc[FR_INT8_TILE_VECTORS];
@@ -142,10 +147,18 @@ FR_INLINE void dot_tile(const fr_dots *d, int64_t row0, int64_t block0, const in
     const char *panels = w_panel(d->weights, block0);
     const int64_t in_stride = d->in->stride, panel_stride = d->weights->panel_stride, group_bytes = gates * FR_V * 4;
     int64_t groups = d->groups;
-    for (; groups >= FR_INT8_GROUPS; groups -= FR_INT8_GROUPS, in += 4 * FR_INT8_GROUPS, panels += FR_INT8_GROUPS * group_bytes)
+    const char *prefetch = d->prefetch;
+    for (; groups >= FR_INT8_GROUPS; groups -= FR_INT8_GROUPS, in += 4 * FR_INT8_GROUPS, panels += FR_INT8_GROUPS * group_bytes) {
+        if (rows > 1 && prefetch) {
+            FR_UNROLL
+            for (int i = 0; i < FR_PREFETCHES(gates); i++)
+                __builtin_prefetch(prefetch + i * FR_ALIGNMENT);
+            prefetch += FR_INT8_GROUPS * group_bytes / PREFETCHING_TILES;
+        }
         FR_UNROLL
         for (int g = 0; g < FR_INT8_GROUPS; g++)
             dot_group(acc, rows, nb, gates, in + 4 * g, in_stride, panels + g * group_bytes, panel_stride);
+    }
     for (; FR_INT8_GROUPS > 1 && groups > 0; groups--, in += 4, panels += group_bytes)
         dot_group(acc, rows, nb, gates, in, in_stride, panels, panel_stride);
     const real *scales = (const real *)d->weights->scales + block0 * gates * FR_V;
@@ -222,10 +235,12 @@ static int next_shape(int shape, const fr_dot_rows *t, int gates, int64_t blocks
     return shape;
 }
 
-static void dots(fr_dot_tile *const tiles[][4], const fr_dot_rows *t, int shape, const fr_dots *d, int64_t block)
+/* next: the panel that is read after this one, or NULL. */
+static void dots(fr_dot_tile *const tiles[][4], const fr_dot_rows *t, int shape, fr_dots *d, int64_t block, const char *next)
 {
     int64_t row = 0;
     for (int64_t tile = 0; tile < t->tiles; tile++) {
+        d->prefetch = next && tile < PREFETCHING_TILES ? next + tile * (d->weights->panel_stride / PREFETCHING_TILES) : NULL;
         const int tile_rows = t->least_rows + (tile < t->longer);
         tiles[tile_rows - 1][shape](d, row, block);
         row += tile_rows;
@@ -245,16 +260,17 @@ static void product_int8(const fr_product_args *a)
     quantize(a->rows, a->k, a->in, a->in_stride, a->scratch, &in);
     const int64_t last = (a->gates - 1) * a->out_gate_stride, row = a->out_row_stride, block = a->out_block_stride;
     const real *base = a->bias ? a->bias : a->out, *out = a->out;
-    const fr_dots d = {
+    fr_dots d = {
         .in = &in, .groups = fr_ceil_div(a->k, 4), .weights = &a->weights, .gate = a->out_gate_stride,
         .base = vectors_at(base, a->bias ? 0 : row, block), .last_base = vectors_at(base + last, a->bias ? 0 : row, block),
         .out = vectors_at(out, row, block), .last_out = vectors_at(out + last, row, block),
     };
     const fr_dot_rows t = divide_rows(a->rows, a->gates);
+    const bool prefetches = t.tiles > 1 && a->blocks * a->weights.panel_stride >= PREFETCHED_PANELS;
     int shape = 3;
     for (int64_t at = 0; at < a->blocks; at += 1 << shape) {
         shape = next_shape(shape, &t, a->gates, a->blocks - at);
-        dots(dot_tiles[a->gates - 1], &t, shape, &d, at);
+        dots(dot_tiles[a->gates - 1], &t, shape, &d, at, prefetches ? w_panel(&a->weights, at + (1 << shape)) : NULL);
     }
 }
 
@@ -281,6 +297,7 @@ FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
     if (kind == FASTRNN_GRU)
         of_h.last_base = vectors_at(bias + other, 0, row);
     const fr_dot_rows t = divide_rows(a->rows, gates);
+    const bool prefetches = t.tiles > 1 && a->blocks * a->weight_hh.panel_stride >= PREFETCHED_PANELS;
     int shape = 3;
     for (int64_t at = 0, count; at < a->blocks; at += count) {
         shape = next_shape(shape, &t, gates, a->blocks - at);
@@ -294,13 +311,14 @@ FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
             of_x.last_out = vectors_at(out + other, row, block);
             if (kind != FASTRNN_GRU)
                 of_h.last_base = of_x.last_out;
-            dots(dot_tiles[gates - 1], &t, shape, &of_x, start);
+            dots(dot_tiles[gates - 1], &t, shape, &of_x, start, prefetches ? w_panel(&a->weight_hh, start) : NULL);
         } else if (kind == FASTRNN_GRU) {
             for (int64_t r = 0; r < a->rows; r++)
                 for (int64_t b = 0; b < count; b++)
                     v_store(buffer + b * block + r * row + other, v_load(pre + r * a->pre_stride + (start + b) * row + last));
         }
-        dots(dot_tiles[gates - 1], &t, shape, &of_h, start);
+        const int64_t next = a->backwards ? fr_max(start - count, 0) : start + count;
+        dots(dot_tiles[gates - 1], &t, shape, &of_h, start, prefetches ? w_panel(a->x ? &a->weight_ih : &a->weight_hh, next) : NULL);
         for (int64_t b = 0; b < count; b++)
             finish(a, 0, start + b, a->rows, (vf *)(void *)(buffer + b * block), kind);
     }
