@@ -1,5 +1,5 @@
-/* Every instruction set for which this architecture has kernel tables, the fastest first: X(name), or Y(name) if only int8 weights gain
- * by it. */
+/* Every instruction set for which this architecture has kernel tables, the fastest first: X(name), or Y(name) if only int8
+ * weights gain by it. */
 #ifndef FR_ISA_LIST_H
 #define FR_ISA_LIST_H
 
