@@ -477,6 +477,25 @@ def streaming(rng, final=False):
     return cases.model(graph.nodes, ports, [graph.last, "hn", "cn"], graph.tensors)
 
 
+@pytest.mark.parametrize("name", ["torchscript-tagger", "torchscript-gru-states", "torchscript-lstm"])
+def test_inputs_of_other_shapes(tmp_path, exported, name):
+    """A missing axis is not taken for one sequence, and a surplus of states is not left aside."""
+    data, stored = exported[name]
+    model = cases.load(tmp_path, data)
+    feed = feed_of(model, [stored[key] for key in stored if key.startswith("in")])
+    x = feed["in0"]
+    for wrong in (x[0], x[None], np.zeros((), x.dtype)):
+        with pytest.raises(ValueError, match=r"feed has 'in0' of shape \("):
+            model.run(None, feed | {"in0": wrong})
+    if "in1" in feed:
+        h = feed["in1"]
+        for wrong in (h[0], h[:1], np.concatenate([h, h]), h[..., :-1]):
+            with pytest.raises(ValueError, match=r"feed has 'in1' of shape .* wanted \(2, rows, 4\)"):
+                model.run(None, feed | {"in1": wrong})
+    strided = {key: np.repeat(array, 2, -1)[..., ::2] for key, array in feed.items()}
+    cases.agree(model.run(None, strided), model.run(None, feed), 0)
+
+
 @pytest.mark.parametrize("final", [False, True])
 def test_states_as_inputs_and_outputs(tmp_path, rng, final):
     made = streaming(rng, final)

@@ -99,7 +99,8 @@ def test_calls_that_do_not_fit(example):
         (None, feed | {"W0": feed["x"]}, ValueError, "feed has 'W0', wanted 'x', 'h0', 'z' alone"),
         (None, feed | {"a": feed["x"]}, ValueError, "feed has 'a', wanted 'x', 'h0', 'z' alone"),
         (None, feed | {"x": feed["x"].astype("f8")}, TypeError, "feed has 'x' of type float64, wanted float32"),
-        (None, feed | {"x": feed["x"][0]}, ValueError, "onnxruntime: "),
+        (None, feed | {"x": feed["x"][0]}, ValueError, r"feed has 'x' of shape \(5, 4\), wanted \(T, B, 4\)"),
+        (None, feed | {"x": feed["x"][..., 1:]}, ValueError, "onnxruntime: "),
     ):
         with pytest.raises(error, match=reason):
             model.run(names, given)
@@ -191,7 +192,7 @@ def test_bodies(tmp_path, rng):
         feed = {"x": rng.standard_normal((7, 5, 4)).astype("f4"), "condition": np.array(condition)}
         cases.agree(model.run(None, feed), cases.theirs(made, feed))
     alone = cases.model([nodes[-1]], [ports[1], port("b", [None] * 3), port("a", [None] * 4)], ["y"], tensors)
-    with pytest.raises(ValueError, match=r"model\.onnx: GRU inside the If node 'choice' do not run here"):
+    with pytest.raises(ValueError, match=r"model\.onnx: GRU inside the If node 'choice' does not run here"):
         cases.load(tmp_path, alone)
 
 
@@ -218,7 +219,7 @@ def test_functions(tmp_path, rng):
     )
     nodes = [node("Layer", ["x", "W0", "R0"], ["y"], domain="own", name="layer")]
     made = cases.model(nodes, [port("x", [None, None, 4])], ["y"], tensors, functions=[inner], domains={"own": 1})
-    with pytest.raises(ValueError, match="RNN inside the Layer node 'layer' do not run here"):
+    with pytest.raises(ValueError, match="RNN inside the Layer node 'layer' does not run here"):
         cases.load(tmp_path, made)
     inner.domain = ""
     made = cases.model(nodes, [port("x", [None, None, 4])], ["y"], tensors, functions=[inner])
