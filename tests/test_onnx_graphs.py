@@ -264,6 +264,27 @@ def test_what_onnxruntime_refuses(tmp_path, rng):
         cases.load(tmp_path, made)
 
 
+@pytest.mark.parametrize("where", ["graph", "body", "function"])
+def test_random_numbers_are_no_constants(tmp_path, rng, where):
+    """A weight that is drawn is drawn in each run, also in a body or a function."""
+    draw = node("RandomNormal", [], ["noise"], shape=[1, 9, 4], name="draw")
+    options = {}
+    if where == "body":
+        body = onnx.helper.make_graph([draw], "body", [], [port("noise", None)])
+        draw = node("If", ["true"], ["noise"], then_branch=body, else_branch=body)
+    elif where == "function":
+        opset = onnx.helper.make_opsetid("", 17)
+        made = onnx.helper.make_function("own", "Draw", [], ["noise"], [draw], [opset])
+        draw, options = node("Draw", [], ["noise"], domain="own"), {"functions": [made], "domains": {"own": 1}}
+    tensors = cases.weights(rng, "GRU", 4, 3)
+    tensors.pop("W")
+    tensors["true"] = np.array(True)
+    nodes = [draw, node("GRU", ["x", "noise", "R", "B"], ["y"], hidden_size=3)]
+    model = cases.load(tmp_path, cases.model(nodes, [port("x", [None, None, 4])], ["y"], tensors, **options))
+    x = rng.standard_normal((5, 2, 4)).astype("f4")
+    assert not np.array_equal(model(x), model(x))
+
+
 def test_float16_around_a_layer(tmp_path, rng):
     """onnxruntime 1.32 ends the process on such a part, unless its last optimizations are left out."""
     tensors = layers(rng, "LSTM") | {"axis": np.array([1]), "K": rng.standard_normal((3, 2)).astype("f4")}
