@@ -164,7 +164,7 @@ def test_public_header_stands_alone():
     assert includes(ROOT / "include" / "fastrnn.h") <= STANDARD_C
 
 
-@pytest.mark.parametrize("name", ["arguments", "spec", "functions", "schedule", "masks", "reference"])
+@pytest.mark.parametrize("name", ["arguments", "int8_weights", "spec", "functions", "schedule", "masks", "reference"])
 def test_plain_modules(name):
     """Each imports only NumPy and the modules of the package that `own` lists."""
     third_party = {module for module in imports(PACKAGE / f"{name}.py") if module.split(".")[0] in ("numpy", "fastrnn")}
@@ -172,10 +172,10 @@ def test_plain_modules(name):
     assert others <= {"__future__", "collections.abc", "dataclasses", "operator", "typing"}
     own = {
         "functions": {"fastrnn.spec"},
-        "spec": {"fastrnn._core", "fastrnn.arguments"},
+        "spec": {"fastrnn._core", "fastrnn.arguments", "fastrnn.int8_weights"},
         "schedule": {"fastrnn.arguments"},
         "masks": {"fastrnn.arguments", "fastrnn.schedule"},
-        "reference": {"fastrnn.spec"},
+        "reference": {"fastrnn.int8_weights", "fastrnn.spec"},
     }
     assert own_imports(PACKAGE / f"{name}.py") <= own.get(name, set())
 
@@ -209,7 +209,7 @@ def test_importers_know_specs_and_functions_alone():
 FILES = {
     "keras_file": {"keras", "keras.recurrent", "models.spec"},
     "load": {"layers", "layers.engine", "models.sequential", "models.spec"},
-    "native": {"models.ops", "models.spec"},
+    "native": {"int8_weights", "models.ops", "models.spec"},
     "onnx_file": {"onnx.constants", "onnx.graph", "onnx.recurrent", "onnx.session"},
 }
 
@@ -311,7 +311,15 @@ def test_core_is_called_by_the_engine_modules_only():
     callers = {path.relative_to(PACKAGE).as_posix() for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
     layers = {f"layers/{name}.py" for name in ("calls", "engine", "unrolled")}
     models = {f"models/{name}.py" for name in ("calls", "engine", "streams")}
-    others = {"__init__.py", "spec.py", "streams.py", "runtime.py", "thread_limits.py", "benchmark/probe.py"}
+    others = {
+        "__init__.py",
+        "spec.py",
+        "stream_pool.py",
+        "streams.py",
+        "runtime.py",
+        "thread_limits.py",
+        "benchmark/probe.py",
+    }
     others |= {"torch/modules.py", "torch/prepared.py"}
     assert callers <= layers | models | others
 

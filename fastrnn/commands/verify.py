@@ -17,6 +17,7 @@ from ..files.load import find_source
 from ..keras import Masking, Sequential
 from ..layers.layer import Layer
 from ..models import sequential as models
+from ..spec import LayerSpec
 from . import keras_witness, model_witness, onnx_witness, tensorflow_witness, torch_witness
 from .model_witness import RowRun
 from .options import as_value_errors, framework_errors, load_layer, reading
@@ -82,10 +83,18 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
         else:
             witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
             coarse = layer.dtype
-    weights = arguments.weight_dtype or getattr(layer, "weight_dtype", coarse.name)
-    tolerance = WEIGHT_TOLERANCES.get(weights) or WEIGHT_TOLERANCES.get(coarse.name) or TOLERANCES[coarse.name]
+    smaller = (WEIGHT_TOLERANCES.get(name, 0.0) for name in _weight_dtypes(arguments, layer))
+    tolerance = max((TOLERANCES | WEIGHT_TOLERANCES)[coarse.name], *smaller)
     results = _results(arguments, witness, parts, tolerance)
     return results, report(results), 0 if results["agrees"] else 1
+
+
+def _weight_dtypes(arguments: argparse.Namespace, layer: Any) -> list[str]:
+    """The types of the weights of a layer, or of a model's recurrent layers."""
+    if isinstance(layer, models.Sequential):
+        layers = [op for op in layer.spec.ops if isinstance(op, LayerSpec)]
+        return ["float32", *(op.weight_dtype or "float32" for op in layers)]
+    return [arguments.weight_dtype or getattr(layer, "weight_dtype", None) or "float32"]
 
 
 def _against_plain(
