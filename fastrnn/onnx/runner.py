@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -103,6 +104,12 @@ class Runner:
         self._wanted = {port.name: _Wanted.of(port, port.name in self.optional) for port in self.inputs}
         self._steps, self._fixed = tuple(steps), dict(fixed)
         self._plans: dict[tuple[str, ...] | None, _Plan] = {}
+
+    def with_steps(self, steps: Sequence[Step]) -> Runner:
+        """The same inputs and outputs, computed by other steps."""
+        other = copy.copy(self)
+        other._steps, other._plans = tuple(steps), {}
+        return other
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
         """Compute outputs by the graph's own names, as ``onnxruntime.InferenceSession.run`` does.
