@@ -247,9 +247,9 @@ TORCH_DEPENDENCIES = {
     "prepared": set(),
     "run": {"prepared"},
     "checks": set(),
-    "modules": {"checks", "compiler", "prepared", "run"},
-    "compiler": set(),
-    "replacement": {"compiler", "modules"},
+    "autocast": set(),
+    "modules": {"autocast", "checks", "prepared", "run"},
+    "replacement": {"modules"},
     "__init__": {"replacement"},
 }
 
