@@ -2,6 +2,9 @@
 
 import json
 import os
+import runpy
+import sys
+from pathlib import Path
 
 import keras_file_cases
 import keras_model_cases as cases
@@ -38,6 +41,19 @@ def test_random_models(library, tmp_path, monkeypatch, seed):
     layers = cases.random_layers(np.random.default_rng(seed))
     monkeypatch.setitem(cases.ALL, "random", layers)
     compare(library, tmp_path, "random")
+
+
+def test_the_example_has_keras_own_answers(monkeypatch):
+    """The stored model of examples/keras_tagger.py, and the stored answers."""
+    keras = pytest.importorskip("keras")
+    folder = Path(__file__).parents[1] / "examples"
+    monkeypatch.setattr(sys, "argv", ["keras_tagger.py"])
+    words = runpy.run_path(str(folder / "keras_tagger.py"))["words"]
+    tagger = keras.models.load_model(folder / "keras_tagger.keras")
+    longest = max(map(len, words))
+    padded = np.array([row + [0] * (longest - len(row)) for row in words])
+    with np.load(folder / "keras_tagger.npz") as stored:
+        np.testing.assert_allclose(np.array(tagger(padded))[padded != 0], stored["answers"], atol=1e-6)
 
 
 def test_verify(library, tmp_path, capsys):
