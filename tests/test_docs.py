@@ -166,3 +166,15 @@ def test_weights_example(tmp_path, monkeypatch):
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/weights.md").read_text(), re.S)
     exec(block, names)
     assert repr(names["fastrnn"].load("half.safetensors")) == repr(names["half"])
+
+
+def test_onnx_example(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/onnx.md").read_text(), re.S)
+    exec(block, names)
+    assert names["y"].shape == (7, 1, 3, 2) and names["h"].shape == (1, 3, 3)
+    np.testing.assert_array_equal(names["y"], names["same"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["fastrnn", "onnxruntime"]
+    assert not names["y"][2:, :, 1].any() and not names["h"][:, 2].any() and names["layer"].hidden_size == 3
