@@ -35,7 +35,7 @@ log = logging.getLogger("fastrnn.serve")
 PAGE = Path(__file__).with_name("page.html")
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self' ws: wss:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 JSON_LENGTH = b"inference-header-content-length"
