@@ -205,3 +205,15 @@ def test_serving_examples(tmp_path):
     for flag, action in actions.items():
         if isinstance(action.default, int | float) and not isinstance(action.default, bool) and "port" not in flag:
             assert f"| {action.default:g} |" in rows[flag] or f"| {action.default} |" in rows[flag], flag
+
+
+def test_onnx_example(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/onnx.md").read_text(), re.S)
+    exec(block, names)
+    assert names["y"].shape == (7, 1, 3, 2) and names["h"].shape == (1, 3, 3)
+    np.testing.assert_array_equal(names["y"], names["same"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["fastrnn", "onnxruntime"]
+    assert not names["y"][2:, :, 1].any() and not names["h"][:, 2].any() and names["layer"].hidden_size == 3

@@ -124,7 +124,7 @@ def exit_code(pid):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut, children", [("one row", 500), ("ragged", 500)])
+@pytest.mark.parametrize("cut, children", [("one row", 150), ("ragged", 150)])
 def test_fork_while_the_thread_pool_waits(rng, threads, cut, children):
     lengths, hidden_size, num_layers, bidirectional, way = CUTS[cut]
     layer, batch = make(rng, "lstm", hidden_size, num_layers, bidirectional, lengths)

@@ -79,9 +79,9 @@ bool fr_cell_add_bytes(size_t *total, const fr_backend *backend, const fastrnn_c
 bool fr_cell_fits(const fr_backend *backend, const fastrnn_config *config, int64_t input_size, const fastrnn_cell *source)
 {
     const fr_cell_sizes s = sizes_of(backend, config, source);
-    return fr_weights_fit(backend, source->weight_ih, s.gates * s.H * input_size) &&
-           fr_weights_fit(backend, source->weight_hh, s.gates * s.H * s.P) &&
-           (!config->proj_size || fr_weights_fit(backend, source->weight_hr, s.P * s.H));
+    return fr_weights_fit(backend, source->weight_ih, s.gates * s.H, input_size) &&
+           fr_weights_fit(backend, source->weight_hh, s.gates * s.H, s.P) &&
+           (!config->proj_size || fr_weights_fit(backend, source->weight_hr, s.P, s.H));
 }
 
 /* The gate layout of a peephole's rows. */
@@ -209,8 +209,12 @@ bool fr_cell_needs_hidden(const fr_cell *cell)
     return cell->projected || (cell->kind == FASTRNN_GRU && !cell->standard);
 }
 
-int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend)
+int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend, int64_t rows)
 {
+    if (backend->kernels->weight_type == FR_WEIGHT_INT8) {
+        const int64_t h_size = fr_max(cell->recurrent.k, cell->projection.k);
+        return fr_int8_scratch(rows, cell->input.k, h_size) / (int64_t)backend->kernels->real_size;
+    }
     int64_t product = fr_max(fr_matrix_scratch(backend, &cell->input), fr_matrix_scratch(backend, &cell->recurrent));
     return cell->projected ? fr_max(product, fr_matrix_scratch(backend, &cell->projection)) : product;
 }
@@ -251,7 +255,7 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
         .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->h_size, .h_old = fr_at(step->h_in, unit, e),
         .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
         .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
-        .activation = cell->options.activations[0].name,
+        .activation = cell->options.activations[0].name, .scratch = step->scratch,
     };
     switch (cell->kind) {
     case FASTRNN_LSTM: backend->kernels->lstm_step(&args); break;

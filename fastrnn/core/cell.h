@@ -41,8 +41,8 @@ void fr_cell_hash(const fr_cell *cell, const fr_backend *backend, const fastrnn_
 /* Multiply-adds of one step of one row. */
 int64_t fr_cell_macs(const fr_cell *cell);
 
-/* The number of elements of scratch memory that each worker needs. */
-int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend);
+/* The number of elements of scratch memory that each worker needs for products of so many rows. */
+int64_t fr_cell_scratch(const fr_cell *cell, const fr_backend *backend, int64_t rows);
 
 /* Whether steps need a buffer of hidden vectors (rows, c_stride), shared by the team. */
 bool fr_cell_needs_hidden(const fr_cell *cell);

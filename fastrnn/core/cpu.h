@@ -8,6 +8,10 @@ bool fr_cpu_has_scalar(void);
 bool fr_cpu_has_avx2(void);   /* with FMA and F16C */
 bool fr_cpu_has_avx512(void); /* F, DQ, BW, VL, with FMA */
 bool fr_cpu_has_neon(void);
+/* The same sets with products of bytes: */
+bool fr_cpu_has_avx2_vnni(void);
+bool fr_cpu_has_avx512_vnni(void);
+bool fr_cpu_has_neon_dotprod(void);
 
 /* A short pause of a loop that waits for another thread. */
 static inline void fr_cpu_pause(void)

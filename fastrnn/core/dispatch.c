@@ -11,8 +11,12 @@ typedef struct fr_candidate {
 } fr_candidate;
 
 static const fr_candidate candidates[] = { /* the first that has the type and runs here is taken */
-#define FR_CANDIDATE(isa) {&fr_kernels_##isa, fr_cpu_has_##isa}, {&fr_kernels_##isa##_float16, fr_cpu_has_##isa},
-    FR_FOR_EACH_ISA(FR_CANDIDATE)
+#define FR_CANDIDATE(isa, weights) {&fr_kernels_##isa##weights, fr_cpu_has_##isa},
+#define FR_INT8_CANDIDATE(isa) FR_CANDIDATE(isa, _int8)
+#define FR_CANDIDATES(isa) FR_CANDIDATE(isa, ) FR_CANDIDATE(isa, _float16) FR_INT8_CANDIDATE(isa)
+    FR_FOR_EACH_ISA(FR_CANDIDATES, FR_INT8_CANDIDATE)
+#undef FR_CANDIDATES
+#undef FR_INT8_CANDIDATE
 #undef FR_CANDIDATE
 };
 
@@ -30,9 +34,13 @@ const fr_kernels *fr_kernels_named(const char *isa, fr_weight_type type)
         isa = getenv("FASTRNN_ISA");
     if (!isa || !*isa)
         return fr_kernels_at(0, type);
-    const fr_kernels *kernels;
-    for (size_t i = 0; (kernels = fr_kernels_at(i, type)) != NULL; i++)
-        if (strcmp(kernels->isa, isa) == 0)
-            return kernels;
+    bool named = false;
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
+        if (!candidates[i].runs_here())
+            continue;
+        named |= strcmp(candidates[i].kernels->isa, isa) == 0;
+        if (named && candidates[i].kernels->weight_type == type)
+            return candidates[i].kernels;
+    }
     return NULL;
 }

@@ -69,7 +69,7 @@ static bool config_is_valid(const fastrnn_config *config)
            fr_in_range(config->proj_size, 0, config->kind == FASTRNN_LSTM ? FR_MOST_UNITS : 0) &&
            fr_in_range(config->num_layers, 1, FR_MOST_LAYERS) && !(config->bidirectional && config->reverse) &&
            fr_in_range(config->weight_dtype, FASTRNN_WEIGHTS_FLOAT32,
-                       config->dtype == FASTRNN_FLOAT32 ? FASTRNN_WEIGHTS_FLOAT16 : FASTRNN_WEIGHTS_FLOAT32);
+                       config->dtype == FASTRNN_FLOAT32 ? FASTRNN_WEIGHTS_INT8 : FASTRNN_WEIGHTS_FLOAT32);
 }
 
 static fr_weight_type weight_type_of(const fastrnn_config *config)
@@ -109,7 +109,9 @@ static fr_widths widest_of(const fastrnn_layer *layer)
         most.c = fr_max(most.c, cell->c_stride);
         most.x = fr_max(most.x, cell->input_size);
         most.pre = fr_max(most.pre, cell->gates.row);
-        most.scratch = fr_max(most.scratch, fr_cell_scratch(cell, &layer->backend));
+        const int64_t scratch = fr_cell_scratch(cell, &layer->backend, 0);
+        most.scratch = fr_max(most.scratch, scratch);
+        most.scratch_row = fr_max(most.scratch_row, fr_cell_scratch(cell, &layer->backend, 1) - scratch);
         most.hidden = most.hidden || fr_cell_needs_hidden(cell);
     }
     return most;
@@ -129,7 +131,7 @@ static int64_t block_rows_of(const fastrnn_layer *layer)
 static int64_t most_steps_of(const fastrnn_layer *layer)
 {
     const fr_widths *most = &layer->widest;
-    const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + 2 * layer->num_directions * layer->h_size);
+    const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + most->scratch_row + 2 * layer->num_directions * layer->h_size);
     const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->real_size;
     const uint64_t steps = (SIZE_MAX / 16 - (uint64_t)most->scratch * sizeof(double)) / FR_MOST_THREADS / bytes;
     return fr_min(FR_MOST_ROWS, (int64_t)steps - BLOCK_ROWS_MOST);

@@ -6,7 +6,8 @@
 
 /* Largest widths of the cells, which run one after the other in the same memory. */
 typedef struct fr_widths {
-    int64_t h, c, x, pre, scratch;
+    int64_t h, c, x, pre;
+    int64_t scratch, scratch_row; /* besides the rows, and for each row of a product */
     bool hidden;
 } fr_widths;
 

@@ -31,8 +31,8 @@ typedef struct fr_gate_layout {
 fr_gate_layout fr_gates_of(const fr_backend *backend, int64_t blocks, int columns);
 int64_t fr_gates_element(const fr_backend *backend, fr_gate_layout layout, int gate, int64_t unit);
 
-/* Whether the type of weights can represent all of `count` given weights. */
-bool fr_weights_fit(const fr_backend *backend, const void *weight, int64_t count);
+/* Whether the type of weights can represent all given weights (rows, k), and the sums of k products. */
+bool fr_weights_fit(const fr_backend *backend, const void *weight, int64_t rows, int64_t k);
 
 bool fr_matrix_add_bytes(size_t *total, const fr_backend *backend, int gates, int64_t k, int64_t blocks);
 

@@ -203,7 +203,7 @@ static size_t place_buffers(const fastrnn_layer *layer, int64_t capacity, char *
     buffers->capacity = capacity;
     buffers->x = piece(memory, reserve(&size, capacity, most->x, e));
     buffers->pre = piece(memory, reserve(&size, capacity, most->pre, e));
-    buffers->scratch = piece(memory, reserve(&size, most->scratch, 1, e));
+    buffers->scratch = piece(memory, reserve(&size, most->scratch + capacity * most->scratch_row, 1, e));
     return size;
 }
 

@@ -28,7 +28,8 @@ typedef struct fr_layout {
     bool gathers; /* a run copies the states from the slots to the workspace and, if it succeeds, back */
 } fr_layout;
 
-typedef struct fr_plan {
+/* May alias: it is kept in the integers of a fastrnn_plan. */
+typedef struct __attribute__((may_alias)) fr_plan {
     const fastrnn_layer *layer;
     const fastrnn_batch *batch;
     bool packed_x;              /* x is packed; y is if batch->packed */

@@ -49,7 +49,7 @@ static fr_step_kernel *direct_kernel(const fr_plan *plan)
 }
 
 /* The kernel's arguments for all layers, if the slots have this parity. */
-static void fill_args(const fr_plan *plan, int parity, fr_step_args *args)
+static void fill_args(const fr_plan *plan, int parity, void *scratch, fr_step_args *args)
 {
     const fastrnn_layer *layer = plan->layer;
     const fastrnn_batch *batch = plan->batch;
@@ -68,9 +68,16 @@ static void fill_args(const fr_plan *plan, int parity, fr_step_args *args)
             .h_in = h_in, .h_in_stride = cell->h_stride, .h_size = cell->h_size, .h_old = h_in,
             .h_out = fr_at(state.h[!parity], plan->first_slot * cell->h_stride, e), .h_out_stride = cell->h_stride,
             .c = fr_at(state.c, plan->first_slot * cell->c_stride, e), .c_stride = cell->c_stride,
-            .activation = cell->options.activations[0].name,
+            .activation = cell->options.activations[0].name, .scratch = scratch,
         };
     }
+}
+
+/* The number of elements of the kernel's scratch memory. */
+static size_t scratch_of(const fr_plan *plan)
+{
+    const fr_widths *most = &plan->layer->widest;
+    return (size_t)(most->scratch + plan->batch->num_rows * most->scratch_row);
 }
 
 static const fr_plan *plan_in(const fastrnn_plan *plan) { return (const void *)plan->opaque; }
@@ -94,6 +101,7 @@ static size_t size_of_step(const fastrnn_plan *plan)
         return size + plan->workspace_size;
     for (int parity = 0; parity < 2; parity++)
         fr_add_bytes(&size, (size_t)made->layer->num_layers, sizeof(fr_step_args));
+    fr_add_bytes(&size, scratch_of(made), made->layer->backend.kernels->real_size);
     return size;
 }
 
@@ -135,10 +143,11 @@ fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_ba
     step->y_stride = step->batch.y.row_stride * e;
     step->workspace = arena.next;
     if (step->kernel) {
+        void *scratch = fr_take(&arena, scratch_of(plan), layer->backend.kernels->real_size);
         step->parities = fr_store_parities(step->batch.store) + plan->first_slot;
         for (int parity = 0; parity < 2; parity++) {
             step->args[parity] = fr_take(&arena, (size_t)layer->num_layers, sizeof(fr_step_args));
-            fill_args(plan, parity, step->args[parity]);
+            fill_args(plan, parity, scratch, step->args[parity]);
             step->h_out[parity] = step->args[parity][layer->num_layers - 1].h_out;
         }
     }

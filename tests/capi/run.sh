@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the C core with tests/capi/test_core.c, test_weights.c, test_models.c, test_threads.c and embed.c, and runs them.
+# Builds the C core with tests/capi/test_core.c, test_weights.c, test_int8.c, test_models.c, test_threads.c and embed.c, and runs them.
 #   tests/capi/run.sh [plain | sanitize | thread | neon | all]   (CC names the compiler, gcc by default)
 set -eu
 
@@ -24,12 +24,14 @@ make_and_run() {
         xargs -P "$(nproc)" -I{} sh -c "$cc $warnings $* -c {} -o $out/\$(basename {} .c).o"
     $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
     $cc $warnings "$@" tests/capi/test_weights.c "$out"/*.o -lm -o "$out/test_weights"
+    $cc $warnings "$@" tests/capi/test_int8.c "$out"/*.o -lm -o "$out/test_int8"
     $cc $warnings "$@" tests/capi/test_models.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_models"
     $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
     $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
     $runner "$out/test_core" $core_arguments
     $runner "$out/test_weights" $core_arguments
-    $runner "$out/test_models" $core_arguments
+    $runner "$out/test_int8" $core_arguments
+    $runner "$out/test_models" $threads_arguments
     $runner "$out/test_threads" $threads_arguments
     $runner "$out/embed"
 }

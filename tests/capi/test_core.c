@@ -15,6 +15,8 @@
 #include <math.h>
 #include <sys/mman.h>
 
+#include "../../fastrnn/core/dispatch.h"
+#include "../../fastrnn/core/int8_weights.h"
 #include "../../fastrnn/core/layer.h"
 #include "../../fastrnn/core/probe.h"
 #include "testing.h"
@@ -68,8 +70,25 @@ static bool streams(const net *n) { return n->D == 1 && !n->config.reverse; }
 
 static int64_t input_width(const net *n, int64_t cell) { return cell < n->D ? n->config.input_size : n->D * n->P; }
 
+static fastrnn_weight_dtype weight_dtype; /* of the nets */
+
+/* Rounds rows of weights, so that a layer of int8 weights unpacks to them. */
+static void round_to_int8(double *weight, int64_t rows, int64_t k)
+{
+    float *row = block((size_t)k * sizeof *row);
+    for (int64_t i = 0; i < rows; i++, weight += k) {
+        for (int64_t j = 0; j < k; j++)
+            row[j] = (float)weight[j];
+        const float scale = fr_int8_scale(row, k);
+        for (int64_t j = 0; j < k; j++)
+            weight[j] = (double)(scale * (float)fr_int8_of(row[j], scale));
+    }
+    free(row);
+}
+
 static net net_make(fastrnn_config config, fastrnn_cell options, bool bias, bool peephole)
 {
+    config.weight_dtype = weight_dtype;
     net n = {.config = config, .G = config.kind == FASTRNN_LSTM ? 4 : config.kind == FASTRNN_GRU ? 3 : 1};
     n.P = config.proj_size ? config.proj_size : config.hidden_size;
     n.D = config.bidirectional ? 2 : 1;
@@ -82,6 +101,9 @@ static net net_make(fastrnn_config config, fastrnn_cell options, bool bias, bool
         for (int j = 0; j < NUM_TENSORS; j++)
             if (counts[j] || j == W_IH) {
                 n.exact[i][j] = random_values(counts[j], 1 / sqrt(j == W_HR ? (double)H : (double)(I + n.P + 2)));
+                const int64_t k = j == W_IH ? I : j == W_HH ? n.P : j == W_HR ? H : 0;
+                if (weight_dtype == FASTRNN_WEIGHTS_INT8 && k)
+                    round_to_int8(n.exact[i][j], counts[j] / k, k);
                 n.given[i][j] = reals(n.exact[i][j], counts[j], config.dtype);
             }
         n.cells[i] = options;
@@ -471,6 +493,8 @@ static bool near(const void *found, fastrnn_dtype dtype, int64_t at, const doubl
 static void check_near(const problem *p, const outcome *o)
 {
     const net *n = p->net;
+    if (n->config.weight_dtype == FASTRNN_WEIGHTS_INT8) /* test_int8.c compares its numbers */
+        return;
     const int64_t width = n->D * n->P, H = n->config.hidden_size;
     const double tolerance = tolerance_of(p);
     bool y = true;
@@ -1972,6 +1996,24 @@ int main(int argc, char **argv)
             pool = NULL;
         }
     }
+    const fr_kernels *kernels;
+    weight_dtype = FASTRNN_WEIGHTS_INT8;
+    for (size_t i = 0; (kernels = fr_kernels_at(i, FR_WEIGHT_INT8)) != NULL; i++)
+        for (int threads = 1; threads <= 3; threads++) {
+            if (threads > 1) {
+                check(fastrnn_pool_create(threads, &pool) == FASTRNN_OK, "pool");
+                fastrnn_pool_set_threshold(pool, 0);
+            }
+            for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+                test_sizes(kernels->isa, (fastrnn_kind)kind, few);
+            test_options(kernels->isa, few_options);
+            test_empty(kernels->isa);
+            if (!reduced && threads == 1)
+                test_long(kernels->isa);
+            fastrnn_pool_destroy(pool);
+            pool = NULL;
+        }
+    weight_dtype = FASTRNN_WEIGHTS_FLOAT32;
     test_activation_list();
     test_struct_sizes(&lp64);
     test_blas_far_steps(&lp64);

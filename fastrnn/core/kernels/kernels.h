@@ -31,6 +31,15 @@ static inline int64_t fr_weight_size(fr_weight_type type)
     return 0;
 }
 
+#define FR_INT8_MOST 127 /* the largest magnitude of a weight and of a quantised input */
+
+/* Rows of k reals as int8: their values, each row aligned, then for each row a scale and a sum. */
+static inline int64_t fr_quantized_stride(int64_t k) { return fr_round_up(k, FR_ALIGNMENT); }
+static inline int64_t fr_quantized_bytes(int64_t rows, int64_t k)
+{
+    return rows * fr_quantized_stride(k) + fr_round_up(rows * (int64_t)(sizeof(float) + sizeof(int32_t)), FR_ALIGNMENT);
+}
+
 /* A prepacked matrix, from the first of the blocks that a kernel computes. */
 typedef struct fr_weights {
     fr_weight_type type;  /* of its elements */
@@ -49,6 +58,7 @@ typedef struct fr_product_args {
     const void *bias; /* [blocks][gates][V]; NULL: the values in out */
     void *out;
     int64_t out_row_stride, out_block_stride, out_gate_stride; /* elements */
+    void *scratch; /* int8: fr_int8_scratch(rows, 0, k), aligned */
 } fr_product_args;
 
 /* One step of a standard cell for `rows` rows: products, gates and new state in registers. */
@@ -70,7 +80,17 @@ typedef struct fr_step_args {
     void *c; /* LSTM: (rows, H), these blocks, updated in place */
     int64_t c_stride;
     fastrnn_activation_name activation; /* RNN: tanh or relu */
+    void *scratch; /* int8: fr_int8_scratch(rows, x ? input_size : 0, h_size), aligned */
 } fr_step_args;
+
+#define FR_INT8_TILE_BLOCKS 8 /* at most */
+
+/* Bytes of scratch memory for the products of rows of x and h: both quantised, and the gates of a tile's blocks, of which there is
+ * one if there are more rows than a few. */
+static inline int64_t fr_int8_scratch(int64_t rows, int64_t x_size, int64_t h_size)
+{
+    return fr_quantized_bytes(rows, x_size) + fr_quantized_bytes(rows, h_size) + (rows + FR_INT8_TILE_BLOCKS) * 4 * FR_ALIGNMENT;
+}
 
 /* The gate arithmetic of any cell with any option, after the products have filled `gates`. */
 typedef struct fr_pointwise_args {
@@ -111,6 +131,7 @@ typedef struct fr_kernels {
     int vector_length; /* V */
     size_t real_size; /* of inputs, states, gates, biases and outputs */
     fr_weight_type weight_type; /* of every fr_weights */
+    int weight_offset; /* is added to every int8 weight: 128 for kernels that want unsigned bytes */
     /* The four that read weights. The table for double does not have them, as BLAS computes its products. */
     void (*product)(const fr_product_args *);
     void (*lstm_step)(const fr_step_args *); /* sigmoid sigmoid tanh sigmoid tanh, no options */
@@ -130,9 +151,11 @@ typedef struct fr_kernels {
     double (*probe_gate)(fr_gate, int64_t times, int64_t count, const void *values); /* the same; see fr_probe_gate */
 } fr_kernels;
 
-#define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa, fr_kernels_##isa##_float16;
-FR_FOR_EACH_ISA(FR_DECLARE)
+#define FR_DECLARE_INT8(isa) extern const fr_kernels fr_kernels_##isa##_int8;
+#define FR_DECLARE(isa) extern const fr_kernels fr_kernels_##isa, fr_kernels_##isa##_float16; FR_DECLARE_INT8(isa)
+FR_FOR_EACH_ISA(FR_DECLARE, FR_DECLARE_INT8)
 #undef FR_DECLARE
+#undef FR_DECLARE_INT8
 extern const fr_kernels fr_kernels_scalar_f64;
 
 #endif

@@ -1,8 +1,12 @@
-/* The source of every kernel table, one for each type of weights. kernels_<isa>.c defines FR_ISA, and includes target.h and simd_<isa>.h before it. */
+/* The source of every kernel table, one for each type of weights. kernels_<isa>.c defines FR_ISA, and includes target.h and
+ * simd_<isa>.h before it; FR_INT8_ONLY leaves out the other types. */
 #include "ops.h"
 #include "probe.h"
 #ifndef FR_FLOAT64
+#include "int8.h"
+#ifndef FR_INT8_ONLY
 #include "recurrent.h"
+#endif
 #endif
 
 #define FR_TABLE(isa, weights) FR_TABLE_OF(isa, weights)
@@ -20,11 +24,14 @@
 #ifdef FR_FLOAT64
 const fr_kernels FR_TABLE(FR_ISA, ) = {FR_COMMON_MEMBERS, .weight_type = FR_WEIGHT_FLOAT64};
 #else
-#define FR_KERNELS(name, TYPE)                                                                                        \
+#define FR_KERNELS(name, TYPE, ...)                                                                                        \
     {                                                                                                                 \
         FR_COMMON_MEMBERS, .weight_type = TYPE, .product = product_##name, .lstm_step = lstm_step_##name,             \
-        .gru_step = gru_step_##name, .rnn_step = rnn_step_##name                                                      \
+        .gru_step = gru_step_##name, .rnn_step = rnn_step_##name, __VA_ARGS__                                                    \
     }
-const fr_kernels FR_TABLE(FR_ISA, ) = FR_KERNELS(float32, FR_WEIGHT_FLOAT32);
-const fr_kernels FR_TABLE(FR_ISA, _float16) = FR_KERNELS(float16, FR_WEIGHT_FLOAT16);
+const fr_kernels FR_TABLE(FR_ISA, _int8) = FR_KERNELS(int8, FR_WEIGHT_INT8, .weight_offset = FR_WEIGHT_OFFSET);
+#ifndef FR_INT8_ONLY
+const fr_kernels FR_TABLE(FR_ISA, ) = FR_KERNELS(float32, FR_WEIGHT_FLOAT32, );
+const fr_kernels FR_TABLE(FR_ISA, _float16) = FR_KERNELS(float16, FR_WEIGHT_FLOAT16, );
+#endif
 #endif

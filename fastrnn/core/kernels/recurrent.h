@@ -7,7 +7,7 @@
 #ifndef FR_RECURRENT_H
 #define FR_RECURRENT_H
 
-#include "pointwise.h"
+#include "gates.h"
 #include "weights.h"
 
 #define FR_TILE_ROWS 6  /* at most */
@@ -68,7 +68,6 @@ typedef struct fr_chunk {
 } fr_chunk;
 
 #define FR_CHUNK_BLOCKS(GATES) (4 / (GATES)) /* blocks of a chunked tile */
-#define FR_SAVED(GATES) ((GATES) == 3 ? 4 : (GATES)) /* saved vectors of a row of a block: its accumulators, and in a GRU n_input */
 #define FR_MOST_SAVED (FR_TILE_VECTORS / 3 * 4)      /* of a tile */
 
 /* acc[rows][nb][gates] += in . weights, for columns [begin, end) of the panels from block0 on. chunk: as of the tile, or NULL. Two
@@ -135,51 +134,6 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
             for (int j = 0; j < gates; j++)
                 v_store(out + row * a->out_row_stride + b * a->out_block_stride + j * a->out_gate_stride,
                         acc[(row * nb + b) * gates + j]);
-}
-
-/* The gates of rows of one block whose accumulators are saved. Each operation of an LSTM's cell depends on the one before; two
- * passes over many cells give a processor independent ones. The bits are those of lstm_cell. */
-static __attribute__((noinline)) void lstm_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
-{
-    real *c = (real *)a->c + row0 * a->c_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, c += a->c_stride) {
-        vf *g = &saved[row * FR_SAVED(4)];
-        const vf new_c = v_fma(v_sigmoid(g[1]), v_load(c), v_sigmoid_tanh(g[0], g[2]));
-        store_state(c, new_c);
-        g[0] = new_c;
-        g[1] = v_sigmoid_under(g[3]);
-    }
-    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride)
-        store_state(h, v_tanh_over(saved[row * FR_SAVED(4)], saved[row * FR_SAVED(4) + 1]));
-}
-
-static __attribute__((noinline)) void gru_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
-{
-    const real *h_old = (const real *)a->h_old + row0 * a->h_in_stride + block * FR_V;
-    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride, h_old += a->h_in_stride) {
-        const vf *g = &saved[row * FR_SAVED(3)];
-        store_state(h, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), g[3], g[2], v_load(h_old), NULL));
-    }
-}
-
-static __attribute__((noinline)) void rnn_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
-{
-    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride) {
-        const vf g = saved[row * FR_SAVED(1)];
-        store_state(h, a->activation == FASTRNN_RELU ? v_relu(g) : v_tanh(g));
-    }
-}
-
-FR_INLINE void finish(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved, const fastrnn_kind kind)
-{
-    switch (kind) {
-    case FASTRNN_LSTM: lstm_gates(a, row0, block, rows, saved); break;
-    case FASTRNN_GRU: gru_gates(a, row0, block, rows, saved); break;
-    case FASTRNN_RNN: rnn_gates(a, row0, block, rows, saved); break;
-    }
 }
 
 FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, const fr_chunk *chunk, const bool chunked,

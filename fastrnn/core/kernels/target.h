@@ -7,6 +7,7 @@
 #ifndef FR_TARGET_H
 #define FR_TARGET_H
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 

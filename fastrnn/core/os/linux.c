@@ -8,6 +8,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 _Static_assert(sizeof(cpu_set_t) == sizeof(fr_affinity), "both are sets of the same processors");
 
@@ -27,6 +31,12 @@ void fr_affinity_set(const fr_affinity *affinity)
     if (CPU_COUNT(&allowed) > 0)
         pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
 }
+
+#if defined(__aarch64__)
+bool fr_processor_has_dotprod(void) { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+#else
+bool fr_processor_has_dotprod(void) { return false; }
+#endif
 
 int fr_processor(void) { return sched_getcpu(); }
 

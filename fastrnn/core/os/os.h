@@ -78,6 +78,9 @@ void fr_affinity_set(const fr_affinity *affinity); /* no effect if empty */
 
 int fr_processor(void); /* the number of the processor that runs this thread; -1: not known */
 
+/* Whether an AArch64 processor has the instructions for dot products of bytes; false if not known. */
+bool fr_processor_has_dotprod(void);
+
 /* Moves this thread away from a processor, if it may run on another one. Its affinity stays as it is. */
 void fr_processor_leave(int number);
 

@@ -66,5 +66,6 @@ fr_affinity fr_affinity_get(void) { return (fr_affinity){{0}}; }
 void fr_affinity_set(const fr_affinity *affinity) { (void)affinity; }
 int fr_processor(void) { return -1; }
 void fr_processor_leave(int number) { (void)number; }
+bool fr_processor_has_dotprod(void) { return false; }
 
 #endif
