@@ -49,7 +49,7 @@ OPS = [
 #: What a core file may include besides the standard library; a .c file also includes its own header.
 DEPENDENCIES = {
     "common": {"fastrnn"},
-    "cpu": {"common"},
+    "cpu": {"common", "os/os"},
     "structs": {"common"},
     "os/os": set(),
     "os/posix": {"os/os"},
@@ -66,7 +66,8 @@ DEPENDENCIES = {
     "dispatch": {"kernels/kernels", "cpu"},
     "probe": {"dispatch"},
     "float16": {"common"},
-    "matrix": {"float16", "hash", "kernels/kernels"},
+    "int8_weights": {"kernels/kernels"},
+    "matrix": {"float16", "hash", "int8_weights", "kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "parallel/team"},
     "view": {"common"},
@@ -448,13 +449,21 @@ def test_kernels_are_compiled_for_what_the_processor_is_asked_for():
     """The features of a kernel file's target region are those that fr_cpu_has_<isa> checks, and no other."""
     cpu = (CORE / "cpu.c").read_text()
     found = set()
+
+    def checked(isa):
+        body = re.search(rf"^bool fr_cpu_has_{isa}\(void\)\s*\{{(.*?)\}}", cpu, re.MULTILINE | re.DOTALL)[1]
+        own = re.findall(r'(?:cpu_supports\("|\bhas_)(\w+)', body)
+        return {*own, *(feature for other in re.findall(r"fr_cpu_has_(\w+)", body) for feature in checked(other))}
+
     for path in (CORE / "kernels").glob("kernels_*.c"):
         for features in re.findall(r'FR_TARGET_BEGIN\("(.*)"\)', path.read_text()):
             isa = path.stem.removeprefix("kernels_")
-            checks = re.search(rf"^bool fr_cpu_has_{isa}\(void\)\s*\{{(.*?)\}}", cpu, re.MULTILINE | re.DOTALL)[1]
-            assert sorted(re.findall(r'(?:cpu_supports\("|has_)(\w+)', checks)) == sorted(features.split(",")), isa
             found.add(isa)
-    assert found == {"avx2", "avx512"}
+            if isa == "neon_dotprod":  # whose feature is a bit of the operating system
+                assert features == "arch=armv8.2-a+dotprod" and "fr_processor_has_dotprod()" in cpu
+            else:
+                assert checked(isa) == set(features.split(",")), isa
+    assert found == {"avx2", "avx2_vnni", "avx512", "avx512_vnni", "neon_dotprod"}
     for name in ("setup.py", "tests/capi/run.sh", "bench/capi/run.sh"):
         assert not re.search(r"-m(avx|fma|sse|fpu|arch|cpu)", (ROOT / name).read_text()), name
 
@@ -474,9 +483,9 @@ def test_every_package_is_installed():
 
 def test_every_kernel_table_is_listed():
     """A table that isa_list.h does not name is compiled and never used."""
-    listed = set(re.findall(r"X\((\w+)\)", (CORE / "kernels" / "isa_list.h").read_text()))
+    listed = set(re.findall(r"[XY]\((\w+)\)", (CORE / "kernels" / "isa_list.h").read_text()))
     tables = {path.stem.removeprefix("kernels_") for path in (CORE / "kernels").glob("kernels_*.c")}
-    assert tables - {"scalar_f64"} == listed - {"name"}  # scalar_f64 is for BLAS alone; X(name) is in the comment
+    assert tables - {"scalar_f64"} == listed - {"name"}  # scalar_f64 is for BLAS alone; "name" is in the comment
 
 
 def test_cython_has_every_declaration_of_the_header():
