@@ -169,6 +169,8 @@ def seeds() -> dict[str, list[bytes]]:
     with tempfile.TemporaryDirectory() as folder:
         fastrnn.GRU.from_state_dict(_weights(), "rnn.").save(f"{folder}/model")
         own = Path(f"{folder}/model").read_bytes()
+        fastrnn.GRU.from_state_dict(_weights(), "rnn.", weight_dtype="int8").save(f"{folder}/model")
+        small = Path(f"{folder}/model").read_bytes()
         model_config = _save_model(f"{folder}/model")
         model = Path(f"{folder}/model").read_bytes()
         np.savez(f"{folder}/stored.npz", **_weights())
@@ -178,7 +180,7 @@ def seeds() -> dict[str, list[bytes]]:
         file.write(own)
         file.flush()
         header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
-    every = [own, model, *archives]
+    every = [own, small, model, *archives]
     found = dict.fromkeys(("load", "safetensors", "native", "npz"), every)
     found |= {"recognize": every + _onnx_models(), "onnx": _onnx_models()}
     keras: dict[str, list[bytes]] = {"keras": [], "keras_config": []}

@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -248,9 +249,9 @@ TORCH_DEPENDENCIES = {
     "prepared": set(),
     "run": {"prepared"},
     "checks": set(),
-    "modules": {"checks", "compiler", "prepared", "run"},
-    "compiler": set(),
-    "replacement": {"compiler", "modules"},
+    "autocast": set(),
+    "modules": {"autocast", "checks", "prepared", "run"},
+    "replacement": {"modules"},
     "__init__": {"replacement"},
 }
 
@@ -266,6 +267,44 @@ def test_pytorch_is_imported_where_it_is_used():
         else:
             assert not used or path == PACKAGE / "__init__.py", path.name
             assert "torch" not in top_level_imports(path), path.name
+
+
+#: What a file of serve/ may import of its own package, besides those below it.
+SERVE_DEPENDENCIES = {
+    "__init__": {"options", "rest", "service"},  # where they are asked for
+    "options": set(),
+    "refusals": set(),
+    "logs": set(),
+    "access": {"refusals"},
+    "metrics": set(),
+    "models": set(),
+    "batcher": {"metrics", "models", "options", "refusals"},
+    "sessions": {"batcher", "metrics", "models", "options", "refusals"},
+    "inference": {"batcher", "models", "options", "refusals", "sessions"},
+    "service": {"access", "batcher", "inference", "metrics", "models", "options", "refusals", "sessions"},
+    "responses": {"refusals"},
+    "websocket": {"access", "batcher", "inference", "metrics", "refusals", "responses", "service"},
+    "rest": {"access", "inference", "metrics", "models", "options", "refusals", "responses", "service", "websocket"},
+    "grpc_messages": set(),
+    "grpc_server": {"access", "grpc_messages", "inference", "metrics", "models", "refusals", "service"},
+    "process": {"access", "logs", "models", "options", "rest", "service"},
+}
+
+
+def test_the_server_is_imported_when_it_is_asked_for():
+    """The command line imports its flags alone, and nothing else imports it."""
+    below = {"", ".__version__", ".extras", ".files.load", ".layers", ".models.sequential", ".spec", ".stream_pool"}
+    for path in PYTHON_FILES:
+        used = {name for name in own_imports(path) if name.startswith("fastrnn.serve")}
+        if path.parent.name == "serve":
+            assert used <= {f"fastrnn.serve.{name}" for name in SERVE_DEPENDENCIES[path.stem]}, path.name
+            assert own_imports(path) - used <= {f"fastrnn{name}" for name in below}, path.name
+        else:
+            assert not used or path in (PACKAGE / "__init__.py", PACKAGE / "cli.py"), path.name
+    command = (
+        "import sys, fastrnn.cli; print([name for name in sys.modules if name in ('starlette', 'asyncio', 'grpc')])"
+    )
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout == "[]\n"
 
 
 #: What a file of onnx/ may import of its own package.

@@ -553,5 +553,5 @@ def test_every_weight_dtype_is_in_the_lists():
     from fastrnn.commands.parsers import WEIGHT_DTYPES
     from fastrnn.spec import WEIGHT_DTYPES as wanted
 
-    assert WEIGHT_DTYPES == wanted == tuple(_core.WEIGHT_DTYPES)
+    assert WEIGHT_DTYPES == wanted == tuple(_core.WEIGHT_DTYPES) == tuple(_core.WEIGHT_TYPES)
     assert cases.LAYERS

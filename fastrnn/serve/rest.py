@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-import uuid
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ log = logging.getLogger("fastrnn.serve")
 PAGE = Path(__file__).with_name("page.html")
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self' ws: wss:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 JSON_LENGTH = b"inference-header-content-length"
@@ -43,7 +43,25 @@ BODY_SECONDS = 60  # in which a body must have arrived
 PIECE = 4096  # numbers that are written as JSON before the event loop's other tasks have their turn
 
 
-def application(models: Mapping[str, Any], options: Options | None = None) -> Starlette:
+class Application(Starlette):
+    """The application. Requests to infer do not pass through Starlette's routes, which would take longer than they."""
+
+    service: Service
+    infer: InferEndpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/infer"):
+            parts = scope["path"].split("/")  # "", v2, models, NAME, infer
+            if parts[:3] == ["", "v2", "models"] and len(parts) == 5:
+                await self.infer(scope, receive, send, parts[3])
+                return
+            if parts[:3] == ["", "v2", "models"] and len(parts) == 7 and parts[4] == "versions":
+                await self.infer(scope, receive, send, parts[3], parts[5])
+                return
+        await super().__call__(scope, receive, send)
+
+
+def application(models: Mapping[str, Any], options: Options | None = None) -> Application:
     """The ASGI application that serves models: REST, WebSocket, metrics and the page.
 
     Parameters
@@ -53,8 +71,8 @@ def application(models: Mapping[str, Any], options: Options | None = None) -> St
 
     Returns
     -------
-    Starlette
-        Its ``state.service`` is the Service. Its lifespan restores and saves sessions.
+    Application
+        A Starlette application; its lifespan restores and saves sessions, and its ``service`` is the Service.
 
     Raises
     ------
@@ -64,7 +82,7 @@ def application(models: Mapping[str, Any], options: Options | None = None) -> St
     return application_of(Service(models, options))
 
 
-def application_of(service: Service) -> Starlette:
+def application_of(service: Service) -> Application:
     """The ASGI application of a service, which other protocols may share."""
 
     @contextlib.asynccontextmanager
@@ -77,7 +95,7 @@ def application_of(service: Service) -> Starlette:
             service.stop()
 
     rest = Rest(service)
-    infer, stream = InferEndpoint(service), StreamEndpoint(service)
+    stream = StreamEndpoint(service)
     routes: list[BaseRoute] = [
         Route("/", rest.page),
         Route("/metrics", rest.answer(rest.metrics)),
@@ -89,13 +107,12 @@ def application_of(service: Service) -> Starlette:
         routes += [
             Route(path, rest.answer(rest.model)),
             Route(f"{path}/ready", rest.answer(rest.model_ready)),
-            Route(f"{path}/infer", infer),
             WebSocketRoute(f"{path}/stream", stream),
         ]
     handlers: Any = {HTTPException: rest.http_error, Exception: rest.crash}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app = Application(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    app.state.service = service
+    app.service, app.infer = service, InferEndpoint(service)
     return app
 
 
@@ -157,62 +174,66 @@ class InferEndpoint:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str, version: str = "") -> None:
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if 0 < len(given) <= 128 and given.isprintable() else uuid.uuid4().hex
-        exchange = Exchange(self.service, scope, headers, receive)
-        extra = {"x-request-id": request_id}
+        exchange = Exchange(self.service, headers, receive)
+        response: Response | None = None
         try:
-            response = await exchange.run()
+            response = await exchange.run(scope["method"], model, version)
             outcome = "ok"
         except Refusal as refusal:
             outcome = refusal.kind.outcome
-            response = error_response(refusal, extra)
+            response = error_response(refusal)
             if scope["method"] != "POST":
                 response.headers["allow"] = "POST"
         except ClientDisconnect:
-            outcome, response = "cancelled", None
+            outcome = "cancelled"
         except Exception:
-            log.exception("request failed", extra={"fields": {"request_id": request_id}})
+            log.exception("request failed", extra={"fields": {"request_id": exchange.id}})
             outcome = "failed"
-            response = error_response(Refusal("failed", "the server failed; its log says why"), extra)
+            response = error_response(Refusal("failed", "the server failed; its log says why"))
         finally:
             exchange.close()
-        name = exchange.model
-        self.service.metrics.count_request(name, "http", outcome)
+        self.service.metrics.count_request(exchange.model, "http", outcome)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("request", extra={"fields": {"request_id": request_id, "model": name, "outcome": outcome}})
-        if response is None or outcome == "cancelled":
-            return
-        response.headers.setdefault("x-request-id", request_id)
-        if self.service.draining:
-            response.headers["connection"] = "close"
-        await response(scope, receive, send)
+            fields = {"request_id": exchange.id, "model": exchange.model, "outcome": outcome}
+            log.debug("request", extra={"fields": fields})
+        if response is not None and not exchange.gone:
+            response.raw_headers.append((b"x-request-id", exchange.id.encode("latin-1")))
+            if self.service.draining:
+                response.raw_headers.append((b"connection", b"close"))
+            await response(scope, receive, send)
 
 
 class Exchange:
-    """One request and what it holds."""
+    """One request and what it holds.
 
-    def __init__(self, service: Service, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> None:
-        self.service, self.scope, self.headers, self.receive = service, scope, headers, receive
-        self.model = NO_MODEL
+    Attributes
+    ----------
+    id : the client's X-Request-ID, or one of our own
+    model : the label of metrics
+    gone : whether the client has gone away
+    """
+
+    def __init__(self, service: Service, headers: dict[bytes, bytes], receive: Receive) -> None:
+        self.service, self.headers, self.receive = service, headers, receive
+        self.model, self.gone = NO_MODEL, False
         self._held = 0
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        self.id = given if 0 < len(given) <= 128 and given.isprintable() else os.urandom(16).hex()
 
-    async def run(self) -> Response:
-        parameters = self.scope["path_params"]
+    async def run(self, method: str, model: str, version: str) -> Response:
         tenant = self.service.access.tenant(token_of_header(self._header(b"authorization")))
-        entry = self.service.entry(parameters["model"], parameters.get("version", ""))
+        entry = self.service.entry(model, version)
         self.model = entry.served.name
-        if self.scope["method"] != "POST":
-            raise Refusal("method", f"the method is {self.scope['method']}, wanted POST")
+        if method != "POST":
+            raise Refusal("method", f"the method is {method}, wanted POST")
         self.service.check_ready()
         entry.batcher.check_room()
-        body = await self._body()
-        request = parse(body, self._header(JSON_LENGTH))
+        request = parse(await self._body(), self._header(JSON_LENGTH))
         pending = self.service.submit(entry, request, tenant)
         outputs = await self._wait(pending)
-        return await answer(self.model, request, pending.prepared.outputs, outputs)
+        return await answer(self.model, request.id, pending.prepared.outputs, outputs)
 
     def close(self) -> None:
         self.service.release_body(self._held)
@@ -248,25 +269,34 @@ class Exchange:
             raise Refusal("too_slow", f"the body has not arrived within {BODY_SECONDS} s") from None
 
     def _hold(self, size: int) -> None:
-        if self._held + size > self.service.options.max_body_bytes:
-            self.service.hold_body(self._held + size)  # raises
-        self.service.hold_body(size)
+        self.service.hold_body(size, self._held)
         self._held += size
 
     async def _wait(self, pending: Pending) -> dict[str, NDArray[Any]]:
         """The results, unless the client goes away first."""
-        watcher = asyncio.ensure_future(self.receive())
+        await asyncio.sleep(0)  # in which a small batch runs
+        if pending.job.future.done():
+            return await pending.results()
 
         def stop(watcher: asyncio.Future[Message]) -> None:
             if not watcher.cancelled() and watcher.exception() is None:
+                self.gone = True
                 pending.cancel()
 
+        watcher = asyncio.ensure_future(self.receive())
         watcher.add_done_callback(stop)
         try:
             return await pending.results()
         finally:
             watcher.remove_done_callback(stop)
             watcher.cancel()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON; send it as binary data")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse(body: bytes, json_length: str | None) -> Request:
@@ -282,11 +312,11 @@ def parse(body: bytes, json_length: str | None) -> Request:
             raise Refusal("invalid", f"Inference-Header-Content-Length is {json_length[:50]!r} of {length} bytes")
         length = int(json_length)
     try:
-        content = json.loads(body[:length] if length < len(body) else body, parse_constant=_refuse_constant)
+        content = _DECODER.decode(str(body[:length] if length < len(body) else body, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise Refusal("invalid", f"the request is not JSON: {str(error)[:200]}") from None
     _want(content, dict, "the request")
-    parameters = _parameters(content, "the request")
+    parameters = _parameters(content)
     data = memoryview(body)[length:]
     inputs: dict[str, Any] = {}
     for tensor in _list(content, "inputs"):
@@ -294,7 +324,7 @@ def parse(body: bytes, json_length: str | None) -> Request:
         shape = check_shape(name, tensor.get("shape"))
         datatype = tensor.get("datatype")
         check_datatype(name, datatype)
-        size = _parameters(tensor, name).get("binary_data_size")
+        size = _parameters(tensor).get("binary_data_size")
         if name in inputs:
             raise Refusal("invalid", f"the input {name[:100]!r} is given twice")
         if size is None:
@@ -310,9 +340,9 @@ def parse(body: bytes, json_length: str | None) -> Request:
         raise Refusal("invalid", f"{len(data)} bytes after the last binary tensor are not of any")
     binary = _flag(parameters, "binary_data_output", False)
     outputs = {}
-    for tensor in _list(content, "outputs", optional=True):
+    for tensor in _list(content, "outputs", []):
         name = _text(tensor, "name")
-        outputs[name] = _flag(_parameters(tensor, name), "binary_data", binary)
+        outputs[name] = _flag(_parameters(tensor), "binary_data", binary)
     return Request(
         model="",
         inputs=inputs,
@@ -323,59 +353,50 @@ def parse(body: bytes, json_length: str | None) -> Request:
     )
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number in JSON; send it as binary data")
-
-
-def _want(value: Any, kind: type[Any], name: str) -> None:
+def _want(value: Any, kind: type[Any], name: str) -> Any:
     if not isinstance(value, kind):
         raise Refusal("invalid", f"{name[:100]} is of type {type(value).__name__}, wanted {kind.__name__}")
+    return value
 
 
-def _list(content: dict[str, Any], name: str, optional: bool = False) -> list[dict[str, Any]]:
-    entries: Any = content.get(name, [] if optional else None)
-    _want(entries, list, name)
+def _list(content: dict[str, Any], name: str, default: Any = None) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = _want(content.get(name, default), list, name)
     for entry in entries:
         _want(entry, dict, f"an entry of {name}")
-    return list(entries)
+    return entries
 
 
-def _text(content: dict[str, Any], name: str, default: str | None = None) -> str:
-    text = content.get(name, default)
-    _want(text, str, name)
-    return str(text)
+def _text(content: dict[str, Any], name: str, default: Any = None) -> str:
+    text: str = _want(content.get(name, default), str, name)
+    return text
 
 
-def _parameters(content: dict[str, Any], owner: str) -> dict[str, Any]:
-    parameters = content.get("parameters", {})
-    _want(parameters, dict, f"parameters of {owner}")
-    return dict(parameters)
+def _parameters(content: dict[str, Any]) -> dict[str, Any]:
+    parameters: dict[str, Any] = _want(content.get("parameters", {}), dict, "parameters")
+    return parameters
 
 
 def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
-    flag = parameters.get(name, default)
-    _want(flag, bool, name)
-    return bool(flag)
+    flag: bool = _want(parameters.get(name, default), bool, name)
+    return flag
 
 
 async def answer(
-    model: str, request: Request, binary: Mapping[str, bool], outputs: Mapping[str, NDArray[Any]]
+    model: str, request_id: str, binary: Mapping[str, bool], outputs: Mapping[str, NDArray[Any]]
 ) -> Response:
     """The response with these outputs, which JSON can hold where they are not binary."""
     tensors: list[str] = []
     data: list[bytes] = []
     for name, array in outputs.items():
-        tensor: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(array.shape)}
+        tensor = f'{{"name": "{name}", "datatype": "FP32", "shape": {list(array.shape)}'
         if binary[name]:
             data.append(array.astype("<f4", copy=False).tobytes())
-            tensor["parameters"] = {"binary_data_size": len(data[-1])}
-            tensors.append(json.dumps(tensor))
+            tensors.append(f'{tensor}, "parameters": {{"binary_data_size": {len(data[-1])}}}}}')
         else:
-            tensors.append(f'{json.dumps(tensor)[:-1]}, "data": [{await _numbers(array)}]}}')
-    head = {"model_name": model, "model_version": VERSION}
-    if request.id:
-        head["id"] = request.id
-    text = f'{json.dumps(head)[:-1]}, "outputs": [{", ".join(tensors)}]}}'.encode()
+            tensors.append(f'{tensor}, "data": [{await _numbers(array)}]}}')
+    own = f', "id": {json.dumps(request_id)}' if request_id else ""
+    head = f'{{"model_name": "{model}", "model_version": "{VERSION}"{own}'
+    text = f'{head}, "outputs": [{", ".join(tensors)}]}}'.encode()
     if not data:
         return Response(text, media_type="application/json")
     headers = {"inference-header-content-length": str(len(text))}

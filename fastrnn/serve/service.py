@@ -102,8 +102,8 @@ class Service:
         }
         return {"name": served.name, "versions": [VERSION], "platform": PLATFORM, **tensors}
 
-    def hold_body(self, size: int) -> None:
-        """Count the bytes of a body that is about to be read; `release_body` counts them back.
+    def hold_body(self, size: int, held: int = 0) -> None:
+        """Count `size` bytes of a body that is about to be read, beside those held; `release_body` counts them back.
 
         Raises
         ------
@@ -111,8 +111,8 @@ class Service:
             It is too large, or with the others there would be too many.
         """
         most = self.options.max_body_bytes
-        if size > most:
-            raise Refusal("too_large", f"the request has {size} bytes, more than {most}")
+        if held + size > most:
+            raise Refusal("too_large", f"the request has {held + size} bytes or more, and not up to {most}")
         if self._body_bytes + size > MOST_BODIES * most:
             raise Refusal("too_many", f"requests of {self._body_bytes} bytes are waiting")
         self._body_bytes += size

@@ -54,7 +54,7 @@ class StreamEndpoint:
             service.check_ready()
             if entry.served.pool is None:
                 raise Refusal("invalid", f"model {name} needs whole sequences, so it has no streams")
-            connection = Connection(service, entry, socket)
+            connection = Connection(service, entry, receive, send)
         except Refusal as refusal:
             self.service.metrics.count_request(name, PROTOCOL, refusal.kind.outcome)
             await socket.send_denial_response(error_response(refusal))
@@ -69,8 +69,8 @@ class StreamEndpoint:
 class Connection:
     """One session. Its requests are answered in the order in which they came."""
 
-    def __init__(self, service: Service, entry: Entry, socket: WebSocket) -> None:
-        self.service, self.entry, self.socket = service, entry, socket
+    def __init__(self, service: Service, entry: Entry, receive: Receive, send: Send) -> None:
+        self.service, self.entry, self._receive, self._send = service, entry, receive, send
         self.served = served = entry.served
         self.channel: Channel = entry.sessions.open("the session", False, self._expire)
         assert served.pool is not None
@@ -106,7 +106,7 @@ class Connection:
             "output_size": served.output_size,
             "max_chunk_steps": self.max_steps,
         }
-        await self.socket.send_text(json.dumps(greeting))
+        await self._send_answer(greeting)
         reader = asyncio.ensure_future(self._read())
         writer = asyncio.ensure_future(self._write())
         try:
@@ -125,7 +125,7 @@ class Connection:
 
     async def _read(self) -> None:
         while self._end is None:
-            message = await self.socket.receive()
+            message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 return
             try:
@@ -207,11 +207,7 @@ class Connection:
                 self._count(outcome if job.action is None else None)
                 await self._say_goodbye({"type": "error", "message": str(refusal)}, refusal.kind.close)
                 return
-            content = answer(result)
-            if isinstance(content, bytes):
-                await self.socket.send_bytes(content)
-            else:
-                await self.socket.send_text(json.dumps(content))
+            await self._send_answer(answer(result))
             self._answers.popleft()
             self._fewer.set()
             self._count(outcome if job.action is None else None)
@@ -229,9 +225,15 @@ class Connection:
 
     async def _say_goodbye(self, message: dict[str, Any] | None, code: int) -> None:
         if message is not None:
-            await self.socket.send_text(json.dumps(message))
+            await self._send_answer(message)
         self._end = message, code
-        await self.socket.close(code)
+        await self._send({"type": "websocket.close", "code": code})
+
+    async def _send_answer(self, content: bytes | dict[str, Any]) -> None:
+        if isinstance(content, bytes):
+            await self._send({"type": "websocket.send", "bytes": content})
+        else:
+            await self._send({"type": "websocket.send", "text": json.dumps(content)})
 
     def _expire(self) -> None:
         """The session was not used for too long."""
