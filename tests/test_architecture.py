@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fastrnn"
 CORE = PACKAGE / "core"
 STANDARD_C = {
+    "float.h",
     "limits.h",
     "math.h",
     "stdatomic.h",
@@ -25,7 +26,7 @@ STANDARD_C = {
     "stdlib.h",
     "string.h",
 }
-SYSTEM = {"pthread.h", "sched.h", "signal.h", "time.h"}  # for os/ alone
+SYSTEM = {"asm/hwcap.h", "pthread.h", "sched.h", "signal.h", "sys/auxv.h", "time.h"}  # for os/ alone
 INTRINSICS = {"arm_neon.h", "immintrin.h"}
 
 C_FILES = sorted(path for path in CORE.rglob("*") if path.suffix in (".c", ".h"))
