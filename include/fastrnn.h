@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #define FASTRNN_VERSION "0.1.0"
+#define FASTRNN_ABI_VERSION 0 /* changes when a program has to be compiled again; the number of the shared library */
 
 #if defined(_WIN32)
 #define FASTRNN_API
@@ -45,7 +46,8 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_FORKED,      /* this process is a child forked by the callback in a shared call; outputs are unspecified */
     FASTRNN_ERROR_SNAPSHOT,    /* the bytes are not a snapshot of this layer or model and number of rows */
     FASTRNN_ERROR_STORE,       /* the memory is not a state store of this layer on this instruction set, or of this model */
-    FASTRNN_ERROR_ID           /* an id is not the index of a row of the embedding's weight */
+    FASTRNN_ERROR_ID,          /* an id is not the index of a row of the embedding's weight */
+    FASTRNN_ERROR_FILE         /* the file cannot be read, or is not of this library's format */
 } fastrnn_status;
 
 typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
@@ -152,7 +154,28 @@ typedef struct fastrnn_layer fastrnn_layer;
 
 /* The message for a status; never NULL. */
 FASTRNN_API const char *fastrnn_status_message(fastrnn_status status);
+
+/* Why a function last failed on this thread, such as "lengths[3] is 12, but the row before it has 9: wanted the longest rows
+ * first"; "" if none has. Valid until the next failure on this thread. fastrnn_plan_run, fastrnn_step_run and
+ * fastrnn_model_plan_run leave it as it is: their status says all. */
+FASTRNN_API const char *fastrnn_last_error(void);
+
+/* Of the library that the program runs with; FASTRNN_VERSION and FASTRNN_ABI_VERSION are those of the header that it was compiled
+ * with. Different ABI versions do not work together. */
 FASTRNN_API const char *fastrnn_version(void);
+FASTRNN_API int fastrnn_abi_version(void);
+
+/* Where the memory of objects comes from that are created from now on: a function that returns memory aligned as malloc's is, or
+ * NULL, and one that takes it back. `context` is passed to both. NULL in place of the struct: malloc and free. Each object is
+ * released to the allocator that it is from. Not while another thread creates an object. What a system takes for a thread that
+ * it starts, and the C library for a file that it opens, is not allocated by these functions. */
+typedef struct fastrnn_allocator {
+    size_t struct_size;
+    void *(*allocate)(void *context, size_t size);
+    void (*release)(void *context, void *memory);
+    void *context;
+} fastrnn_allocator;
+FASTRNN_API fastrnn_status fastrnn_set_allocator(const fastrnn_allocator *allocator);
 
 /* The index-th instruction set that can run here, best first, or NULL past the last. */
 FASTRNN_API const char *fastrnn_isa(size_t index);
@@ -388,6 +411,14 @@ FASTRNN_API uint64_t fastrnn_model_fingerprint(const fastrnn_model *model);
  * the model's, for fastrnn_layer_unpack; of other ops it is NULL. */
 FASTRNN_API fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, void *weight, void *bias);
 FASTRNN_API const fastrnn_layer *fastrnn_model_layer(const fastrnn_model *model, int64_t index);
+
+/* Loads a model from a file that layer.save or model.save of the Python package wrote, or from the bytes of one: with the bits of the
+ * outputs in Python. A file of a layer gives a model of the one op FASTRNN_OP_LAYER. The bytes may come from an untrusted source:
+ * they are checked before memory is taken. Arrays of aligned floats are read where they are; the data is not used after the
+ * call. Returns FASTRNN_ERROR_FILE if the file cannot be read, or is damaged, or of another format; or if it holds what needs
+ * Python: float64 layers, embeddings with mask_zero, and BatchNorm. */
+FASTRNN_API fastrnn_status fastrnn_model_load(const char *path, const char *isa, fastrnn_model **model);
+FASTRNN_API fastrnn_status fastrnn_model_load_memory(const void *data, size_t size, const char *isa, fastrnn_model **model);
 
 typedef struct fastrnn_model_info {
     size_t struct_size;  /* set by the caller */
