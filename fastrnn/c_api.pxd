@@ -1,7 +1,7 @@
-"""The declarations of fastrnn.h for Cython: ``from fastrnn.c_api cimport fastrnn_layer_create``.
+"""The declarations of fastrnn.h for Cython: ``cimport fastrnn``, or ``from fastrnn.c_api cimport fastrnn_layer_create``.
 
-``include/fastrnn.h`` documents them. A module that cimports them is compiled with that header and linked with the
-C sources of fastrnn/core.
+``include/fastrnn.h`` documents them. A module that cimports them is compiled with ``fastrnn.get_include()`` and linked with
+``fastrnn.get_library()``; docs/embedding.md has an example.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -26,7 +26,17 @@ STANDARD_C = {
     "stdlib.h",
     "string.h",
 }
-SYSTEM = {"pthread.h", "sched.h", "signal.h", "time.h", "fcntl.h", "stdio.h", "sys/mman.h", "sys/stat.h", "unistd.h"}  # for os/
+SYSTEM = {
+    "pthread.h",
+    "sched.h",
+    "signal.h",
+    "time.h",
+    "fcntl.h",
+    "stdio.h",
+    "sys/mman.h",
+    "sys/stat.h",
+    "unistd.h",
+}  # for os/
 INTRINSICS = {"arm_neon.h", "immintrin.h"}
 
 C_FILES = sorted(path for path in CORE.rglob("*") if path.suffix in (".c", ".h"))

@@ -75,7 +75,17 @@ def test_models(rng, tmp_path):
         for source in (tmp_path / "model", data, shifted):
             assert Model(source).fingerprint == model._engine.fingerprint
         kinds |= {type(op).__name__ for op in model.spec.ops}
-    assert kinds >= {"LayerSpec", "Embedding", "Linear", "Conv1d", "LayerNorm", "Scale", "Softmax", "Activation", "Mean"}
+    assert kinds >= {
+        "LayerSpec",
+        "Embedding",
+        "Linear",
+        "Conv1d",
+        "LayerNorm",
+        "Scale",
+        "Softmax",
+        "Activation",
+        "Mean",
+    }
 
 
 def edited(data, **changes):
@@ -96,13 +106,33 @@ def test_numbers_are_rounded_as_in_python(rng, tmp_path):
     weight = fastrnn.Linear(np.ones((2, 2), "f4"))
     fastrnn.Sequential(weight, fastrnn.Activation("leaky_relu", 0.25, 0.0)).save(tmp_path / "model")
     data = (tmp_path / "model").read_bytes()
-    texts = ["0", "-0.0", "1e-400", "1e400", "Infinity", "-Infinity", "NaN", "5e-324", "2.5e-324", "2.4703282292062328e-324"]
-    texts += ["2.2250738585072011e-308", "1.7976931348623158e308", "1.7976931348623159e308", "9007199254740993", "0.1e1", "1E+2"]
+    texts = [
+        "0",
+        "-0.0",
+        "1e-400",
+        "1e400",
+        "Infinity",
+        "-Infinity",
+        "NaN",
+        "5e-324",
+        "2.5e-324",
+        "2.4703282292062328e-324",
+    ]
+    texts += [
+        "2.2250738585072011e-308",
+        "1.7976931348623158e308",
+        "1.7976931348623159e308",
+        "9007199254740993",
+        "0.1e1",
+        "1E+2",
+    ]
     texts += ["179769313486231580793728971405301e276", "0." + "0" * 60 + "123456789012345678901234567890"]
     bits = rng.integers(0, 1 << 64, 300, np.uint64, endpoint=False)
     values = [value for value in bits.view("f8") if np.isfinite(value)]
     texts += [repr(float(value)) for value in values] + [f"{value:.25e}" for value in values]
-    halves = (bits[:100] & np.uint64((1 << 62) - 1)).view("f8")  # numbers halfway between two doubles, and close to that
+    halves = (bits[:100] & np.uint64((1 << 62) - 1)).view(
+        "f8"
+    )  # numbers halfway between two doubles, and close to that
     from fractions import Fraction
 
     for value in halves[(halves > 1e-30) & (halves < 1e30)]:

@@ -304,7 +304,11 @@ def test_a_file_holds_float16(rng, tmp_path):
     [
         ('"float16"', '"float61"', "weight_dtype is 'float61', wanted float16"),
         ('"float16"', '["f16", 1]', "weight_dtype is .*, wanted float16"),
-        ('"dtype": "float32"', '"dtype": "float64"', "weight_dtype is 'float16', wanted float16 or int8, of dtype float32"),
+        (
+            '"dtype": "float32"',
+            '"dtype": "float64"',
+            "weight_dtype is 'float16', wanted float16 or int8, of dtype float32",
+        ),
         ('"weight_dtype": "float16"', '"weight_dtype": null', "weight_hh_l0 is float16, wanted float32"),
     ],
 )

@@ -44,6 +44,12 @@ TOP = """\
 #endif
 """
 
+#: The instruction sets that can be a build's only one, by numbers, as the preprocessor does not compare names.
+NUMBERS = {"avx512": 1, "avx2": 2, "neon": 3, "scalar": 4}
+
+TOP += "\n#define FR_NUMBER_OF(isa) FR_NUMBER_OF_NAME(isa)\n#define FR_NUMBER_OF_NAME(isa) FR_NUMBER_##isa\n"
+TOP += "".join(f"#define FR_NUMBER_{isa} {number}\n" for isa, number in NUMBERS.items())
+
 BOTTOM = """
 #if defined(__GNUC__) && !defined(_WIN32)
 #pragma GCC visibility pop
@@ -56,7 +62,9 @@ NO_CODE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n
 #: What a file defines for itself: functions and objects, types, enumerators, macros.
 FUNCTION = re.compile(r"^(?:static|FR_INLINE)\b[^;={}()]*?\b(\w+)\s*(?:\(|\[|=|;)", re.MULTILINE)
 OBJECT = re.compile(r"^static\b[^;={}]*?\b(\w+)\[[^;{}]*=", re.MULTILINE)
-TYPE = re.compile(r"^(?:\}\s*(\w+);|typedef[^{};]*?\b(\w+)(?:\([^;]*)?;)|^(?:typedef )?(?:struct|enum|union) (\w+) \{", re.MULTILINE)
+TYPE = re.compile(
+    r"^(?:\}\s*(\w+);|typedef[^{};]*?\b(\w+)(?:\([^;]*)?;)|^(?:typedef )?(?:struct|enum|union) (\w+) \{", re.MULTILINE
+)
 ENUM = re.compile(r"^enum (?:\w+ )?\{(.*?)\}", re.MULTILINE | re.DOTALL)
 MACRO = re.compile(r"^\s*#\s*define\s+(\w+)", re.MULTILINE)
 
@@ -72,7 +80,13 @@ def code_of(text: str) -> str:
 def members(text: str) -> set[str]:
     """Names of the members of structs, pointers to functions included."""
     bodies = re.findall(r"\bstruct (?:\w+ )?\{(.*?)\}", code_of(text), re.DOTALL)
-    return {name for body in bodies for name in re.findall(r"(\w+)\s*(?:\[[^\]]*\]\s*)?[;,]|\(\*(?:const )?(\w+)\)", body) for name in name if name}
+    return {
+        name
+        for body in bodies
+        for name in re.findall(r"(\w+)\s*(?:\[[^\]]*\]\s*)?[;,]|\(\*(?:const )?(\w+)\)", body)
+        for name in name
+        if name
+    }
 
 
 def own_names(text: str) -> set[str]:
@@ -112,7 +126,7 @@ class Writer:
         self.done: set[Path] = set()
         sources = [path for path in sorted(CORE.rglob("*.c")) if path.suffixes != [".inc", ".c"]]
         self.kernels = [path for path in sources if path.parent == KERNELS]
-        self.others = [path for path in sources if path.parent != KERNELS]
+        self.others = [path for path in sources if path.parent != KERNELS and path != CORE / "probe.c"]  # for Python
         counts = Counter(name for path in self.others for name in own_names(path.read_text()))
         shared = {name for path in CORE.rglob("*.h") for name in own_names(path.read_text()) if not is_of_a_table(path)}
         self.members = {name for path in CORE.rglob("*.h") for name in members(path.read_text())}
@@ -163,12 +177,19 @@ class Writer:
         headers = "".join(self.headers_of_table(path))
         self.done = {target for target in self.done if not is_of_a_table(target)}
         body = self.expand(path, again=True)
-        names = {name: f"{name}_{isa}" for name in own_names(body)} | {"real": f"real_{isa}", "vf": f"vf_{isa}", "vi": f"vi_{isa}"}
-        pasted = sorted((made_by_macros | names.keys()) - self.members)  # by macros, also some that are written out as well
+        names = {name: f"{name}_{isa}" for name in own_names(body)} | {
+            "real": f"real_{isa}",
+            "vf": f"vf_{isa}",
+            "vi": f"vi_{isa}",
+        }
+        pasted = sorted(
+            (made_by_macros | names.keys()) - self.members
+        )  # by macros, also some that are written out as well
         defined = "".join(f"#define {name} {name}_{isa}\n" for name in pasted)
         macros = [*dict.fromkeys(MACRO.findall(code_of(body))), *pasted]
         undefined = "".join(f"#undef {name}\n" for name in macros)
-        return f"{headers}\n/* ==== {path.relative_to(CORE)} ==== */\n\n{defined}{rename(body, names)}\n{undefined}"
+        whole = f"{defined}{rename(body, names)}\n{undefined}"
+        return f"{headers}\n/* ==== {path.relative_to(CORE)} ==== */\n\n#if {condition(isa)}\n{whole}#endif\n"
 
     def headers_of_table(self, path: Path) -> list[str]:
         found = []
@@ -177,6 +198,15 @@ class Writer:
             if not is_of_a_table(target) and not self.seen(target):
                 found.append(self.expand(target))
         return found
+
+
+def condition(isa: str) -> str:
+    """Whether a build has the kernels of an instruction set; `scalar_f64` is the table for double."""
+    if isa == "scalar_f64":
+        return "!defined(FASTRNN_ONLY_FLOAT32)"
+    if isa not in NUMBERS:  # of int8 weights alone
+        return "!defined(FASTRNN_ONLY_ISA) && !defined(FASTRNN_ONLY_FLOAT32)"
+    return f"!defined(FASTRNN_ONLY_ISA) || FR_NUMBER_OF(FASTRNN_ONLY_ISA) == {NUMBERS[isa]}"
 
 
 def made_by_macros() -> set[str]:

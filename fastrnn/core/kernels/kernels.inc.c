@@ -3,6 +3,8 @@
 #include "ops.h"
 #include "probe.h"
 #ifndef FR_FLOAT64
+#include "gates.h"
+#include "weights.h"
 #ifndef FASTRNN_ONLY_FLOAT32
 #include "int8.h"
 #endif
