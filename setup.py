@@ -37,7 +37,7 @@ Libs: ${{libdir}}/libfastrnn.a -lm -pthread
 
 
 class BuildExt(build_ext):
-    """Compiles the sources on all processors, which setuptools does one after the other, and makes the C library of the core."""
+    """Compiles the sources on all processors, and makes the C library of the core."""
 
     def build_extensions(self) -> None:
         compile_all = self.compiler.compile
@@ -47,7 +47,10 @@ class BuildExt(build_ext):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 parts = list(pool.map(lambda source: compile_all([source], **options), sources))
             core_objects.extend(
-                name for source, part in zip(sources, parts) if CORE in Path(source).parents for name in part
+                name
+                for source, part in zip(sources, parts, strict=True)
+                if CORE in Path(source).parents
+                for name in part
             )
             return [name for part in parts for name in part]
 
@@ -62,7 +65,7 @@ class BuildExt(build_ext):
             shutil.copytree(Path(self.build_lib, "fastrnn", folder), Path("fastrnn", folder), dirs_exist_ok=True)
 
     def write_library(self, package: Path, objects: list[str]) -> None:
-        """Write what `fastrnn.get_include` and `fastrnn.get_library` name: the header, a static library, and a .pc file."""
+        """Write what `get_include` and `get_library` name: the header, a static library, and a .pc file."""
         for folder in ("include", "lib/pkgconfig"):
             (package / folder).mkdir(parents=True, exist_ok=True)
         shutil.copyfile("include/fastrnn.h", package / "include" / "fastrnn.h")

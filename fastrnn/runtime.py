@@ -123,8 +123,9 @@ def get_include() -> str:
 def get_library() -> str:
     """The static library of the C core, for programs in C, C++ and Cython; it needs ``-lm`` and ``-pthread``.
 
-    ``cc program.c -I INCLUDE LIBRARY -lm -pthread``, with what `get_include` and this function return. A program with it needs
-    no Python. ``pkg-config fastrnn`` says the same, if ``PKG_CONFIG_PATH`` has the folder ``pkgconfig`` beside the library.
+    ``cc program.c -I INCLUDE LIBRARY -lm -pthread``, with what `get_include` and this function return. A program with
+    it needs no Python. ``pkg-config fastrnn`` says the same, if ``PKG_CONFIG_PATH`` has the folder ``pkgconfig`` beside
+    the library.
 
     Examples
     --------

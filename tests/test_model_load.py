@@ -53,8 +53,8 @@ class Model:
 @pytest.mark.parametrize("name", MODELS)
 def test_layers(rng, tmp_path, name, num_layers, bidirectional, weight_dtype):
     kind, arguments = MODELS[name]
-    spec = cases.random_spec(rng, kind, 3, 5, num_layers, bidirectional, **arguments)
-    for spec in (spec, cases.random_options(rng, spec)):
+    plain = cases.random_spec(rng, kind, 3, 5, num_layers, bidirectional, **arguments)
+    for spec in (plain, cases.random_options(rng, plain)):
         layer = LAYERS[kind](spec, weight_dtype=weight_dtype)
         layer.save(tmp_path / "model")
         assert Model(tmp_path / "model").layer_fingerprint() == layer._engine.fingerprint

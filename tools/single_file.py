@@ -2,10 +2,10 @@
 
     python tools/single_file.py FOLDER
 
-All of fastrnn/core is in fastrnn.c, headers at their first use. Names that several files have of their own (``static``, types,
-macros) get the name of their file as a prefix. The kernels are there once for each instruction set, with its name at the end of
-theirs; which one runs is decided at run time. Needs a C compiler (CC, or cc), whose preprocessor lists the names of functions
-that macros make.
+All of fastrnn/core is in fastrnn.c, headers at their first use. Names that several files have of their own (``static``,
+types, macros) get the name of their file as a prefix. The kernels are there once for each instruction set, with its name
+at the end of theirs; which one runs is decided at run time. Needs a C compiler (CC, or cc), whose preprocessor lists the
+names of functions that macros make.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ TOP = """\
 #define _GNU_SOURCE /* -std=c11 hides POSIX from the system's headers */
 #endif
 
-#if defined(__clang__) /* a product and a sum are not fused where the source does not say so: results would depend on the compiler */
+/* A product and a sum are fused where the source says so, and nowhere else: results must not depend on the compiler. */
+#if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off")

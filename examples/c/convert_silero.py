@@ -3,8 +3,8 @@
     pip install --no-deps silero-vad==6.2.3 && pip install onnx
     python examples/c/convert_silero.py encoder.safetensors detector.safetensors
 
-The first two nodes, a short-time Fourier transform, are in the C program. A second argument pair is the path of another copy of
-silero_vad_16k_sequence.onnx.
+The short-time Fourier transform before the encoder is in the C program. A third argument is the path of
+silero_vad_16k_sequence.onnx, if the package is not installed.
 """
 
 import importlib.util
