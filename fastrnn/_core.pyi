@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -15,13 +15,15 @@ OP_KINDS: dict[str, int]
 WEIGHT_DTYPES: dict[str, int]
 NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
+WEIGHT_TYPES: dict[str, int]
 PROBE_GATES: dict[str, int]
 ACTIVATION_NAMES: dict[int, str]
 ACTIVATION_DEFAULTS: dict[str, tuple[float | None, float | None]]
 
 class IdError(ValueError): ...
 
-def available_isas() -> list[str]: ...
+def available_isas(weight_dtype: str = "float32") -> list[str]: ...
+def isa_for(isa: str, weight_dtype: str) -> str: ...
 def activate(
     isa: str, name: str, x: NDArray[Any] | Sequence[float], alpha: float = 0.0, beta: float = 0.0
 ) -> NDArray[np.float32]: ...
@@ -113,6 +115,7 @@ class Unrolled:
 @disjoint_base
 class BaseStream:
     batch_size: int
+    state_bytes: int
     def reset(self, rows: ArrayLike | None = None) -> None: ...
     def check_rows(self, rows: ArrayLike | None) -> NDArray[np.int64]: ...
     def step(self, x: ArrayLike, rows: ArrayLike | None = None, *, casting: Casting = "safe") -> NDArray[Any]: ...
@@ -131,7 +134,25 @@ class ModelStream(BaseStream):
     def __new__(cls, model: Model, batch_size: int) -> Self: ...
 
 @disjoint_base
+class BaseSession:
+    def __new__(cls, pool: Any, stream: BaseStream, slot: int) -> Self: ...
+    pool: Any
+    @property
+    def closed(self) -> bool: ...
+    def take_slot(self) -> int: ...
+    def reset(self) -> None: ...
+    def snapshot(self) -> bytes: ...
+    def restore(self, snapshot: bytes) -> None: ...
+    def get_state(self, op: int, h: NDArray[Any], c: NDArray[Any] | None) -> None: ...
+
+def run_sessions(
+    stream: BaseStream, pool: Any, lock: Any, pairs: Iterable[Any], casting: Casting
+) -> list[NDArray[Any]]: ...
+
+@disjoint_base
 class Workspace: ...
+
+def use_dlpack(capsule: Any) -> None: ...
 
 @disjoint_base
 class TensorVersions:
@@ -141,8 +162,16 @@ class TensorVersions:
     def match(self, tensors: list[Any]) -> bool: ...
 
 @disjoint_base
-class TensorPlan:
-    def __new__(cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, pool: Pool) -> Self: ...
+class TensorCall:
+    def __new__(
+        cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, has_state: bool, pool: Pool
+    ) -> Self: ...
+
+@disjoint_base
+class TensorPlan(TensorCall): ...
+
+@disjoint_base
+class TensorStep(TensorCall): ...
 
 @disjoint_base
 class TensorRunner:
@@ -155,15 +184,9 @@ class TensorRunner:
         empty_like: Callable[[Any], Any],
         get_num_threads: Callable[[], int],
     ) -> Self: ...
-    def run(
-        self,
-        weights: dict[str, Any],
-        names: Sequence[str],
-        x: Any,
-        hx: Any,
-        is_cell: bool,
-        batch_first: bool,
-        num_threads: int,
+    def run_cell(self, weights: dict[str, Any], names: Sequence[str], x: Any, hx: Any, num_threads: int) -> Any: ...
+    def run_sequence(
+        self, weights: dict[str, Any], names: Sequence[str], x: Any, hx: Any, batch_first: bool, num_threads: int
     ) -> Any: ...
 
 @disjoint_base

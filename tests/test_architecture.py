@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -79,7 +80,8 @@ DEPENDENCIES = {
     "dispatch": {"kernels/kernels", "cpu"},
     "probe": {"dispatch"},
     "float16": {"common"},
-    "matrix": {"float16", "hash", "kernels/kernels"},
+    "int8_weights": {"kernels/kernels"},
+    "matrix": {"float16", "hash", "int8_weights", "kernels/kernels"},
     "hash": {"common"},
     "cell": {"hash", "matrix", "parallel/team"},
     "view": {"common"},
@@ -103,7 +105,7 @@ DEPENDENCIES = {
     "io/decimal": {"common"},
     "io/json": {"common", "io/decimal"},
     "io/model_file": {"allocator", "error", "io/json"},
-    "io/model_load": {"allocator", "error", "float16", "io/model_file", "os/os"},
+    "io/model_load": {"allocator", "error", "float16", "int8_weights", "io/model_file", "os/os"},
 }
 
 
@@ -182,7 +184,7 @@ def test_public_header_stands_alone():
     assert includes(ROOT / "include" / "fastrnn.h") <= STANDARD_C
 
 
-@pytest.mark.parametrize("name", ["arguments", "spec", "functions", "schedule", "masks", "reference"])
+@pytest.mark.parametrize("name", ["arguments", "int8_weights", "spec", "functions", "schedule", "masks", "reference"])
 def test_plain_modules(name):
     """Each imports only NumPy and the modules of the package that `own` lists."""
     third_party = {module for module in imports(PACKAGE / f"{name}.py") if module.split(".")[0] in ("numpy", "fastrnn")}
@@ -190,10 +192,10 @@ def test_plain_modules(name):
     assert others <= {"__future__", "collections.abc", "dataclasses", "operator", "typing"}
     own = {
         "functions": {"fastrnn.spec"},
-        "spec": {"fastrnn._core", "fastrnn.arguments"},
+        "spec": {"fastrnn._core", "fastrnn.arguments", "fastrnn.int8_weights"},
         "schedule": {"fastrnn.arguments"},
         "masks": {"fastrnn.arguments", "fastrnn.schedule"},
-        "reference": {"fastrnn.spec"},
+        "reference": {"fastrnn.int8_weights", "fastrnn.spec"},
     }
     assert own_imports(PACKAGE / f"{name}.py") <= own.get(name, set())
 
@@ -227,16 +229,8 @@ def test_importers_know_specs_and_functions_alone():
 FILES = {
     "keras_file": {"keras", "keras.recurrent", "models.spec"},
     "load": {"layers", "layers.engine", "models.sequential", "models.spec"},
-    "native": {"_core", "models.ops", "models.spec"},
-    "onnx_file": {
-        "models.spec",
-        "onnx.chain",
-        "onnx.constants",
-        "onnx.graph",
-        "onnx.model",
-        "onnx.recurrent",
-        "onnx.session",
-    },
+    "native": {"_core", "int8_weights", "models.ops", "models.spec"},
+    "onnx_file": {"onnx.constants", "onnx.graph", "onnx.recurrent", "onnx.session"},
 }
 
 
@@ -273,9 +267,9 @@ TORCH_DEPENDENCIES = {
     "prepared": set(),
     "run": {"prepared"},
     "checks": set(),
-    "modules": {"checks", "compiler", "prepared", "run"},
-    "compiler": set(),
-    "replacement": {"compiler", "modules"},
+    "autocast": set(),
+    "modules": {"autocast", "checks", "prepared", "run"},
+    "replacement": {"modules"},
     "__init__": {"replacement"},
 }
 
@@ -293,6 +287,78 @@ def test_pytorch_is_imported_where_it_is_used():
             assert "torch" not in top_level_imports(path), path.name
 
 
+#: What a file of serve/ may import of its own package, besides those below it.
+SERVE_DEPENDENCIES = {
+    "__init__": {"options", "rest", "service"},  # where they are asked for
+    "options": set(),
+    "refusals": set(),
+    "logs": set(),
+    "access": {"refusals"},
+    "metrics": set(),
+    "models": set(),
+    "batcher": {"metrics", "models", "options", "refusals"},
+    "sessions": {"batcher", "metrics", "models", "options", "refusals"},
+    "inference": {"batcher", "models", "options", "refusals", "sessions"},
+    "service": {"access", "batcher", "inference", "metrics", "models", "options", "refusals", "sessions"},
+    "responses": {"refusals"},
+    "websocket": {"access", "batcher", "inference", "metrics", "refusals", "responses", "service"},
+    "rest": {"access", "inference", "metrics", "models", "options", "refusals", "responses", "service", "websocket"},
+    "grpc_messages": set(),
+    "grpc_server": {"access", "grpc_messages", "inference", "metrics", "models", "refusals", "service"},
+    "process": {"access", "logs", "models", "options", "rest", "service"},
+}
+
+
+def test_the_server_is_imported_when_it_is_asked_for():
+    """The command line imports its flags alone, and nothing else imports it."""
+    below = {"", ".__version__", ".extras", ".files.load", ".layers", ".models.sequential", ".spec", ".stream_pool"}
+    for path in PYTHON_FILES:
+        used = {name for name in own_imports(path) if name.startswith("fastrnn.serve")}
+        if path.parent.name == "serve":
+            assert used <= {f"fastrnn.serve.{name}" for name in SERVE_DEPENDENCIES[path.stem]}, path.name
+            assert own_imports(path) - used <= {f"fastrnn{name}" for name in below}, path.name
+        else:
+            assert not used or path in (PACKAGE / "__init__.py", PACKAGE / "cli.py"), path.name
+    command = (
+        "import sys, fastrnn.cli; print([name for name in sys.modules if name in ('starlette', 'asyncio', 'grpc')])"
+    )
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout == "[]\n"
+
+
+#: What a file of onnx/ may import of its own package.
+ONNX_DEPENDENCIES = {
+    "axes": set(),
+    "graph": set(),
+    "constants": {"graph"},
+    "recurrent": {"constants", "graph"},
+    "split": {"constants", "graph", "recurrent"},
+    "session": {"graph", "split"},
+    "values": {"axes"},
+    "follower": {"axes", "constants", "graph", "recurrent", "values"},
+    "rules": {"axes", "follower", "graph", "values"},
+    "chain": {"axes", "constants", "follower", "graph", "recurrent", "rules", "split", "values"},
+    "analysis": {"axes", "chain", "constants", "graph", "recurrent", "session", "split", "values"},
+    "chain_call": {"axes", "chain", "values"},
+    "runner": {"graph"},
+    "model": {"analysis", "chain_call", "graph", "recurrent", "runner", "session", "split"},
+    "sequential": {"analysis", "chain_call", "runner"},
+    "__init__": {"analysis", "graph", "model", "runner", "sequential"},
+}
+
+
+def test_files_of_onnx_import_downwards_only():
+    """And the packages onnx and onnxruntime within functions."""
+    below = {"arguments", "extras", "importers.onnx", "runtime", "spec", "layers", "layers.calls"}
+    below |= {"layers.engine", "layers.layer", "models", "models.ops", "models.sequential", "models.spec"}
+    paths = sorted((PACKAGE / "onnx").glob("*.py"))
+    assert {path.stem for path in paths} == ONNX_DEPENDENCIES.keys()
+    for path in [*paths, PACKAGE / "files" / "onnx_file.py"]:
+        assert not {"onnx", "onnxruntime", "google"} & top_level_imports(path), path.name
+    for path in paths:
+        inside = {f"fastrnn.onnx.{name}" for name in ONNX_DEPENDENCIES[path.stem]}
+        assert own_imports(path) <= inside | {f"fastrnn.{name}" for name in below}, path.name
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=ids(PYTHON_FILES))
 def test_package_needs_no_oracle_tests_or_benchmarks(path):
     for name in imports(path) - ({"fastrnn.reference"} if path == PACKAGE / "models" / "reference.py" else set()):
@@ -303,7 +369,15 @@ def test_core_is_called_by_the_engine_modules_only():
     callers = {path.relative_to(PACKAGE).as_posix() for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
     layers = {f"layers/{name}.py" for name in ("calls", "engine", "unrolled")}
     models = {f"models/{name}.py" for name in ("calls", "engine", "streams")}
-    others = {"__init__.py", "spec.py", "streams.py", "runtime.py", "thread_limits.py", "benchmark/probe.py"}
+    others = {
+        "__init__.py",
+        "spec.py",
+        "stream_pool.py",
+        "streams.py",
+        "runtime.py",
+        "thread_limits.py",
+        "benchmark/probe.py",
+    }
     others |= {"files/native.py", "torch/modules.py", "torch/prepared.py"}
     assert callers <= layers | models | others
 
@@ -393,13 +467,21 @@ def test_kernels_are_compiled_for_what_the_processor_is_asked_for():
     """The features of a kernel file's target region are those that fr_cpu_has_<isa> checks, and no other."""
     cpu = (CORE / "cpu.c").read_text()
     found = set()
+
+    def checked(isa):
+        body = re.search(rf"^bool fr_cpu_has_{isa}\(void\)\s*\{{(.*?)\}}", cpu, re.MULTILINE | re.DOTALL)[1]
+        own = re.findall(r'(?:cpu_supports\("|\bhas_)(\w+)', body)
+        return {*own, *(feature for other in re.findall(r"fr_cpu_has_(\w+)", body) for feature in checked(other))}
+
     for path in (CORE / "kernels").glob("kernels_*.c"):
         for features in re.findall(r'FR_TARGET_BEGIN\("(.*)"\)', path.read_text()):
             isa = path.stem.removeprefix("kernels_")
-            checks = re.search(rf"^bool fr_cpu_has_{isa}\(void\)\s*\{{(.*?)\}}", cpu, re.MULTILINE | re.DOTALL)[1]
-            assert sorted(re.findall(r'(?:cpu_supports\("|has_)(\w+)', checks)) == sorted(features.split(",")), isa
             found.add(isa)
-    assert found == {"avx2", "avx512"}
+            if isa == "neon_dotprod":  # whose feature is a bit of the operating system
+                assert features == "arch=armv8.2-a+dotprod" and "fr_processor_has_dotprod()" in cpu
+            else:
+                assert checked(isa) == set(features.split(",")), isa
+    assert found == {"avx2", "avx2_vnni", "avx512", "avx512_vnni", "neon_dotprod"}
     for name in ("setup.py", "tests/capi/run.sh", "bench/capi/run.sh"):
         assert not re.search(r"-m(avx|fma|sse|fpu|arch|cpu)", (ROOT / name).read_text()), name
 
@@ -421,7 +503,7 @@ def test_every_kernel_table_is_listed():
     """A table that isa_list.h does not name is compiled and never used."""
     listed = set(re.findall(r"[XY]\((\w+)\)", (CORE / "kernels" / "isa_list.h").read_text()))
     tables = {path.stem.removeprefix("kernels_") for path in (CORE / "kernels").glob("kernels_*.c")}
-    assert tables - {"scalar_f64"} == listed - {"isa", "name"}  # scalar_f64 is for BLAS alone
+    assert tables - {"scalar_f64"} == listed - {"isa", "name"}  # scalar_f64 is for BLAS alone; "name" is in the comment
 
 
 def test_cython_has_every_declaration_of_the_header():

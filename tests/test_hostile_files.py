@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cases
@@ -25,7 +26,7 @@ spec = importlib.util.spec_from_file_location("fuzz_files", ROOT / "bench" / "fu
 fuzz_files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fuzz_files)
 
-KINDS = ("native", "model", "safetensors", "npz", "npz-compressed", "torch")
+KINDS = ("native", "native-int8", "model", "safetensors", "npz", "npz-compressed", "torch")
 
 
 def small_file(kind, tmp_path):
@@ -33,6 +34,8 @@ def small_file(kind, tmp_path):
     arrays = files.state_dict(model, "rnn.")
     if kind == "native":
         return files.native(model, tmp_path)
+    if kind == "native-int8":
+        return files.native(replace(model, weight_dtype="int8"), tmp_path)
     if kind == "model":
         return files.model(model, tmp_path)
     if kind == "torch":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .. import _core, int8_weights
 from ..models.ops import OPS, Op
 from ..models.spec import ModelSpec
 from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec
@@ -28,7 +28,9 @@ PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole"
 SIZES = ("input_size", "hidden_size", "num_layers", "proj_size")
 CELL_OPTIONS = ("activations", "cell_clip", "gate_clip", "proj_clip", "coupled", "linear_before_reset")
 OP_LAYER_OPTIONS = ("kind", *SIZES, "bidirectional", "reverse")  # and cells
-TYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
+TYPES = {"int8": "I8", "float16": "F16", "float32": "F32", "float64": "F64"}
+SMALL = ("float16", "int8")  # weight dtypes
+SCALE = "_scale"  # what ends the name of the scales of int8 weights
 
 
 def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
@@ -80,20 +82,23 @@ def _layer_config(spec: LayerSpec) -> dict[str, Any]:
         options = {option: getattr(cell, option) for option in CELL_OPTIONS}
         cells.append(options | {"activations": [[a.name, a.alpha, a.beta] for a in cell.activations]})
     config = {name: getattr(spec, name) for name in OP_LAYER_OPTIONS} | {"cells": cells}
-    return config | ({"weight_dtype": "float16"} if spec.weight_dtype == "float16" else {})
+    return config | ({"weight_dtype": spec.weight_dtype} if spec.weight_dtype in SMALL else {})
 
 
 def _layer_arrays(spec: LayerSpec) -> dict[str, NDArray[Any]]:
-    def stored(cell: CellSpec, part: str) -> NDArray[Any]:
-        array: NDArray[Any] = getattr(cell, part)
-        return array.astype(np.float16) if spec.weight_dtype == "float16" and part in WEIGHTS else array
-
-    return {
-        spec.name(index, part): stored(cell, part)
-        for index, cell in enumerate(spec.cells)
-        for part in PARTS
-        if getattr(cell, part) is not None
-    }
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, cell in enumerate(spec.cells):
+        for part in PARTS:
+            name, array = spec.name(index, part), getattr(cell, part)
+            if array is None:
+                continue
+            if spec.weight_dtype == "int8" and part in WEIGHTS:
+                arrays[name], arrays[name + SCALE] = int8_weights.quantize(array)
+            elif spec.weight_dtype == "float16" and part in WEIGHTS:
+                arrays[name] = array.astype(np.float16)
+            else:
+                arrays[name] = array
+    return arrays
 
 
 def _write_file(
@@ -103,7 +108,8 @@ def _write_file(
         "__metadata__": dict(zip(METADATA, ("fastrnn", version, json.dumps(config, sort_keys=True)), strict=True))
     }
     end = 0
-    for name, array in sorted(arrays.items()):
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))  # so that each is aligned
+    for name, array in ordered:
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": TYPES[array.dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -121,7 +127,7 @@ def _write_file(
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
-            for _, array in sorted(arrays.items()):
+            for _, array in ordered:
                 file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         umask = os.umask(0)
         os.umask(umask)
@@ -191,4 +197,7 @@ def _part(arrays: dict[str, NDArray[Any]], name: str) -> NDArray[Any] | None:
     array = arrays.get(name)
     if array is None or array.dtype != np.int8:
         return array
-    return array.astype(np.float32) * arrays[f"{name}_scale"][:, None]
+    scales = np.ascontiguousarray(arrays[name + SCALE], np.float32)
+    if faults := int8_weights.faults(name, array, scales):
+        raise ValueError("; ".join(faults))
+    return int8_weights.widen(array, scales)

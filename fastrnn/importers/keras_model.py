@@ -50,6 +50,7 @@ class Recurrence:
     structure : "layer" has one cell, "cells" a stack of them, "bidirectional" the forward and the backward one
     group : its own place in Keras 3's files, such as ``layers/lstm_1``
     zero_output_for_mask : of a bidirectional layer without meaning: Keras sets it
+    unroll : whether Keras writes out the steps of the (backward) layer
     """
 
     names: tuple[str, ...]
@@ -62,11 +63,18 @@ class Recurrence:
     go_backwards: bool
     stateful: bool
     zero_output_for_mask: bool
+    unroll: bool
     merge_mode: str | None = "concat"
 
     @property
     def name(self) -> str:
         return "/".join(self.names)
+
+    @property
+    def mistakes_zeros(self) -> bool:
+        """Whether Keras turns the outputs round and not the mask by which it sets them to zero."""
+        zeros_backwards = self.structure == "bidirectional" or (self.go_backwards and self.zero_output_for_mask)
+        return self.unroll and self.return_sequences and zeros_backwards
 
     @property
     def weights(self) -> tuple[WeightGroup, ...]:
@@ -117,18 +125,37 @@ class Model:
     @property
     def has_operations(self) -> bool:
         """Whether the chain has other layers than recurrent ones and Masking, and so can only be a ModelSpec."""
-        return any(isinstance(layer, Operation) for layer in self.chain)
+        return any(isinstance(layer, Operation) and layer.mask != "ends" for layer in self.chain)
 
 
 def refusals(model: Model) -> list[str]:
-    """Why no operations compute what a chain with other layers than recurrent ones does.
+    """Why nothing here computes what a chain does; of one without other layers than recurrent ones, only by its masks.
 
     What depends on the layers before is only looked at where all of them are read.
     """
-    if not model.has_operations:
-        return []
-    reasons = [f"{_title(layer)} {reason}" for layer in model.chain for reason in _option_refusals(layer)]
-    return reasons if model.unsupported else reasons + _flow_refusals(model)
+    reasons = []
+    if model.has_operations:
+        reasons += [f"{_title(layer)} {reason}" for layer in model.chain for reason in _option_refusals(layer)]
+    if not model.unsupported:
+        reasons += _mask_refusals(model.chain)
+        reasons += _flow_refusals(model) if model.has_operations else []
+    return reasons
+
+
+def _mask_refusals(chain: Sequence[Layer]) -> list[str]:
+    """Layers for which Keras mistakes masked steps."""
+    reasons, masked, lost = [], "", ""  # the layer that a mask is of; what an Identity makes of a mask
+    for layer in chain:
+        if isinstance(layer, Operation) and layer.mask == "ends" and masked:
+            lost = f"takes the steps that {masked!r} masks, because in Keras 2 {_title(layer)} passes on no mask"
+        elif lost and (isinstance(layer, Recurrence) or (isinstance(layer, Operation) and layer.combines_steps)):
+            reasons.append(f"{_title(layer)} {lost}")
+        elif masked and isinstance(layer, Recurrence) and layer.mistakes_zeros:
+            reasons.append(
+                f"{_title(layer)} is unrolled, and Keras gives zeros for steps other than those that {masked!r} masks"
+            )
+        masked = mask_after(layer, masked)
+    return reasons
 
 
 def _title(layer: Layer) -> str:
@@ -175,6 +202,13 @@ def _flow_refusals(model: Model) -> list[str]:
         elif isinstance(layer, Recurrence):
             if masked and layer.go_backwards and layer.return_sequences:
                 found.append(f"goes backwards with the mask of {masked!r}, which does not turn round with the steps")
+            if (
+                masked
+                and layer.zero_output_for_mask
+                and layer.structure != "bidirectional"
+                and not layer.return_sequences
+            ):
+                found.append(f"has zero_output_for_mask: it gives zeros where {masked!r} masks the step it ends with")
             rank = rank if layer.return_sequences else 2
         masked = mask_after(layer, masked)
         reasons += [f"{_title(layer)} {reason}" for reason in found]

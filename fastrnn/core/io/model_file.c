@@ -473,8 +473,11 @@ static void read_parts(const fr_place *place, const fastrnn_config *config, int6
         check_shape(&name, array, wanted[part].num_axes, shape);
         if (type != FR_ARRAY_INT8)
             continue;
+        const fr_name weights = name;
         add_text(&name, "_scale");
-        cell->scales[part] = read_reals(place->file, &name, true, 1, shape);
+        cell->scales[part] = read_reals(place->file, &name, false, 1, shape);
+        if (!cell->scales[part])
+            fr_add_fault("%s is missing, wanted the scales of %s", name.characters, weights.characters);
         if (cell->scales[part] && cell->scales[part]->type != FR_ARRAY_FLOAT32)
             fr_add_fault("%s is %s, wanted float32", name.characters, cell->scales[part]->type_name);
     }
@@ -506,7 +509,7 @@ static void read_layer(const fr_place *place, const fr_json *values, fr_json wei
         config->weight_dtype = FASTRNN_WEIGHTS_FLOAT16;
     else if (weight_dtype.at && fr_json_is(weight_dtype, "int8"))
         config->weight_dtype = FASTRNN_WEIGHTS_INT8;
-    else if (weight_dtype.at)
+    else if (weight_dtype.at && fr_json_kind(weight_dtype) != 'n')
         fault_of(place, "weight_dtype", weight_dtype, "float16 or int8, of dtype float32");
     const int64_t count = fr_json_kind(next) == '[' ? fr_json_count(next) : -1;
     const int64_t wanted = config->num_layers * (config->bidirectional ? 2 : 1);
@@ -732,7 +735,7 @@ static void read_layer_file(fr_file *file, const fr_json *values, fr_json dtype,
         op.config.dtype = FASTRNN_FLOAT64;
     else if (!fr_json_is(dtype, "float32"))
         fault_of(&place, "dtype", dtype, "float32 or float64");
-    if (weight_dtype.at && op.config.dtype == FASTRNN_FLOAT64)
+    if (weight_dtype.at && fr_json_kind(weight_dtype) != 'n' && op.config.dtype == FASTRNN_FLOAT64)
         fault_of(&place, "weight_dtype", weight_dtype, "float16 or int8, of dtype float32");
     read_layer(&place, values, weight_dtype, &op);
     if (file->ops)

@@ -4,6 +4,7 @@
 #include "../allocator.h"
 #include "../error.h"
 #include "../float16.h"
+#include "../int8_weights.h"
 #include "../os/os.h"
 #include "model_file.h"
 
@@ -92,9 +93,35 @@ static fastrnn_op *describe(const fr_file *file, fr_arena *memory, size_t *total
     return ops;
 }
 
+/* Whether a layer makes the same q and scales of the products: it takes the largest magnitude of a row for 127 scale. */
+static bool are_int8_weights(const fr_array *array, const fr_array *scale)
+{
+    const int64_t columns = array->count ? array->count / array->shape[0] : 0;
+    for (int64_t row = 0; row < scale->count; row++) {
+        const float factor = element(scale, row);
+        float largest = 0;
+        for (int64_t i = 0; i < columns; i++)
+            largest = fmaxf(largest, fabsf(element(array, row * columns + i)));
+        if (!(factor >= FLT_MIN && factor <= FLT_MAX / FR_INT8_MOST) || largest > FR_INT8_MOST)
+            return false;
+        const float product = largest * factor;
+        if (largest > 0 && fr_int8_scale(&product, 1) != factor)
+            return false;
+        if (largest == 0 && factor != FLT_MIN)
+            return false;
+    }
+    return true;
+}
+
 /* What Python's models do and this library does not. */
 static fastrnn_status check(const fr_file *file)
 {
+    for (int64_t i = 0; i < file->num_cells; i++)
+        for (int part = 0; part < FR_NUM_WEIGHTS; part++) {
+            const fr_file_cell *cell = &file->cells[i];
+            if (cell->scales[part] && !are_int8_weights(cell->parts[part], cell->scales[part]))
+                return fr_fail(FASTRNN_ERROR_FILE, "an array of int8 weights or its scales hold numbers that rounding to int8 does not give");
+        }
     for (int64_t i = 0; i < file->num_ops; i++) {
         const fr_file_op *op = &file->ops[i];
         if (op->config.dtype == FASTRNN_FLOAT64)

@@ -6,11 +6,18 @@
 
 #define FR_ISA neon_dotprod
 #define FR_INT8_ONLY
+/* Before version 16, clang declares vdotq_s32 only if all files may use it; otherwise this table is then the same as that of neon. */
+#if !defined(__clang__) || __clang_major__ >= 16
 #define FR_DOTPROD
 FR_TARGET_BEGIN("arch=armv8.2-a+dotprod")
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define FR_DOTPROD
+#endif
 #include "simd_neon.h"
 
 #include "kernels.inc.c"
+#if !defined(__clang__) || __clang_major__ >= 16
 FR_TARGET_END
+#endif
 
 #endif
