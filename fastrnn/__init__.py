@@ -85,11 +85,12 @@ __all__ = [
 ]
 
 #: Subpackages that are imported when they are first asked for.
-_LAZY = ("keras", "nn", "torch")
+_LAZY = ("keras", "nn", "ray", "torch")
 
 if TYPE_CHECKING:
     from . import keras as keras
     from . import nn as nn
+    from . import ray as ray
     from . import torch as torch
 else:
 
