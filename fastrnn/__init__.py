@@ -39,6 +39,7 @@ from .models.streams import ModelStream
 from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
 from .runtime import get_num_threads, info, set_num_threads
 from .spec import Activation, CellSpec, LayerSpec
+from .stream_pool import PoolFull, Session, StreamPool
 from .streams import Stream
 
 __all__ = [
@@ -64,12 +65,15 @@ __all__ = [
     "ModelSpec",
     "ModelStream",
     "Packed",
+    "PoolFull",
     "Reverse",
     "Scale",
     "Sequential",
+    "Session",
     "Softmax",
     "State",
     "Stream",
+    "StreamPool",
     "Unrolled",
     "__version__",
     "compare",
@@ -85,12 +89,13 @@ __all__ = [
 ]
 
 #: Subpackages that are imported when they are first asked for.
-_LAZY = ("keras", "nn", "ray", "torch")
+_LAZY = ("keras", "nn", "ray", "serve", "torch")
 
 if TYPE_CHECKING:
     from . import keras as keras
     from . import nn as nn
     from . import ray as ray
+    from . import serve as serve
     from . import torch as torch
 else:
 

@@ -1,4 +1,4 @@
-"""The command line: ``fastrnn info``, ``demo``, ``mnist`` and ``bench``; those of files are in commands/."""
+"""The command line: ``fastrnn info``, ``demo``, ``mnist``, ``bench`` and ``serve``; those of files are in commands/."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from fastrnn import extras
 from fastrnn.commands import parsers
 from fastrnn.runtime import info
+from fastrnn.serve import options as serve_options
 
 MESSAGE_LENGTH = 400  # characters of an error message at most
 
@@ -87,8 +88,20 @@ def _one_line(text: str) -> str:
 class _Parser(argparse.ArgumentParser):
     """A parser with short messages, which raises an error if it cannot write them."""
 
+    brief = False  # whether an error is one line, without the usage
+
     def error(self, message: str) -> NoReturn:
         super().error(_one_line(message))
+
+    def print_usage(self, file: Any = None) -> None:
+        if not self.brief:
+            super().print_usage(file)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if self.brief and unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
     def _print_message(self, message: str, file: Any = None) -> None:
         file = file or sys.stderr  # argparse does the same, but ignores errors here
@@ -126,7 +139,20 @@ def _parser() -> argparse.ArgumentParser:
     for command in (about, demo, mnist):
         command.add_argument("--json", action="store_true", help="print JSON")
     _add_bench(commands)
+    _add_serve(commands)
     return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction[_Parser]) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="serve models over HTTP, WebSocket and gRPC",
+        description="Serve models by the Open Inference Protocol (REST and gRPC), with sequences, and by WebSocket "
+        f"({extras.cure('serve')}; gRPC: extra 'grpc'). docs/serving.md has the protocols.",
+    )
+    serve.brief = True
+    serve_options.add_arguments(serve)
+    serve.set_defaults(run=_serve, json=False)
 
 
 def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -153,6 +179,12 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     bench.add_argument("--plot", type=Path, metavar="DIRECTORY", help="draw pictures (needs matplotlib)")
     bench.set_defaults(run=_bench, json=False)
+
+
+def _serve(arguments: argparse.Namespace) -> tuple[dict[str, Any], None]:
+    from fastrnn.serve import process
+
+    return process.run(arguments)
 
 
 def _info(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

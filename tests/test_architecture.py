@@ -285,7 +285,15 @@ def test_core_is_called_by_the_engine_modules_only():
     callers = {path.relative_to(PACKAGE).as_posix() for path in PYTHON_FILES if "fastrnn._core" in imports(path)}
     layers = {f"layers/{name}.py" for name in ("calls", "engine", "unrolled")}
     models = {f"models/{name}.py" for name in ("calls", "engine", "streams")}
-    others = {"__init__.py", "spec.py", "streams.py", "runtime.py", "thread_limits.py", "benchmark/probe.py"}
+    others = {
+        "__init__.py",
+        "spec.py",
+        "stream_pool.py",
+        "streams.py",
+        "runtime.py",
+        "thread_limits.py",
+        "benchmark/probe.py",
+    }
     others |= {"torch/modules.py", "torch/prepared.py"}
     assert callers <= layers | models | others
 

@@ -190,6 +190,18 @@ cdef class ModelStream(BaseStream):
             raise ValueError(f"x has shape {(<object>array).shape}, wanted ({num_rows},{' T' if steps_axis else ''})")
         return np.array(array, np.int64, order="C")[..., None]
 
+    cdef cnp.ndarray read_chunk(self, x, str name, casting):
+        cdef cnp.ndarray array
+        if not self.model.num_ids:
+            return BaseStream.read_chunk(self, x, name, casting)
+        array = as_ids(x, name)
+        if cnp.PyArray_NDIM(array) != 1:
+            raise ValueError(f"{name} has shape {(<object>array).shape}, wanted (T,)")
+        return np.array(array, np.int64, order="C")[..., None]
+
+    cdef bint takes_ids(self) noexcept:
+        return self.model.num_ids > 0
+
     cdef fastrnn_status make_plan(self) except *:
         cdef size_t size
         cdef fastrnn_status status = fastrnn_model_plan_size(self.model.model, &self.batch, &size)
@@ -204,14 +216,23 @@ cdef class ModelStream(BaseStream):
     cdef fastrnn_status reset_slots(self, int64_t count, const int64_t *slots) noexcept:
         return fastrnn_model_store_reset(self.model.model, self.store, count, slots)
 
-    cdef fastrnn_status snapshot_size(self, size_t *size) noexcept:
-        return fastrnn_model_snapshot_size(self.model.model, self.store, self.batch_size, size)
+    cdef fastrnn_status get_slot(self, int64_t op, const int64_t *slot, cnp.ndarray h, cnp.ndarray c) except *:
+        if fastrnn_model_layer(self.model.model, op) == NULL:
+            return FASTRNN_ERROR_ARGUMENT
+        _, _, hidden_size, h_size, num_layers, _ = self.model.shapes[op]
+        check_block(h, "h", self.dtype, self.type_number, num_layers, 1, h_size, True)
+        check_block(c, "c", self.dtype, self.type_number, num_layers, 1, hidden_size, True)
+        return fastrnn_model_store_get(self.model.model, self.store, op, 1, slot, <void *>address(h), <void *>address(c))
 
-    cdef fastrnn_status save_snapshot(self, void *snapshot) noexcept:
-        return fastrnn_model_snapshot_save(self.model.model, self.store, self.batch_size, NULL, snapshot)
+    cdef fastrnn_status snapshot_size(self, int64_t count, size_t *size) noexcept:
+        return fastrnn_model_snapshot_size(self.model.model, self.store, count, size)
 
-    cdef fastrnn_status restore_snapshot(self, const void *snapshot, size_t size) noexcept:
-        return fastrnn_model_snapshot_restore(self.model.model, self.store, self.batch_size, NULL, snapshot, size)
+    cdef fastrnn_status save_snapshot(self, int64_t count, const int64_t *slots, void *snapshot) noexcept:
+        return fastrnn_model_snapshot_save(self.model.model, self.store, count, slots, snapshot)
+
+    cdef fastrnn_status restore_snapshot(self, int64_t count, const int64_t *slots, const void *snapshot,
+                                         size_t size) noexcept:
+        return fastrnn_model_snapshot_restore(self.model.model, self.store, count, slots, snapshot, size)
 
     cdef owner(self):
         return "model", self.model.fingerprint, self.model.state_size

@@ -11,6 +11,7 @@ cdef object SAFE = "safe"
 cdef class BaseStream:
     """What the streams of layers and of models share; the methods at the end call the core for one or the other."""
     cdef readonly int64_t batch_size
+    cdef readonly size_t state_bytes  # of the store
     cdef int64_t input_size, output_size  # widths of a step's vectors
     cdef int64_t stride  # steps of x for each step of y
     cdef double work, all_work  # of one step of one row in multiply-adds, without and with other work
@@ -30,7 +31,7 @@ cdef class BaseStream:
 
     cdef int take_memory(self, int64_t batch_size, size_t size) except -1:
         """Memory for a store of that size."""
-        self.batch_size = batch_size
+        self.batch_size, self.state_bytes = batch_size, size
         self.block = PyMem_RawMalloc(size + ALIGNMENT)
         if self.block == NULL:
             raise MemoryError(f"no memory for a stream's state of {size} bytes")
@@ -155,6 +156,46 @@ cdef class BaseStream:
             self.busy = False
         return 0
 
+    cdef int run_rows(self, int64_t num_rows, int64_t num_steps, int64_t total_steps, const int64_t *slots,
+                      const int64_t *lengths, const int64_t *batch_sizes, const int64_t *row_indices, void **x,
+                      void **y) except -1:
+        """Run rows at any addresses in these slots. lengths and batch_sizes: in run order, or NULL for equal lengths."""
+        cdef fastrnn_status status
+        cdef fastrnn_batch *batch = &self.batch
+        cdef Pool pool = shared_pool  # which another thread may replace
+        self.claim()
+        try:
+            self.num_steps = -1
+            self.is_short = total_steps * self.work < SHORT_WORK
+            memset(batch, 0, sizeof(fastrnn_batch))
+            batch.struct_size = sizeof(fastrnn_batch)
+            batch.store, batch.slots, batch.pool = self.store, slots, pool.pool
+            batch.num_rows, batch.num_steps = num_rows, num_steps
+            batch.lengths, batch.batch_sizes, batch.row_indices = lengths, batch_sizes, row_indices
+            batch.x.rows, batch.y.rows = x, y
+            batch.x.step_stride, batch.y.step_stride = self.input_size, self.output_size
+            if total_steps * self.all_work >= LONG_WORK and PyThread_get_thread_ident() == main_thread:
+                batch.interrupted = check_signals
+            raise_status(self.make_plan())
+            if self.is_short:
+                status = self.run_plan()
+            else:
+                with nogil:
+                    status = self.run_plan()
+            if self.workspace.size > KEPT_BYTES:
+                self.workspace = Workspace()
+            raise_status(status)
+        finally:
+            self.forget_batch()
+            self.busy = False
+        return 0
+
+    cdef void forget_batch(self) noexcept:
+        """Clear what only the batch of run_rows has."""
+        memset(&self.batch, 0, sizeof(fastrnn_batch))
+        self.batch.struct_size = sizeof(fastrnn_batch)
+        self.batch.store = self.store
+
     def step(self, x, rows=None, *, casting="safe"):
         """One step of every row, or of the named ones.
 
@@ -257,13 +298,9 @@ cdef class BaseStream:
         bytes
             40 and, for each row and layer, P (for an LSTM P + H) numbers of the layer's dtype.
         """
-        cdef size_t size
         self.claim()
         try:
-            raise_status(self.snapshot_size(&size))
-            snapshot = PyBytes_FromStringAndSize(NULL, size)
-            raise_status(self.save_snapshot(PyBytes_AS_STRING(snapshot)))
-            return snapshot
+            return self.take_snapshot(self.batch_size, NULL)
         finally:
             self.busy = False
 
@@ -286,16 +323,27 @@ cdef class BaseStream:
         >>> other.state == stream.state
         array([[[ True]]])
         """
+        self.claim()
+        try:
+            self.put_snapshot(snapshot, self.batch_size, NULL)
+        finally:
+            self.busy = False
+
+    cdef bytes take_snapshot(self, int64_t count, const int64_t *slots):
+        cdef size_t size
+        raise_status(self.snapshot_size(count, &size))
+        snapshot = PyBytes_FromStringAndSize(NULL, size)
+        raise_status(self.save_snapshot(count, slots, PyBytes_AS_STRING(snapshot)))
+        return snapshot
+
+    cdef int put_snapshot(self, bytes snapshot, int64_t count, const int64_t *slots) except -1:
         cdef const char *content = snapshot
         cdef size_t size = len(snapshot), wanted
         cdef fastrnn_snapshot_info info
         info.struct_size = sizeof(info)
-        self.claim()
-        status = self.restore_snapshot(content, size)
-        self.busy = False
+        status = self.restore_snapshot(count, slots, content, size)
         if status != FASTRNN_ERROR_SNAPSHOT:
-            raise_status(status)
-            return
+            return raise_status(status)
         if fastrnn_snapshot_describe(content, size, &info) != FASTRNN_OK:
             raise ValueError(f"snapshot is {size} bytes and not a snapshot, wanted bytes that snapshot() returned")
         kind, fingerprint, extra_size = self.owner()
@@ -304,12 +352,12 @@ cdef class BaseStream:
         if info.fingerprint != fingerprint or info.real_size != self.dtype.itemsize:
             raise ValueError(f"snapshot is of a {kind} with other options or weights: its fingerprint is "
                              f"{info.fingerprint:016x}, wanted {fingerprint:016x}")
-        if info.num_rows != self.batch_size:
-            raise ValueError(f"snapshot is of {info.num_rows} rows, wanted {self.batch_size}")
+        if info.num_rows != count:
+            raise ValueError(f"snapshot is of {info.num_rows} rows, wanted {count}")
         if info.extra_size != extra_size:
             raise ValueError(f"snapshot has {info.extra_size} numbers for each row beside the recurrent state, wanted "
                              f"{extra_size}")
-        raise_status(self.snapshot_size(&wanted))
+        raise_status(self.snapshot_size(count, &wanted))
         raise ValueError(f"snapshot has {size} bytes, wanted {wanted}")
 
     cdef cnp.ndarray take_inputs(self, x, int64_t num_rows, bint steps_axis, casting):
@@ -325,6 +373,23 @@ cdef class BaseStream:
             raise ValueError(f"x has shape {x.shape}, wanted ({num_rows}, {steps}{self.input_size})")
         return array if cnp.PyArray_ISCARRAY_RO(array) else np.array(array, self.dtype, order="C")
 
+    cdef cnp.ndarray take_chunk(self, x, str name, casting):
+        """One row's steps as a C-contiguous array (T, I) of the type that the core reads."""
+        cdef cnp.ndarray array = self.read_chunk(x, name, casting)
+        cdef int64_t num_steps = cnp.PyArray_DIM(array, 0)
+        if num_steps % self.stride:
+            raise ValueError(f"{name} has {num_steps} steps, wanted a multiple of {self.stride}, the stride of the convolutions")
+        return array
+
+    cdef cnp.ndarray read_chunk(self, x, str name, casting):
+        cdef cnp.ndarray array = as_floats(x, name, self.dtype, check_casting(casting))
+        if cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 1) != self.input_size:
+            raise ValueError(f"{name} has shape {(<object>array).shape}, wanted (T, {self.input_size})")
+        return array if cnp.PyArray_ISCARRAY_RO(array) else np.array(array, self.dtype, order="C")
+
+    cdef bint takes_ids(self) noexcept:
+        return False
+
     cdef int run_step(self, cnp.ndarray x, cnp.ndarray y) except -1:
         """One step of all rows."""
         return self.advance(x, y, 1, False, None)
@@ -339,13 +404,18 @@ cdef class BaseStream:
     cdef fastrnn_status reset_slots(self, int64_t count, const int64_t *slots) noexcept:
         return FASTRNN_ERROR_ARGUMENT
 
-    cdef fastrnn_status snapshot_size(self, size_t *size) noexcept:
+    cdef fastrnn_status get_slot(self, int64_t op, const int64_t *slot, cnp.ndarray h, cnp.ndarray c) except *:
+        """Copy the state of one slot; op: which operation of a model."""
         return FASTRNN_ERROR_ARGUMENT
 
-    cdef fastrnn_status save_snapshot(self, void *snapshot) noexcept:
+    cdef fastrnn_status snapshot_size(self, int64_t count, size_t *size) noexcept:
         return FASTRNN_ERROR_ARGUMENT
 
-    cdef fastrnn_status restore_snapshot(self, const void *snapshot, size_t size) noexcept:
+    cdef fastrnn_status save_snapshot(self, int64_t count, const int64_t *slots, void *snapshot) noexcept:
+        return FASTRNN_ERROR_ARGUMENT
+
+    cdef fastrnn_status restore_snapshot(self, int64_t count, const int64_t *slots, const void *snapshot,
+                                         size_t size) noexcept:
         return FASTRNN_ERROR_ARGUMENT
 
     cdef owner(self):
@@ -436,14 +506,19 @@ cdef class Stream(BaseStream):
     cdef fastrnn_status reset_slots(self, int64_t count, const int64_t *slots) noexcept:
         return fastrnn_store_set(self.layer.layer, self.store, count, slots, NULL, NULL)
 
-    cdef fastrnn_status snapshot_size(self, size_t *size) noexcept:
-        return fastrnn_snapshot_size(self.layer.layer, self.store, self.batch_size, size)
+    cdef fastrnn_status get_slot(self, int64_t op, const int64_t *slot, cnp.ndarray h, cnp.ndarray c) except *:
+        self.layer.check_states(h, c, 1, True)
+        return fastrnn_store_get(self.layer.layer, self.store, 1, slot, <void *>address(h), <void *>address(c))
 
-    cdef fastrnn_status save_snapshot(self, void *snapshot) noexcept:
-        return fastrnn_snapshot_save(self.layer.layer, self.store, self.batch_size, NULL, snapshot)
+    cdef fastrnn_status snapshot_size(self, int64_t count, size_t *size) noexcept:
+        return fastrnn_snapshot_size(self.layer.layer, self.store, count, size)
 
-    cdef fastrnn_status restore_snapshot(self, const void *snapshot, size_t size) noexcept:
-        return fastrnn_snapshot_restore(self.layer.layer, self.store, self.batch_size, NULL, snapshot, size)
+    cdef fastrnn_status save_snapshot(self, int64_t count, const int64_t *slots, void *snapshot) noexcept:
+        return fastrnn_snapshot_save(self.layer.layer, self.store, count, slots, snapshot)
+
+    cdef fastrnn_status restore_snapshot(self, int64_t count, const int64_t *slots, const void *snapshot,
+                                         size_t size) noexcept:
+        return fastrnn_snapshot_restore(self.layer.layer, self.store, count, slots, snapshot, size)
 
     cdef owner(self):
         return "layer", self.layer.fingerprint, 0

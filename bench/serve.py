@@ -1,0 +1,543 @@
+"""``fastrnn serve`` under load, beside what people write today: starlette over onnxruntime, a session's state by hand.
+
+    pip install -e '.[serve,grpc,peers]'
+    python bench/serve.py load          # WebSocket sessions: p50, p99, chunks a second, of both servers
+    python bench/serve.py latency       # what HTTP and WebSocket add to the engine's time
+    python bench/serve.py overload      # ten times the load that the server can bear
+    python bench/serve.py soak          # sessions that come and go, for ten minutes
+    python bench/serve.py shutdowns     # a hundred SIGTERMs under load
+
+``--seconds`` and ``--rounds`` make them shorter. The server and this program, which makes the load, have a processor
+each. Both servers use the same uvicorn with the same options, the same WebSocket protocol and the same weights, and
+their answers are compared first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import fastrnn
+from fastrnn.benchmark import onnx_model
+from fastrnn.benchmark.workloads import Workload, build_layer
+
+SERVER_CORE, LOAD_CORE = 0, 1
+
+
+def workload_of(cell, size):
+    """One layer, its input as wide as its state."""
+    return Workload("serve", cell, size, size, 1, 1, 1, 1, "stream")
+
+
+# The plain server
+
+
+def plain(cell, size, port):
+    """Run the server to compare with: onnxruntime in the event loop's thread, a session for each connection."""
+    import onnxruntime
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route, WebSocketRoute
+    from starlette.websockets import WebSocketDisconnect
+
+    workload = workload_of(cell, size)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx_model.model(workload), options)
+    states = onnx_model.state_names(workload)
+    outputs = onnx_model.output_names(workload)
+
+    async def stream(websocket):
+        await websocket.accept()
+        await websocket.send_json({"type": "session"})
+        state = {name: np.zeros((1, 1, size), np.float32) for name in states}
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                x = np.frombuffer(await websocket.receive_bytes(), np.float32).reshape(-1, 1, size)
+                y, *after = session.run(outputs, {"x": x, **state})
+                state = dict(zip(states, after, strict=True))
+                await websocket.send_bytes(y.tobytes())
+
+    async def ready(request):
+        return Response()
+
+    app = Starlette(routes=[WebSocketRoute("/v2/models/m/stream", stream), Route("/v2/health/ready", ready)])
+    uvicorn.run(app, port=port, log_level="error", ws="websockets-sansio", ws_per_message_deflate=False)
+
+
+@contextlib.contextmanager
+def server(command, port):
+    """A process on the server's processor that answers on that port."""
+    process = subprocess.Popen(
+        command,
+        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_until_ready(process, port)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        process.stderr.close()
+
+
+def wait_until_ready(process, port):
+    for _ in range(600):
+        if process.poll() is not None:
+            raise SystemExit(f"the server has ended: {process.stderr.read().decode()}")
+        try:
+            if http(port, "GET", "/v2/health/ready")[0] == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit("the server does not answer")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def fastrnn_server(cell, size, *options):
+    """``fastrnn serve`` of one model, m; yields its port and process."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "m.safetensors"
+        build_layer(workload_of(cell, size)).save(path)
+        port = free_port()
+        command = [sys.executable, "-m", "fastrnn", "serve", f"m={path}", "--port", str(port), "--grpc-port", "0"]
+        with server([*command, "--log-level", "error", *map(str, options)], port) as process:
+            yield port, process
+
+
+@contextlib.contextmanager
+def plain_server(cell, size):
+    port = free_port()
+    with server([sys.executable, __file__, "plain", cell, str(size), str(port)], port) as process:
+        yield port, process
+
+
+SERVERS = {"fastrnn": fastrnn_server, "plain": plain_server}
+
+# The clients: no library, so that the load costs little. A mask of zeros leaves a frame as it is.
+
+
+def http(port, method, path, body=b"", headers=()):
+    """One request on a connection of its own: status and body."""
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(http_request(method, path, body, [*headers, "Connection: close"]))
+        data = b""
+        while part := connection.recv(1 << 16):
+            data += part
+    head, _, content = data.partition(b"\r\n\r\n")
+    return int(head.split()[1]), content
+
+
+def http_request(method, path, body, headers=()):
+    lines = [f"{method} {path} HTTP/1.1", "Host: a", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def infer_request(x, **parameters):
+    """A binary request of x (B, T, I) for y."""
+    head = {
+        "inputs": [
+            {"name": "x", "datatype": "FP32", "shape": list(x.shape), "parameters": {"binary_data_size": x.nbytes}}
+        ],
+        "parameters": {"binary_data_output": True, **parameters},
+    }
+    text = json.dumps(head).encode()
+    return http_request(
+        "POST", "/v2/models/m/infer", text + x.tobytes(), [f"Inference-Header-Content-Length: {len(text)}"]
+    )
+
+
+def frame(payload):
+    """A binary frame from a client."""
+    if len(payload) < 126:
+        head = struct.pack("!BB", 0x82, 0x80 | len(payload))
+    elif len(payload) < 1 << 16:
+        head = struct.pack("!BBH", 0x82, 0x80 | 126, len(payload))
+    else:
+        head = struct.pack("!BBQ", 0x82, 0x80 | 127, len(payload))
+    return head + b"\0\0\0\0" + payload
+
+
+def frame_of(data):
+    """The payload of the first whole frame from a server, and the bytes after it; or None."""
+    if len(data) < 2:
+        return None
+    size, at = data[1], 2
+    if size == 126:
+        if len(data) < 4:
+            return None
+        size, at = struct.unpack_from("!H", data, 2)[0], 4
+    elif size == 127:
+        if len(data) < 10:
+            return None
+        size, at = struct.unpack_from("!Q", data, 2)[0], 10
+    return None if len(data) < at + size else (data[at : at + size], data[at + size :])
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port), 30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def open_session(port):
+    connection = connect(port)
+    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13"
+    connection.sendall(
+        b"GET /v2/models/m/stream HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        + f"{key}\r\n\r\n".encode()
+    )
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(4096)
+    head, _, data = data.partition(b"\r\n\r\n")
+    if b" 101 " not in head.split(b"\r\n")[0]:
+        raise SystemExit(f"the handshake was refused: {head!r}")
+    while frame_of(data) is None:
+        data += connection.recv(4096)
+    return connection
+
+
+def ask(connection, request, http_answer=False):
+    """Send a request and wait for its answer."""
+    connection.sendall(request)
+    data = b""
+    while True:
+        data += connection.recv(1 << 18)
+        if http_answer:
+            head, found, body = data.partition(b"\r\n\r\n")
+            if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split()[0]):
+                return body
+        elif (answer := frame_of(data)) is not None:
+            return answer[0]
+
+
+def closed_loop(port, sessions, chunk, seconds):
+    """Sessions that send a chunk as soon as the last one is answered; returns the latencies, in seconds."""
+    request = frame(chunk.tobytes())
+    connections = [open_session(port) for _ in range(sessions)]
+    latencies = []
+    with selectors.DefaultSelector() as selector:
+        sent, received = {}, {}
+        for connection in connections:
+            selector.register(connection, selectors.EVENT_READ)
+            received[connection] = b""
+        start = time.perf_counter()
+        warm, end = start + 0.2 * seconds, start + seconds
+        for connection in connections:
+            sent[connection] = time.perf_counter()
+            connection.sendall(request)
+        while (now := time.perf_counter()) < end:
+            for key, _ in selector.select(1):
+                connection = key.fileobj
+                data = received[connection] + connection.recv(1 << 18)
+                answer = frame_of(data)
+                if answer is None:
+                    received[connection] = data
+                    continue
+                received[connection] = answer[1]
+                now = time.perf_counter()
+                if sent[connection] > warm:
+                    latencies.append(now - sent[connection])
+                sent[connection] = now
+                connection.sendall(request)
+    for connection in connections:
+        connection.close()
+    return np.array(latencies), len(latencies) / (0.8 * seconds)
+
+
+def chunk_of(size, steps):
+    return np.random.default_rng(1).standard_normal((steps, size)).astype("f4")
+
+
+def check_same(cell, size):
+    """Both servers compute the same, up to rounding."""
+    chunk = chunk_of(size, 10)
+    answers = []
+    for make in SERVERS.values():
+        with make(cell, size) as (port, _):
+            connection = open_session(port)
+            answers.append(np.frombuffer(ask(connection, frame(chunk.tobytes())), "f4"))
+            connection.close()
+    assert np.abs(answers[0] - answers[1]).max() < 1e-5
+    wanted = build_layer(workload_of(cell, size))(chunk[None])[0]
+    assert answers[0].tobytes() == wanted.tobytes()
+
+
+def load(options):
+    """Latency of sessions in a closed loop: fastrnn with two and three times the sessions of the plain server."""
+    cases = [(cell, size, 10) for cell in ("lstm", "gru") for size in (256, 512)] + [("lstm", 128, 1), ("gru", 128, 1)]
+    print(f"{'model':9} {'steps':>5} {'server':8} {'sessions':>8} {'p50 ms':>8} {'p99 ms':>8} {'chunks/s':>9}")
+    for cell, size, steps in cases[: options.cases]:
+        check_same(cell, size)
+        chunk = chunk_of(size, steps)
+        counts = {"plain": (1, 64), "fastrnn": (1, 64, 128, 192)}
+        for name, make in SERVERS.items():
+            with make(cell, size) as (port, _):
+                for sessions in counts[name]:
+                    latencies, rate = closed_loop(port, sessions, chunk, options.seconds)
+                    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
+                    print(
+                        f"{cell} {size:<5}{steps:>5} {name:8} {sessions:>8} {p50:>8.2f} {p99:>8.2f} {rate:>9.0f}",
+                        flush=True,
+                    )
+
+
+def latency(options):
+    """The p50 of one client, and what of it is the engine's, in microseconds."""
+    for cell, size, steps in [("lstm", 128, 1), ("lstm", 256, 10), ("gru", 512, 10)][: options.cases]:
+        one_latency(cell, size, steps, options.seconds)
+
+
+def one_latency(cell, size, steps, seconds):
+    chunk = chunk_of(size, steps)
+    stream = build_layer(workload_of(cell, size)).stream()
+    fastrnn.set_num_threads(1)
+    engine = timed(lambda: stream.run(chunk[None]), seconds)
+    with fastrnn_server(cell, size) as (port, _):
+        with open_session(port) as connection:
+            request = frame(chunk.tobytes())
+            websocket = timed(lambda: ask(connection, request), seconds)
+        with connect(port) as connection:
+            bare = http_request("GET", "/v2/health/live", b"")
+            http_alone = timed(lambda: ask(connection, bare, True), seconds)
+            binary = infer_request(chunk[None])
+            rest = timed(lambda: ask(connection, binary, True), seconds)
+    print(
+        f"{cell} {size}, {steps} steps: engine {engine:.0f} us; WebSocket {websocket:.0f} ({websocket - engine:+.0f}); "
+        f"REST binary {rest:.0f} ({rest - engine:+.0f}); a request of HTTP without inference {http_alone:.0f}",
+        flush=True,
+    )
+
+
+def timed(call, seconds):
+    """The median time of a call, in microseconds."""
+    times = []
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times)) * 1e6
+
+
+def open_loop(port, request, rate, seconds, connections=64):
+    """Requests of HTTP at a constant rate; returns latencies of those with status 200, counts by status, unanswered."""
+    latencies, counts = [], {}
+    idle = []
+    sent, received = {}, {}
+    with selectors.DefaultSelector() as selector:
+
+        def add():
+            connection = connect(port)
+            selector.register(connection, selectors.EVENT_READ)
+            received[connection] = b""
+            return connection
+
+        idle = [add() for _ in range(connections)]
+        start = time.perf_counter()
+        due = 0
+        while (now := time.perf_counter()) < start + seconds or sent:
+            if now > start + seconds + 30:
+                break
+            while now < start + seconds and due < (now - start) * rate:
+                due += 1
+                connection = idle.pop() if idle else add()
+                sent[connection] = now
+                connection.sendall(request)
+            wait = max(0.0, min(start + (due + 1) / rate - time.perf_counter(), 0.1))
+            for key, _ in selector.select(wait):
+                connection = key.fileobj
+                data = received[connection] + connection.recv(1 << 20)
+                head, found, body = data.partition(b"\r\n\r\n")
+                if not found or len(body) < int(head.lower().partition(b"content-length:")[2].split()[0]):
+                    received[connection] = data
+                    continue
+                received[connection] = b""
+                status = int(head[9:12])
+                counts[status] = counts.get(status, 0) + 1
+                began = sent.pop(connection)
+                if status == 200:
+                    latencies.append((began - start, time.perf_counter() - began))
+                elif status == 429:
+                    assert b"retry-after" in head.lower()
+                idle.append(connection)
+        for connection in received:
+            connection.close()
+    return latencies, counts, len(sent)
+
+
+def overload(options):
+    """Goodput and latency at the rate that the server bears, and at ten times it."""
+    size, seconds = options.size, options.seconds
+    request = infer_request(chunk_of(size, options.steps)[None])
+    with fastrnn_server("lstm", size, "--max-queue", 8) as (port, process):
+        rate = best = 8.0
+        while True:  # the highest rate at which hardly anything is refused
+            _, counts, _ = open_loop(port, request, rate, max(seconds / 12, 1))
+            if counts.get(429, 0) > 0.01 * sum(counts.values()):
+                break
+            best, rate = rate, rate * 1.25
+        at_capacity = open_loop(port, request, best, seconds / 2)
+        saturated = open_loop(port, request, 2 * best, seconds / 2)
+        peak = max(len(result[0]) / (seconds / 2) for result in (at_capacity, saturated))
+        before = memory(process.pid)
+        result = open_loop(port, request, 10 * best, seconds)
+        goodput, p99, late = len(result[0]) / seconds, summary(at_capacity)[1], summary(result)[1]
+        print(f"capacity: {best:.0f} requests a second of {options.steps} steps of LSTM {size}, p99 {p99 * 1e3:.1f} ms")
+        print(f"peak of goodput {peak:.0f} a second; at twice the capacity p99 {summary(saturated)[1] * 1e3:.1f} ms")
+        print(
+            f"ten times: goodput {goodput:.0f} a second ({goodput / peak:.0%}), p99 {late * 1e3:.1f} ms "
+            f"({late / p99:.2f} times), answers {result[1]}, without an answer {result[2]}, "
+            f"memory {before:.0f} to {memory(process.pid):.0f} MB"
+        )
+
+
+def summary(result):
+    times = [latency for _, latency in result[0]] or [float("nan")]
+    return np.percentile(times, [50, 99])
+
+
+def memory(pid):
+    """Resident memory in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def soak(options):
+    """Sessions and sequences that come and go: memory stays flat, none is leaked, and metrics add up."""
+    size = 128
+    rng = np.random.default_rng(3)
+    chunk = frame(chunk_of(size, 5).tobytes())
+    x = chunk_of(size, 5)[None]
+    frames = sequences = ended = 0
+    with fastrnn_server("lstm", size, "--idle-seconds", "2") as (port, process):
+        connections = []
+        start = time.monotonic()
+        samples = []
+        rest = socket.create_connection(("127.0.0.1", port))
+        while time.monotonic() < start + options.seconds:
+            if len(connections) < 100:
+                connections.append(open_session(port))
+            for connection in rng.permutation(len(connections))[:20]:
+                ask(connections[connection], chunk)
+                frames += 1
+            for _ in range(int(rng.integers(0, 4))):
+                connections.pop(int(rng.integers(0, len(connections)))).close() if len(connections) > 1 else None
+            sequences += 1
+            ends = bool(rng.integers(0, 2))
+            ended += ends
+            ask(rest, infer_request(x, sequence_id=sequences, sequence_start=True, sequence_end=ends), True)
+            if not samples or time.monotonic() - samples[-1][0] > options.seconds / 20:
+                samples.append((time.monotonic(), memory(process.pid)))
+        for connection in connections:
+            connection.close()
+        time.sleep(3)
+        text = http(port, "GET", "/metrics")[1].decode()
+        rest.close()
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
+    print(f"memory, MB: {', '.join(f'{size:.0f}' for _, size in samples)}")
+    print(f"frames {frames}, sequences {sequences}")
+    websocket = float(values['fastrnn_requests_total{model="m",outcome="ok",protocol="websocket"}'])
+    rest_count = float(values['fastrnn_requests_total{model="m",outcome="ok",protocol="http"}'])
+    live = float(values['fastrnn_sessions_live{model="m"}'])
+    steps = float(values['fastrnn_steps_total{model="m"}'])
+    print(f"counted: frames {websocket:.0f}, requests {rest_count:.0f}, steps {steps:.0f}, live {live:.0f}")
+    assert (websocket, rest_count, live, steps) == (frames, sequences, 0, 5 * (frames + sequences))
+    assert samples[-1][1] < 1.1 * samples[len(samples) // 4][1] + 5
+
+
+def shutdowns(options):
+    """SIGTERM while sequences run, again and again: each goes on where its last answer left it."""
+    size = 64
+    x = chunk_of(size, 4000)
+    layer = build_layer(workload_of("lstm", size))
+    wanted = layer(x[None])[0][0]
+    at = dict.fromkeys(range(1, 17), 0)
+    answered = refused = 0
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "m.safetensors"
+        layer.save(path)
+        for _ in range(options.rounds):
+            port = free_port()
+            command = [sys.executable, "-m", "fastrnn", "serve", f"m={path}", "--port", str(port), "--grpc-port", "0"]
+            with server([*command, "--snapshot-dir", directory, "--log-level", "error"], port) as process:
+                connections = {number: socket.create_connection(("127.0.0.1", port)) for number in at}
+                end = time.monotonic() + 0.2
+                stopped = False
+                while connections:
+                    if not stopped and time.monotonic() > end:
+                        process.send_signal(signal.SIGTERM)
+                        stopped = True
+                    for number, connection in list(connections.items()):
+                        first = at[number] % 4000
+                        request = infer_request(
+                            x[None, first : first + 1], sequence_id=number, sequence_start=first == 0
+                        )
+                        try:
+                            connection.sendall(request)
+                            data = connection.recv(1 << 16)
+                        except OSError:
+                            data = b""
+                        if data.startswith(b"HTTP/1.1 200"):
+                            assert data.endswith(wanted[first].tobytes()), (number, first)
+                            at[number] += 1
+                            answered += 1
+                        else:
+                            assert not data or data.startswith(b"HTTP/1.1 503"), data
+                            assert stopped
+                            refused += 1
+                            connections.pop(number).close()
+                assert process.wait(30) == 0
+    print(f"{options.rounds} stops, {answered} answers in order, {refused} refused, none lost")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    defaults = {"load": 5, "latency": 3, "overload": 60, "soak": 600, "shutdowns": 0}
+    for name, seconds in defaults.items():
+        command = commands.add_parser(name)
+        command.add_argument("--seconds", type=float, default=seconds)
+        command.add_argument("--rounds", type=int, default=100)
+        command.add_argument("--cases", type=int, default=None)
+        command.add_argument("--size", type=int, default=512)
+        command.add_argument("--steps", type=int, default=200)
+        command.set_defaults(run=globals()[name])
+    served = commands.add_parser("plain")
+    served.add_argument("cell")
+    served.add_argument("size", type=int)
+    served.add_argument("port", type=int)
+    served.set_defaults(run=lambda options: plain(options.cell, options.size, options.port))
+    options = parser.parse_args()
+    if options.run is not plain and "cell" not in options:
+        os.sched_setaffinity(0, {LOAD_CORE})
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,418 @@
+"""REST: the Open Inference Protocol with Triton's binary tensors and sequences, metrics, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Message, Receive, Scope, Send
+
+from .access import token_of_header
+from .inference import Request, array_of_bytes, array_of_numbers, check_datatype, check_shape
+from .metrics import NO_MODEL
+from .models import VERSION
+from .options import Options
+from .refusals import Refusal
+from .responses import error_response, json_response
+from .service import Entry, Pending, Service
+from .websocket import StreamEndpoint
+
+log = logging.getLogger("fastrnn.serve")
+
+PAGE = Path(__file__).with_name("page.html")
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self' ws: wss:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+JSON_LENGTH = b"inference-header-content-length"
+BODY_SECONDS = 60  # in which a body must have arrived
+WATCH_SECONDS = 0.005  # from when on a client that goes away is noticed
+PIECE = 4096  # numbers that are written as JSON before the event loop's other tasks have their turn
+
+
+class Application(Starlette):
+    """The application. Requests to infer do not pass through Starlette's routes, which would take longer than they."""
+
+    service: Service
+    infer: InferEndpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/infer"):
+            parts = scope["path"].split("/")  # "", v2, models, NAME, infer
+            if parts[:3] == ["", "v2", "models"] and len(parts) == 5:
+                await self.infer(scope, receive, send, parts[3])
+                return
+            if parts[:3] == ["", "v2", "models"] and len(parts) == 7 and parts[4] == "versions":
+                await self.infer(scope, receive, send, parts[3], parts[5])
+                return
+        await super().__call__(scope, receive, send)
+
+
+def application(models: Mapping[str, Any], options: Options | None = None) -> Application:
+    """The ASGI application that serves models: REST, WebSocket, metrics and the page.
+
+    Parameters
+    ----------
+    models : layers and Sequentials by name; see `Service`
+    options : limits and access; None: the defaults
+
+    Returns
+    -------
+    Application
+        A Starlette application; its lifespan restores and saves sessions, and its ``service`` is the Service.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A model cannot be served.
+    """
+    return application_of(Service(models, options))
+
+
+def application_of(service: Service) -> Application:
+    """The ASGI application of a service, which other protocols may share."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.restore()
+        try:
+            yield
+        finally:
+            await service.drain()
+            service.stop()
+
+    rest = Rest(service)
+    stream = StreamEndpoint(service)
+    routes: list[BaseRoute] = [
+        Route("/", rest.page),
+        Route("/metrics", rest.answer(rest.metrics)),
+        Route("/v2/health/live", rest.live),
+        Route("/v2/health/ready", rest.ready),
+        Route("/v2", rest.answer(rest.server)),
+    ]
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes += [
+            Route(path, rest.answer(rest.model)),
+            Route(f"{path}/ready", rest.answer(rest.model_ready)),
+            WebSocketRoute(f"{path}/stream", stream),
+        ]
+    handlers: Any = {HTTPException: rest.http_error, Exception: rest.crash}
+    app = Application(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    app.service, app.infer = service, InferEndpoint(service)
+    return app
+
+
+class Rest:
+    """Everything that is not inference."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._page = PAGE.read_bytes()
+
+    def answer(self, make: Callable[[Any], Response]) -> Callable[[Any], Awaitable[Response]]:
+        """An endpoint that needs a token."""
+
+        async def endpoint(request: Any) -> Response:
+            try:
+                self.service.access.tenant(token_of_header(request.headers.get("authorization")))
+                return make(request)
+            except Refusal as refusal:
+                return error_response(refusal)
+
+        return endpoint
+
+    async def page(self, request: Any) -> Response:
+        return Response(self._page, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+    async def live(self, request: Any) -> Response:
+        return json_response({"live": True})
+
+    async def ready(self, request: Any) -> Response:
+        return json_response({"ready": self.service.ready}, 200 if self.service.ready else 503)
+
+    def metrics(self, request: Any) -> Response:
+        return Response(self.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    def server(self, request: Any) -> Response:
+        return json_response(self.service.server_metadata())
+
+    def model(self, request: Any) -> Response:
+        return json_response(self.service.model_metadata(self._entry(request)))
+
+    def model_ready(self, request: Any) -> Response:
+        self._entry(request)
+        ready = self.service.ready
+        return json_response({"name": request.path_params["model"], "ready": ready}, 200 if ready else 503)
+
+    def _entry(self, request: Any) -> Entry:
+        return self.service.entry(request.path_params["model"], request.path_params.get("version", ""))
+
+    async def http_error(self, request: Any, error: HTTPException) -> Response:
+        return json_response({"error": error.detail}, error.status_code, error.headers)
+
+    async def crash(self, request: Any, error: Exception) -> Response:
+        return json_response({"error": "the server failed; its log says why"}, 500)
+
+
+class InferEndpoint:
+    """POST .../infer."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str, version: str = "") -> None:
+        headers = dict(scope["headers"])
+        exchange = Exchange(self.service, headers, receive)
+        response: Response | None = None
+        try:
+            response = await exchange.run(scope["method"], model, version)
+            outcome = "ok"
+        except Refusal as refusal:
+            outcome = refusal.kind.outcome
+            response = error_response(refusal)
+            if scope["method"] != "POST":
+                response.headers["allow"] = "POST"
+        except ClientDisconnect:
+            outcome = "cancelled"
+        except Exception:
+            log.exception("request failed", extra={"fields": {"request_id": exchange.id}})
+            outcome = "failed"
+            response = error_response(Refusal("failed", "the server failed; its log says why"))
+        finally:
+            exchange.close()
+        self.service.metrics.count_request(exchange.model, "http", outcome)
+        if log.isEnabledFor(logging.DEBUG):
+            fields = {"request_id": exchange.id, "model": exchange.model, "outcome": outcome}
+            log.debug("request", extra={"fields": fields})
+        if response is not None and not exchange.gone:
+            response.raw_headers.append((b"x-request-id", exchange.id.encode("latin-1")))
+            if self.service.draining:
+                response.raw_headers.append((b"connection", b"close"))
+            await response(scope, receive, send)
+
+
+class Exchange:
+    """One request and what it holds.
+
+    Attributes
+    ----------
+    id : the client's X-Request-ID, or one of our own
+    model : the label of metrics
+    gone : whether the client has gone away
+    """
+
+    def __init__(self, service: Service, headers: dict[bytes, bytes], receive: Receive) -> None:
+        self.service, self.headers, self.receive = service, headers, receive
+        self.model, self.gone = NO_MODEL, False
+        self._held = 0
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        self.id = given if 0 < len(given) <= 128 and given.isprintable() else os.urandom(16).hex()
+
+    async def run(self, method: str, model: str, version: str) -> Response:
+        tenant = self.service.access.tenant(token_of_header(self._header(b"authorization")))
+        entry = self.service.entry(model, version)
+        self.model = entry.served.name
+        if method != "POST":
+            raise Refusal("method", f"the method is {method}, wanted POST")
+        self.service.check_ready()
+        entry.batcher.check_room()
+        request = parse(await self._body(), self._header(JSON_LENGTH))
+        pending = self.service.submit(entry, request, tenant)
+        outputs = await self._wait(pending)
+        return await answer(self.model, request.id, pending.prepared.outputs, outputs)
+
+    def close(self) -> None:
+        self.service.release_body(self._held)
+
+    def _header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def _body(self) -> bytes:
+        if self._header(b"content-encoding") not in (None, "identity"):
+            raise Refusal("invalid", f"the content-encoding is {self._header(b'content-encoding')}, wanted none")
+        length = self._header(b"content-length")
+        if length is not None:
+            if not (length.isascii() and length.isdigit()):
+                raise Refusal("invalid", f"the content-length is {length[:50]!r}")
+            self._hold(int(length))
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > self._held:
+                        self._hold(size - self._held)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+        except TimeoutError:
+            raise Refusal("too_slow", f"the body has not arrived within {BODY_SECONDS} s") from None
+
+    def _hold(self, size: int) -> None:
+        self.service.hold_body(size, self._held)
+        self._held += size
+
+    async def _wait(self, pending: Pending) -> dict[str, NDArray[Any]]:
+        """The results, unless the client goes away first; that is watched where it takes more than a moment."""
+        watchers: list[asyncio.Future[Message]] = []
+
+        def stop(watcher: asyncio.Future[Message]) -> None:
+            if not watcher.cancelled() and watcher.exception() is None:
+                self.gone = True
+                pending.cancel()
+
+        def watch() -> None:
+            watchers.append(asyncio.ensure_future(self.receive()))
+            watchers[0].add_done_callback(stop)
+
+        timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, watch)
+        try:
+            return await pending.results()
+        finally:
+            timer.cancel()
+            for watcher in watchers:
+                watcher.remove_done_callback(stop)
+                watcher.cancel()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON; send it as binary data")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse(body: bytes, json_length: str | None) -> Request:
+    """A request's body: JSON, and after its first `json_length` bytes the data of binary tensors.
+
+    Raises
+    ------
+    Refusal
+    """
+    length = len(body)
+    if json_length is not None:
+        if not json_length.isascii() or not json_length.isdigit() or len(json_length) > 15 or int(json_length) > length:
+            raise Refusal("invalid", f"Inference-Header-Content-Length is {json_length[:50]!r} of {length} bytes")
+        length = int(json_length)
+    try:
+        content = _DECODER.decode(str(body[:length] if length < len(body) else body, "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Refusal("invalid", f"the request is not JSON: {str(error)[:200]}") from None
+    _want(content, dict, "the request")
+    parameters = _parameters(content)
+    data = memoryview(body)[length:]
+    inputs: dict[str, Any] = {}
+    for tensor in _list(content, "inputs"):
+        name = _text(tensor, "name")
+        shape = check_shape(name, tensor.get("shape"))
+        datatype = tensor.get("datatype")
+        check_datatype(name, datatype)
+        size = _parameters(tensor).get("binary_data_size")
+        if name in inputs:
+            raise Refusal("invalid", f"the input {name[:100]!r} is given twice")
+        if size is None:
+            inputs[name] = datatype, array_of_numbers(name, datatype, shape, tensor.get("data"))
+            continue
+        if type(size) is not int or not 0 <= size <= len(data) or "data" in tensor:
+            raise Refusal(
+                "invalid", f"the binary_data_size of {name[:100]!r} is {size!r:.50}, but {len(data)} bytes are left"
+            )
+        inputs[name] = datatype, array_of_bytes(name, datatype, shape, data[:size])
+        data = data[size:]
+    if len(data):
+        raise Refusal("invalid", f"{len(data)} bytes after the last binary tensor are not of any")
+    binary = _flag(parameters, "binary_data_output", False)
+    outputs = {}
+    for tensor in _list(content, "outputs", []):
+        name = _text(tensor, "name")
+        outputs[name] = _flag(_parameters(tensor), "binary_data", binary)
+    return Request(
+        model="",
+        inputs=inputs,
+        outputs=outputs,
+        parameters=parameters,
+        id=_text(content, "id", ""),
+        binary=binary,
+    )
+
+
+def _want(value: Any, kind: type[Any], name: str) -> Any:
+    if not isinstance(value, kind):
+        raise Refusal("invalid", f"{name[:100]} is of type {type(value).__name__}, wanted {kind.__name__}")
+    return value
+
+
+def _list(content: dict[str, Any], name: str, default: Any = None) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = _want(content.get(name, default), list, name)
+    for entry in entries:
+        _want(entry, dict, f"an entry of {name}")
+    return entries
+
+
+def _text(content: dict[str, Any], name: str, default: Any = None) -> str:
+    text: str = _want(content.get(name, default), str, name)
+    return text
+
+
+def _parameters(content: dict[str, Any]) -> dict[str, Any]:
+    parameters: dict[str, Any] = _want(content.get("parameters", {}), dict, "parameters")
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    flag: bool = _want(parameters.get(name, default), bool, name)
+    return flag
+
+
+async def answer(
+    model: str, request_id: str, binary: Mapping[str, bool], outputs: Mapping[str, NDArray[Any]]
+) -> Response:
+    """The response with these outputs, which JSON can hold where they are not binary."""
+    tensors: list[str] = []
+    data: list[bytes] = []
+    for name, array in outputs.items():
+        tensor = f'{{"name": "{name}", "datatype": "FP32", "shape": {list(array.shape)}'
+        if binary[name]:
+            data.append(array.astype("<f4", copy=False).tobytes())
+            tensors.append(f'{tensor}, "parameters": {{"binary_data_size": {len(data[-1])}}}}}')
+        else:
+            tensors.append(f'{tensor}, "data": [{await _numbers(array)}]}}')
+    own = f', "id": {json.dumps(request_id)}' if request_id else ""
+    head = f'{{"model_name": "{model}", "model_version": "{VERSION}"{own}'
+    text = f'{head}, "outputs": [{", ".join(tensors)}]}}'.encode()
+    if not data:
+        return Response(text, media_type="application/json")
+    headers = {"inference-header-content-length": str(len(text))}
+    return Response(b"".join([text, *data]), 200, headers, "application/octet-stream")
+
+
+async def _numbers(array: NDArray[Any]) -> str:
+    """The elements in JSON, exactly."""
+    numbers = array.ravel()
+    pieces = []
+    for first in range(0, len(numbers), PIECE):
+        pieces.append(json.dumps(numbers[first : first + PIECE].tolist())[1:-1])
+        if first + PIECE < len(numbers):
+            await asyncio.sleep(0)
+    return ", ".join(pieces)
