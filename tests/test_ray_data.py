@@ -14,7 +14,6 @@ from fastrnn import demo
 
 ray = pytest.importorskip("ray", reason="needs the package ray")
 pytest.importorskip("g2p_en", reason="needs the package g2p_en")
-import ray.data  # noqa: E402
 
 from fastrnn import ray as fray  # noqa: E402
 

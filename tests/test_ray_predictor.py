@@ -114,8 +114,14 @@ def test_ids_and_strings(rng, tmp_path, pools):
 
 def test_a_file_and_its_options(rng, tmp_path):
     layer = gru(rng)
-    np.savez(tmp_path / "two.npz", **{f"{end}.{name}": random(rng, 27, size) for end in "ab" for name, size in
-                                      (("weight_ih_l0", 3), ("weight_hh_l0", 9))})
+    np.savez(
+        tmp_path / "two.npz",
+        **{
+            f"{end}.{name}": random(rng, 27, size)
+            for end in "ab"
+            for name, size in (("weight_ih_l0", 3), ("weight_hh_l0", 9))
+        },
+    )
     layer.save(tmp_path / "layer.safetensors")
     rows = [random(rng, n, 3) for n in LENGTHS]
     for path in (tmp_path / "layer.safetensors", f"file://{tmp_path}/layer.safetensors"):
@@ -157,7 +163,9 @@ def test_what_is_refused(rng):
     refused(TypeError, r"model\(\) is int", lambda: 3, "x", "y")
     refused(ValueError, "2 results for 1 rows", lambda: lambda rows: [1, 2], "x", "y")
     refused(ValueError, r"x\[1\] is missing", layer, "x", "y", rows=[[[0.0] * 3], None])
-    refused(ValueError, r"x\[1\] has shape \(2, 4\), wanted \(T, 3\)", layer, "x", "y", rows=[[[0.0] * 3], [[0.0] * 4] * 2])
+    refused(
+        ValueError, r"x\[1\] has shape \(2, 4\), wanted \(T, 3\)", layer, "x", "y", rows=[[[0.0] * 3], [[0.0] * 4] * 2]
+    )
     refused(TypeError, r"x\[0\] is complex128", layer, "x", "y", rows=[np.zeros((2, 3), complex)])
     refused(TypeError, r"x\[0\] has strings, but there is no vocabulary", model, "x", "y", rows=["abc"])
     refused(ValueError, r"x\[1\] has ids from 3 to 11, wanted 0 to 10", model, "x", "y", rows=[[3, 10], [3, 11, 4, 5]])

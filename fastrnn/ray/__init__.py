@@ -7,11 +7,12 @@ expect. Names are imported when they are first asked for.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "application"]
 
-_MODULES = {"Predictor": "predictor"}
+_MODULES = {"Predictor": "predictor", "application": "application"}
 
 if TYPE_CHECKING:
+    from .application import application as application
     from .predictor import Predictor as Predictor
 else:
 

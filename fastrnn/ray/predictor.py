@@ -13,9 +13,9 @@ from ..arguments import as_floats, as_ids
 from ..files.load import load
 from ..layers import Layer
 from ..models.sequential import Sequential
-from ..runtime import set_num_threads
 from .columns import rows_of, with_column
 from .model_files import fetch
+from .reserved import use_reserved_processors
 from .vocabulary import Vocabulary
 
 
@@ -80,7 +80,7 @@ class Predictor:
         self._vocabulary = None if vocabulary is None else Vocabulary(vocabulary, unknown)
         if unknown is not None and vocabulary is None:
             raise ValueError(f"unknown is {unknown!r}, but there is no vocabulary")
-        _use_reserved_processors()
+        use_reserved_processors()
         self._run = self._runner(model, options)
 
     def __call__(self, batch: Any) -> Any:
@@ -159,14 +159,3 @@ class Predictor:
         if steps.ndim != len(wanted) or steps.shape[1:] != wanted[1:]:
             raise ValueError(f"{name} has shape {steps.shape}, wanted ({', '.join(map(str, wanted))})")
         return steps
-
-
-def _use_reserved_processors() -> None:
-    """In a worker of Ray, use as many threads as it has processors reserved: others run on the rest."""
-    import ray
-
-    if "FASTRNN_NUM_THREADS" in os.environ or not ray.is_initialized():
-        return
-    context = ray.get_runtime_context()
-    if context.get_actor_id() is not None or context.get_task_id() is not None:
-        set_num_threads(max(1, int(context.get_assigned_resources().get("CPU", 1))))
