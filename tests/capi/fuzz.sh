@@ -15,13 +15,14 @@ for cc in clang clang-14 ""; do
 done
 [ -n "$cc" ] || { echo "NOT RUN: fuzzing of the C reader, as there is no clang with libFuzzer"; exit 0; }
 cd "$root"
-# One instruction set: the reader is what is fuzzed.
-flags="-std=c11 -O1 -g -ffp-contract=off -Iinclude -DFASTRNN_ONLY_ISA=scalar -fsanitize=fuzzer-no-link,address,undefined"
-flags="$flags -fno-sanitize-recover=all"
+# The reader is what is fuzzed: one instruction set, whose kernels are compiled without sanitizers, which takes a tenth of the time.
+plain="-std=c11 -O1 -g -ffp-contract=off -Iinclude -DFASTRNN_ONLY_ISA=scalar"
+flags="$plain -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
 find fastrnn/core -name '*.c' ! -name '*.inc.c' ! -name 'kernels_*' ! -name probe.c >"$build/sources"
-echo fastrnn/core/kernels/kernels_scalar.c >>"$build/sources"
-echo fastrnn/core/kernels/kernels_scalar_f64.c >>"$build/sources"
 xargs -P "$(nproc)" -I{} sh -c "$cc $flags -c {} -o $build/\$(basename {} .c).o" <"$build/sources"
+for kernels in kernels_scalar kernels_scalar_f64; do
+    $cc $plain -c fastrnn/core/kernels/$kernels.c -o "$build/$kernels.o"
+done
 $cc $flags -fsanitize=fuzzer tests/capi/fuzz_model_file.c "$build"/*.o -lm -pthread -o "$build/fuzz"
 mkdir "$build/corpus"
 cp tests/data/*.safetensors "$build/corpus"
