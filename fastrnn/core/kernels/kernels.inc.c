@@ -6,7 +6,11 @@
 #include "probe.h"
 #endif
 #ifndef FR_FLOAT64
+#include "gates.h"
+#include "weights.h"
+#ifndef FASTRNN_ONLY_FLOAT32
 #include "int8.h"
+#endif
 #ifndef FR_INT8_ONLY
 #include "recurrent.h"
 #endif
@@ -37,9 +41,13 @@ const fr_kernels FR_TABLE(FR_ISA, ) = {FR_COMMON_MEMBERS, .weight_type = FR_WEIG
         FR_COMMON_MEMBERS, .weight_type = TYPE, .product = product_##name, .lstm_step = lstm_step_##name,             \
         .gru_step = gru_step_##name, .rnn_step = rnn_step_##name, __VA_ARGS__                                                    \
     }
+#ifndef FASTRNN_ONLY_FLOAT32
 const fr_kernels FR_TABLE(FR_ISA, _int8) = FR_KERNELS(int8, FR_WEIGHT_INT8, .weight_offset = FR_WEIGHT_OFFSET);
+#endif
 #ifndef FR_INT8_ONLY
 const fr_kernels FR_TABLE(FR_ISA, ) = FR_KERNELS(float32, FR_WEIGHT_FLOAT32, );
+#ifndef FASTRNN_ONLY_FLOAT32
 const fr_kernels FR_TABLE(FR_ISA, _float16) = FR_KERNELS(float16, FR_WEIGHT_FLOAT16, );
+#endif
 #endif
 #endif

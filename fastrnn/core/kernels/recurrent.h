@@ -426,6 +426,8 @@ FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], const int gates, cons
 }
 
 FR_DEFINE_KERNELS(float32, FR_WEIGHT_FLOAT32)
+#ifndef FASTRNN_ONLY_FLOAT32
 FR_DEFINE_KERNELS(float16, FR_WEIGHT_FLOAT16)
+#endif
 
 #endif
