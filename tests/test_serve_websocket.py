@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import json
 import socket
@@ -233,6 +234,24 @@ def test_a_full_queue_stops_the_reading_and_refuses_nothing(server, served):
         return await asyncio.gather(*(one() for _ in range(20)))
 
     assert asyncio.run(run()) == [True] * 20
+
+
+def test_requests_beyond_the_queue_are_refused_at_once(server, served):
+    """Every request is answered, with the right bits or with 429, and what is refused has not begun its sequence."""
+    x = random_x("wide", (1, 50))
+    wanted = served["wide"](x)[0]
+
+    def ask(number):
+        return number, *server.infer("wide", x, {"sequence_id": number, "sequence_start": True})
+
+    with concurrent.futures.ThreadPoolExecutor(60) as threads:
+        answers = list(threads.map(ask, range(1, 61)))
+    accepted = [number for number, status, _ in answers if status == 200]
+    assert {status for _, status, _ in answers} <= {200, 429} and accepted
+    assert all(serving.output(content).tobytes() == wanted.tobytes() for _, status, content in answers if status == 200)
+    for number, status, _ in answers:
+        found = server.infer("wide", x[:, :1], {"sequence_id": number, "sequence_end": True})[0]
+        assert found == (200 if status == 200 else 404)
 
 
 def test_clients_that_are_killed_leave_nothing(server):
