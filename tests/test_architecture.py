@@ -28,14 +28,16 @@ STANDARD_C = {
     "string.h",
 }
 SYSTEM = {
+    "asm/hwcap.h",
+    "fcntl.h",
     "pthread.h",
     "sched.h",
     "signal.h",
-    "time.h",
-    "fcntl.h",
     "stdio.h",
+    "sys/auxv.h",
     "sys/mman.h",
     "sys/stat.h",
+    "time.h",
     "unistd.h",
 }  # for os/
 INTRINSICS = {"arm_neon.h", "immintrin.h"}

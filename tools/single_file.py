@@ -2,10 +2,10 @@
 
     python tools/single_file.py FOLDER
 
-All of fastrnn/core is in fastrnn.c, headers at their first use. Names that several files have of their own (``static``,
-types, macros) get the name of their file as a prefix. The kernels are there once for each instruction set, with its name
-at the end of theirs; which one runs is decided at run time. Needs a C compiler (CC, or cc), whose preprocessor lists the
-names of functions that macros make.
+All of fastrnn/core is in fastrnn.c, headers at their first use. Names that several files have of their own
+(``static``, types, macros) get the name of their file as a prefix. The kernels are there once for each instruction
+set, with its name at the end of theirs; which one runs is decided at run time. Needs a C compiler (CC, or cc), whose
+preprocessor lists the names of functions that macros make.
 """
 
 from __future__ import annotations

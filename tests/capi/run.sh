@@ -100,7 +100,7 @@ esac
 case $mode in
     neon | all)
         if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
-            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static
+            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static -DLINKED_STATICALLY
         else
             echo "== neon: NOT RUN, as aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
         fi
