@@ -91,11 +91,12 @@ __all__ = [
 ]
 
 #: Subpackages that are imported when they are first asked for.
-_LAZY = ("keras", "nn", "serve", "torch")
+_LAZY = ("keras", "nn", "ray", "serve", "torch")
 
 if TYPE_CHECKING:
     from . import keras as keras
     from . import nn as nn
+    from . import ray as ray
     from . import serve as serve
     from . import torch as torch
 else:

@@ -39,7 +39,7 @@ SYSTEM = {
     "sys/stat.h",
     "time.h",
     "unistd.h",
-}  # for os/
+}  # for os/ alone
 INTRINSICS = {"arm_neon.h", "immintrin.h"}
 
 C_FILES = sorted(path for path in CORE.rglob("*") if path.suffix in (".c", ".h"))

@@ -210,13 +210,50 @@ class Sessions:
         snapshot = base64.b64decode(entry["snapshot"], validate=True)
         if tenant not in tenants or not isinstance(sequence_id, int | str) or (tenant, sequence_id) in self._sequences:
             return False
+        try:
+            self.resume(tenant, sequence_id, snapshot)
+        except Refusal as refusal:
+            raise ValueError(str(refusal)) from None
+        return True
+
+    # From one server to another
+
+    def held(self) -> dict[Key, Channel]:
+        """The sequences that are here."""
+        return dict(self._sequences)
+
+    def channel(self, tenant: str, sequence_id: SequenceId) -> Channel | None:
+        """The channel of a sequence, if it is here."""
+        return self._sequences.get((tenant, sequence_id))
+
+    def has_expired(self, tenant: str, sequence_id: SequenceId) -> bool:
+        """Whether a sequence was here and has expired."""
+        return (tenant, sequence_id) in self._expired
+
+    def release(self, tenant: str, sequence_id: SequenceId) -> bytes:
+        """Give up a sequence of which no request runs; returns its snapshot."""
+        channel = self._sequences.pop((tenant, sequence_id))
+        assert channel.session is not None and not channel.jobs
+        snapshot = channel.session.snapshot()
+        self.remove(channel)
+        return snapshot
+
+    def resume(self, tenant: str, sequence_id: SequenceId, snapshot: bytes) -> None:
+        """Go on with a sequence that is not here.
+
+        Raises
+        ------
+        ValueError
+            The snapshot is damaged, or of another model.
+        Refusal
+            All places are taken.
+        """
         assert self.served.pool is not None
         session = self.served.pool.open(snapshot)
         try:
             channel = self.sequence(tenant, sequence_id, True)
-        except Refusal as refusal:
+        except Refusal:
             session.close()
-            raise ValueError(str(refusal)) from None
+            raise
         channel.session = session
         channel.on_open(channel)
-        return True

@@ -1,17 +1,18 @@
 /* Products of int8 weights with rows of reals, which are quantised for each product, and whole steps.
  *
- * A weight is scale * q, where q is an integer of -127 to 127 and each output element has its own scale. A row of reals x is quantised so:
+ * A weight is scale * q, where q is an integer of -127 to 127 and each output element has its own scale. A row of reals x is
+ * quantised so:
  *     largest = max(|x[0]|, |x[1]|, ..., 127 * 2^-126)
  *     scale = largest / 127
  *     q[i] = x[i] * (127 / largest), rounded to the nearest integer, ties to even
- * If x has an infinity or a NaN, all q are 0 and scale is NaN. Every instruction set computes the same q and scale, and the sum of the
- * products of integers is exact, so that it does not depend on the order. Then, in this order,
+ * If x has an infinity or a NaN, all q are 0 and scale is NaN. Every instruction set computes the same q and scale, and the sum
+ * of the products of integers is exact, so that it does not depend on the order. Then, in this order,
  *     out = bias + (sum * scale of x) * scale of the weights
  * with one v_fma, so that out depends on the instruction set in its last bits only.
  *
- * Instructions multiply four bytes of each lane with four others and add the products to the lane's 32-bit sum. A panel therefore has
- * groups of four columns, [k/4][gate][V][4], and columns past k are zeros. FR_WEIGHT_OFFSET is added to each byte of a panel, where an
- * instruction wants unsigned bytes; the sums then start at -FR_WEIGHT_OFFSET times the sum of the row's q.
+ * Instructions multiply four bytes of each lane with four others and add the products to the lane's 32-bit sum. A panel
+ * therefore has groups of four columns, [k/4][gate][V][4], and columns past k are zeros. FR_WEIGHT_OFFSET is added to each byte
+ * of a panel, where an instruction wants unsigned bytes; the sums then start at -FR_WEIGHT_OFFSET times the sum of the row's q.
  */
 #ifndef FR_INT8_H
 #define FR_INT8_H
@@ -57,7 +58,8 @@ static void quantize_row(const real *x, int64_t k, int8_t *q, real *scale, int32
     memcpy(&largest, &bits, sizeof largest);
     largest = largest > least ? largest : least;
     *scale = largest / FR_INT8_MOST;
-    const vf factor = v_set1(FR_INT8_MOST / largest), top = v_set1(FR_INT8_MOST); /* only arithmetic that rounds upwards exceeds it */
+    const vf factor = v_set1(FR_INT8_MOST / largest);
+    const vf top = v_set1(FR_INT8_MOST); /* only arithmetic that rounds upwards exceeds it */
     vi total = vi_set1(0);
     for (i = 0; i < whole; i += FR_V) {
         const vi rounded = v_round(v_min(top, v_mul(v_load_unaligned(x + i), factor)));
@@ -92,8 +94,8 @@ typedef struct fr_vectors {
     int64_t row, block;
 } fr_vectors;
 
-/* out = base + in . weights. Gate j is `gate` elements after gate j - 1, but the last one has places of its own, as a GRU keeps the two
- * parts of its candidate gate apart. */
+/* out = base + in . weights. Gate j is `gate` elements after gate j - 1, but the last one has places of its own, as a GRU keeps
+ * the two parts of its candidate gate apart. */
 typedef struct fr_dots {
     const fr_quantized *in;
     int64_t groups; /* of four columns */
@@ -149,7 +151,7 @@ FR_INLINE void dot_tile(const fr_dots *d, int64_t row0, int64_t block0, const in
     const int64_t in_stride = d->in->stride, panel_stride = d->weights->panel_stride;
     const int64_t panel_gates = gates == 1 ? d->panel_gates : gates, group_bytes = panel_gates * FR_V * 4;
     int64_t groups = d->groups;
-    const int at_once = rows * nb * gates > FR_INT8_TILE_VECTORS / 2 ? 1 : FR_INT8_GROUPS; /* many sums are a long loop body already */
+    const int at_once = rows * nb * gates > FR_INT8_TILE_VECTORS / 2 ? 1 : FR_INT8_GROUPS; /* a loop body of many sums is long */
     const char *prefetch = d->prefetch;
     for (; groups >= at_once; groups -= at_once, in += 4 * at_once, panels += at_once * group_bytes) {
         if (rows > 1 && prefetch) {
@@ -239,7 +241,8 @@ static int next_shape(int shape, const fr_dot_rows *t, int gates, int64_t blocks
 }
 
 /* next: the panel that is read after this one, or NULL. */
-static void dots(fr_dot_tile *const tiles[][4], const fr_dot_rows *t, int shape, fr_dots *d, int64_t block, const char *next)
+static void dots(fr_dot_tile *const tiles[][4], const fr_dot_rows *t, int shape, fr_dots *d, int64_t block,
+                 const char *next)
 {
     int64_t row = 0;
     for (int64_t tile = 0; tile < t->tiles; tile++) {
@@ -285,13 +288,14 @@ static void product_int8(const fr_product_args *a)
     }
 }
 
-/* The products of a few blocks of all rows go to a buffer that stays in the cache, [block][row][FR_SAVED(gates)][V]; then the gates of these
- * blocks are computed. */
+/* The products of a few blocks of all rows go to a buffer that stays in the cache, [block][row][FR_SAVED(gates)][V]; then the
+ * gates of these blocks are computed. */
 FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
 {
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
-    const int64_t row = FR_SAVED(gates) * FR_V, block = a->rows * row; /* of the buffer; a row of bias and pre has blocks of `row` */
-    /* Of the last gate: in bias and pre, and in the buffer. A GRU's candidate gate has two columns: what x gives, and what h gives. */
+    /* Elements of the buffer; a row of bias and pre has blocks of `row`, too. */
+    const int64_t row = FR_SAVED(gates) * FR_V, block = a->rows * row;
+    /* Of the last gate: in bias and pre, and in the buffer. A GRU's candidate gate has two columns: what x and what h give. */
     const int64_t last = (gates - 1) * FR_V, other = kind == FASTRNN_GRU ? 3 * FR_V : last;
     if (a->rows == 0)
         return;
@@ -301,9 +305,11 @@ FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
         rest = quantize(a->rows, a->input_size, a->x, a->x_stride, rest, &x);
     real *buffer = (real *)(void *)rest;
     const real *bias = a->bias, *pre = a->pre;
-    fr_dots of_x = {.in = &x, .groups = fr_ceil_div(a->input_size, 4), .weights = &a->weight_ih, .panel_gates = gates, .gate = FR_V,
+    fr_dots of_x = {.in = &x, .groups = fr_ceil_div(a->input_size, 4), .weights = &a->weight_ih, .panel_gates = gates,
+                    .gate = FR_V,
                     .base = vectors_at(bias, 0, row), .last_base = vectors_at(bias + last, 0, row)};
-    fr_dots of_h = {.in = &h, .groups = fr_ceil_div(a->h_size, 4), .weights = &a->weight_hh, .panel_gates = gates, .gate = FR_V,
+    fr_dots of_h = {.in = &h, .groups = fr_ceil_div(a->h_size, 4), .weights = &a->weight_hh, .panel_gates = gates,
+                    .gate = FR_V,
                     .base = vectors_at(pre, a->pre_stride, row), .last_base = vectors_at(pre + last, a->pre_stride, row)};
     if (kind == FASTRNN_GRU)
         of_h.last_base = vectors_at(bias + other, 0, row);
@@ -329,7 +335,8 @@ FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
                     v_store(buffer + b * block + r * row + other, v_load(pre + r * a->pre_stride + (start + b) * row + last));
         }
         const int64_t next = a->backwards ? fr_max(start - count, 0) : start + count;
-        dots(dot_tiles[gates], &t, shape, &of_h, start, prefetches ? w_panel(a->x ? &a->weight_ih : &a->weight_hh, next) : NULL);
+        dots(dot_tiles[gates], &t, shape, &of_h, start,
+             prefetches ? w_panel(a->x ? &a->weight_ih : &a->weight_hh, next) : NULL);
         for (int64_t b = 0; b < count; b++)
             finish(a, 0, start + b, a->rows, (vf *)(void *)(buffer + b * block), kind);
     }

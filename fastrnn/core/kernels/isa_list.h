@@ -1,6 +1,6 @@
-/* Every instruction set for which this architecture has kernel tables, the fastest first: X(name), or Y(name) if only int8 weights gain
- * by it. Options of a build: FASTRNN_ONLY_ISA, the name of the one that it has, and FASTRNN_ONLY_FLOAT32, without the tables of
- * smaller types of weights. */
+/* Every instruction set for which this architecture has kernel tables, the fastest first: X(name), or Y(name) if only int8
+ * weights gain by it. Options of a build: FASTRNN_ONLY_ISA, the name of the one that it has, and FASTRNN_ONLY_FLOAT32, without
+ * the tables of smaller types of weights. */
 #ifndef FR_ISA_LIST_H
 #define FR_ISA_LIST_H
 

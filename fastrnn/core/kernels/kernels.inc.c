@@ -1,7 +1,10 @@
 /* The source of every kernel table, one for each type of weights. kernels_<isa>.c defines FR_ISA, and includes target.h and
  * simd_<isa>.h before it; FR_INT8_ONLY leaves out the other types. */
+#include "pointwise.h"
+#ifndef FR_INT8_ONLY
 #include "ops.h"
 #include "probe.h"
+#endif
 #ifndef FR_FLOAT64
 #include "gates.h"
 #include "weights.h"
@@ -19,11 +22,16 @@
 #define FR_TEXT_OF(isa) #isa
 
 /* The members that all types of weights share. */
+#ifdef FR_INT8_ONLY
+#define FR_OP_MEMBERS
+#else
+#define FR_OP_MEMBERS                                                                                                 \
+    , .activate = activate, .scale = scale, .layer_norm = layer_norm, .softmax = softmax, .probe_fma = probe_fma,     \
+        .probe_read = probe_read, .probe_gate = probe_gate
+#endif
 #define FR_COMMON_MEMBERS                                                                                             \
     .isa = FR_TEXT(FR_ISA), .vector_length = FR_V, .real_size = sizeof(real), .lstm_pointwise = lstm_pointwise,       \
-    .gru_reset = gru_reset, .gru_pointwise = gru_pointwise, .rnn_pointwise = rnn_pointwise, .clip = clip,             \
-    .activate = activate, .scale = scale, .layer_norm = layer_norm, .softmax = softmax, .probe_fma = probe_fma,       \
-    .probe_read = probe_read, .probe_gate = probe_gate
+    .gru_reset = gru_reset, .gru_pointwise = gru_pointwise, .rnn_pointwise = rnn_pointwise, .clip = clip FR_OP_MEMBERS
 
 #ifdef FR_FLOAT64
 const fr_kernels FR_TABLE(FR_ISA, ) = {FR_COMMON_MEMBERS, .weight_type = FR_WEIGHT_FLOAT64};

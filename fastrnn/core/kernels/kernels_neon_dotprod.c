@@ -6,7 +6,7 @@
 
 #define FR_ISA neon_dotprod
 #define FR_INT8_ONLY
-/* Before version 16, clang declares vdotq_s32 only if all files may use it; otherwise this table is then the same as that of neon. */
+/* clang before version 16 declares vdotq_s32 only if every file may use it. Without it, this table computes as that of neon. */
 #if !defined(__clang__) || __clang_major__ >= 16
 #define FR_DOTPROD
 FR_TARGET_BEGIN("arch=armv8.2-a+dotprod")

@@ -1,0 +1,239 @@
+"""`fastrnn.ray.application` on replicas of this machine: sessions stay, move or are lost, with the bits of a stream."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import socket
+
+import numpy as np
+import pytest
+
+ray = pytest.importorskip("ray", reason="needs the package ray")
+pytest.importorskip("websockets", reason="needs the package websockets")
+triton = pytest.importorskip("tritonclient.http", reason="needs the package tritonclient")
+
+import aiohttp  # noqa: E402
+import websockets  # noqa: E402
+from ray import serve  # noqa: E402
+from ray.serve.context import _get_global_client  # noqa: E402
+from ray.serve.schema import ServeDeploySchema  # noqa: E402
+from serving import random_layer  # noqa: E402
+
+CHUNK = 5  # steps
+WIDTH = 6
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Fleet:
+    """The application on some replicas."""
+
+    def __init__(self, directory):
+        self.layer = random_layer("GRU", WIDTH, 33)
+        self.layer.save(directory / "tones.safetensors")
+        self.snapshots = directory / "snapshots"
+        self.arguments = {
+            "models": {"tones": f"file://{directory}/tones.safetensors"},
+            "snapshots": str(self.snapshots),
+            "options": {"idle_seconds": 100},
+            "deployment": {"ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
+        }
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        serve.start(http_options={"host": "127.0.0.1", "port": self.port})
+
+    def scale(self, num_replicas):
+        """Have so many replicas, as a configuration file does; those that stay are not started again."""
+        application = {
+            "name": "default",
+            "route_prefix": "/",
+            "import_path": "fastrnn.ray.application:build",
+            "args": self.arguments,
+            "deployments": [{"name": "fastrnn", "num_replicas": num_replicas}],
+        }
+        config = ServeDeploySchema.model_validate({"applications": [application]})
+        _get_global_client().deploy_apps(config, _blocking=True)
+
+    def replicas(self):
+        """The names of the actors."""
+        names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+        return [name for name in names if name.startswith("SERVE_REPLICA::default#fastrnn#")]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    ray.init(
+        num_cpus=4, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
+    try:
+        yield Fleet(tmp_path_factory.mktemp("fleet"))
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+class Client:
+    """A client of one sequence, which knows what the answers must be."""
+
+    def __init__(self, fleet, http, name, rng):
+        self.url = f"http://{fleet.address}/v2/models/tones/infer"
+        self.http, self.name, self.rng = http, name, rng
+        self.stream = fleet.layer.stream()
+        self.begun = self.lost = False
+        self.answers = 0
+
+    async def step(self):
+        """Send a chunk; a refusal with 503 is tried again. Returns whether there was an answer; if not, it was 404."""
+        x = self.rng.standard_normal((1, CHUNK, WIDTH)).astype("f4")
+        tensor = {"name": "x", "datatype": "FP32", "shape": x.shape, "parameters": {"binary_data_size": x.nbytes}}
+        parameters = {"sequence_id": self.name, "sequence_start": not self.begun, "binary_data_output": True}
+        head = json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head)), "x-session-id": self.name}
+        for _ in range(100):
+            async with self.http.post(self.url, data=head + x.tobytes(), headers=headers) as response:
+                body = await response.read()
+                status, length = response.status, response.headers.get("Inference-Header-Content-Length")
+            if status != 503:
+                break
+            await asyncio.sleep(0.1)
+        if status == 404:
+            assert self.begun and "is not known" in json.loads(body)["error"]
+            self.lost = True
+            return False
+        assert status == 200, body
+        self.begun = True
+        self.answers += 1
+        assert body[int(length) :] == self.stream.run(x).tobytes(), (self.name, self.answers)
+        return True
+
+
+def clients_of(fleet, http, rng, prefix, count):
+    return [
+        Client(fleet, http, f"{prefix} {number}", np.random.default_rng(rng.integers(1 << 60)))
+        for number in range(count)
+    ]
+
+
+def test_tritonclient_and_websockets_keep_their_replica(fleet, rng):
+    fleet.scale(2)
+    client = triton.InferenceServerClient(fleet.address)
+    assert client.is_server_ready() and "sequence" in client.get_server_metadata()["extensions"]
+    chunks = {f"s{number}": rng.standard_normal((3, 1, CHUNK, WIDTH)).astype("f4") for number in range(12)}
+    streams = {name: fleet.layer.stream() for name in chunks}
+
+    def infer(name, step, headers):
+        x = triton.InferInput("x", [1, CHUNK, WIDTH], "FP32")
+        x.set_data_from_numpy(chunks[name][step])
+        return client.infer(
+            "tones", [x], sequence_id=name, sequence_start=step == 0, sequence_end=step == 2, headers=headers
+        ).as_numpy("y")
+
+    for step in range(3):
+        for name in chunks:
+            y = infer(name, step, {"x-session-id": name})
+            assert y.tobytes() == streams[name].run(chunks[name][step]).tobytes(), (name, step)
+    with pytest.raises(triton.InferenceServerException, match="sequences need the header x-session-id"):
+        infer("s0", 0, {})
+    with pytest.raises(triton.InferenceServerException, match="is not known"):
+        infer("s0", 1, {"x-session-id": "s0"})
+    whole = triton.InferInput("x", [1, CHUNK, WIDTH], "FP32")
+    whole.set_data_from_numpy(chunks["s0"][0])
+    assert client.infer("tones", [whole]).as_numpy("y").tobytes() == fleet.layer(chunks["s0"][0])[0].tobytes()
+    client.close()
+
+    async def stream(number):
+        own = np.random.default_rng(number)
+        private = fleet.layer.stream()
+        async with websockets.connect(f"ws://{fleet.address}/v2/models/tones/stream") as socket:
+            assert json.loads(await socket.recv())["input_size"] == WIDTH
+            for _ in range(5):
+                x = own.standard_normal((1, CHUNK, WIDTH)).astype("f4")
+                await socket.send(x.tobytes())
+                assert await socket.recv() == private.run(x).tobytes()
+
+    async def streams_together():
+        await asyncio.gather(*map(stream, range(8)))
+
+    asyncio.run(streams_together())
+
+
+def test_sessions_move_and_go_on(fleet, rng):
+    """One replica of two is drained, and another one joins."""
+
+    async def run():
+        private, x = fleet.layer.stream(), rng.standard_normal((1, CHUNK, WIDTH)).astype("f4")
+        async with aiohttp.ClientSession() as http:
+            clients = clients_of(fleet, http, rng, "moving", 30)
+            sockets = [await websockets.connect(f"ws://{fleet.address}/v2/models/tones/stream") for _ in range(8)]
+            for socket in sockets:
+                await socket.recv()
+                await socket.send(x.tobytes())
+            y = private.run(x).tobytes()
+            assert [await socket.recv() for socket in sockets] == [y] * 8
+            y = private.run(x).tobytes()
+            closed = 0
+            for num_replicas in (1, 2):
+                scaling = asyncio.to_thread(fleet.scale, num_replicas)
+                task = asyncio.ensure_future(scaling)
+                rounds = 0
+                while not task.done() or len(fleet.replicas()) != num_replicas or rounds < 3:
+                    await asyncio.gather(*(client.step() for client in clients))
+                    rounds += 1
+                await task
+                if num_replicas == 1:
+                    for socket in sockets:
+                        with contextlib.suppress(websockets.ConnectionClosed):
+                            await socket.send(x.tobytes())
+                        answer = await socket.recv()
+                        if answer != y:  # its replica has stopped
+                            await websockets_resumes(fleet, socket, answer, x, y)
+                            closed += 1
+                        await socket.close()
+            assert 0 < closed < 8
+            assert not any(client.lost for client in clients)
+            assert list(fleet.snapshots.iterdir()) and not [path for path in fleet.snapshots.rglob("*") if path.is_file()]
+
+    fleet.scale(2)
+    asyncio.run(run())
+
+
+async def websockets_resumes(fleet, socket, answer, x, y):
+    """A session goes on elsewhere with the snapshot that the server has sent."""
+    message = json.loads(answer)
+    assert message["type"] == "snapshot" and base64.b64decode(message["data"])
+    with pytest.raises(websockets.ConnectionClosed):
+        await socket.recv()
+    assert socket.close_code == 1001
+    async with websockets.connect(f"ws://{fleet.address}/v2/models/tones/stream") as other:
+        await other.recv()
+        await other.send(json.dumps({"type": "restore", "data": message["data"]}))
+        assert json.loads(await other.recv()) == {"type": "restored"}
+        await other.send(x.tobytes())
+        assert await other.recv() == y
+
+
+def test_a_replica_is_killed_under_load(fleet, rng):
+    """The sessions of the other go on bit for bit; those of the lost one are told."""
+
+    async def run():
+        async with aiohttp.ClientSession() as http:
+            clients = clients_of(fleet, http, rng, "killed", 50)
+            for _ in range(3):
+                await asyncio.gather(*(client.step() for client in clients))
+            ray.kill(ray.get_actor(fleet.replicas()[0], namespace="serve"))
+            for _ in range(10):
+                await asyncio.gather(*(client.step() for client in clients if not client.lost))
+            lost = [client for client in clients if client.lost]
+            assert 0 < len(lost) < 50
+            assert all(client.answers == 13 for client in clients if not client.lost)
+            for client in lost:  # begins anew
+                client.begun, client.stream = False, fleet.layer.stream()
+                assert await client.step()
+
+    fleet.scale(2)
+    asyncio.run(run())
