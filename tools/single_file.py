@@ -40,6 +40,32 @@ TOP = """\
 #pragma GCC optimize("fp-contract=off")
 #endif
 
+/* The system's headers come before the pragma below, which would hide what they declare. */
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #if defined(__GNUC__) && !defined(_WIN32)
 #pragma GCC visibility push(hidden) /* of all but what fastrnn.h declares */
 #endif
