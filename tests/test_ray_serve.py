@@ -52,7 +52,7 @@ class Fleet:
         application = {
             "name": "default",
             "route_prefix": "/",
-            "import_path": "fastrnn.ray.application:build",
+            "import_path": "fastrnn.ray.deployment:build",
             "args": self.arguments,
             "deployments": [{"name": "fastrnn", "num_replicas": num_replicas}],
         }
@@ -196,7 +196,8 @@ def test_sessions_move_and_go_on(fleet, rng):
                         await socket.close()
             assert 0 < closed < 8
             assert not any(client.lost for client in clients)
-            assert list(fleet.snapshots.iterdir()) and not [path for path in fleet.snapshots.rglob("*") if path.is_file()]
+            left = list(fleet.snapshots.rglob("*"))
+            assert left and not any(path.is_file() for path in left)
 
     fleet.scale(2)
     asyncio.run(run())
