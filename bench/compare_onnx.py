@@ -3,8 +3,8 @@
     python bench/compare_onnx.py --models 2000 --seed 0     # the exit status is 1 where a model differs
 
 Every model is a file that ``fastrnn.load`` reads: an opset from 7 to the newest, weights behind chains of nodes, some
-outputs missing. tests/test_onnx_random.py runs a few of the same models. What onnxruntime does not do, or does against
-the standard (docs/onnx.md), is avoided in its copy of a model, and compared with the reference alone.
+outputs missing. tests/test_onnx_nodes.py runs a few of the same models. What onnxruntime does not do, or does against
+the standard (docs/frameworks.md), is avoided in its copy of a model, and compared with the reference alone.
 """
 
 from __future__ import annotations

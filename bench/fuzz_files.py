@@ -26,7 +26,7 @@ from fastrnn.commands import sequences
 from fastrnn.files import hdf5, keras_file, load, native, npz, onnx_file, protobuf, recognize, safetensors_file
 from fastrnn.importers import keras_config, keras_fields, keras_model, keras_operations
 from fastrnn.importers import onnx as onnx_nodes
-from fastrnn.onnx import chain, constants, graph, recurrent, rules
+from fastrnn.onnx import axes, chain, constants, follower, graph, recurrent, rules
 
 #: All that may come out of a reader; the last one where a package is missing.
 ALLOWED = (ValueError, TypeError, OSError, NotImplementedError, ModuleNotFoundError)
@@ -87,7 +87,7 @@ def onnx_model(data: bytes) -> None:
         raise ValueError(f"{name} needs onnxruntime")
 
     Path(_path).write_bytes(data)
-    with contextlib.suppress(*ALLOWED, chain.NotAChain):
+    with contextlib.suppress(*ALLOWED, axes.NotAChain):
         whole = onnx_file.read_graph(_path)
         known = constants.Constants(whole, compute)
         found = recurrent.find(whole, known, [])
@@ -218,7 +218,7 @@ def main() -> None:
                 Path(f"{corpus}/{name}-{number}").write_bytes(bytes([index]) + seed)
         importers = (keras_config, keras_fields, keras_model, keras_operations, onnx_nodes)
         readers = (hdf5, keras_file, load, native, npz, onnx_file, protobuf, recognize, safetensors_file, sequences)
-        graphs = (chain, constants, graph, recurrent, rules)
+        graphs = (axes, chain, constants, follower, graph, recurrent, rules)
         for module in (*importers, *readers, *graphs):
             for value in vars(module).values():
                 if callable(value) and getattr(value, "__module__", None) == module.__name__:

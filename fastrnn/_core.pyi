@@ -15,13 +15,15 @@ OP_KINDS: dict[str, int]
 WEIGHT_DTYPES: dict[str, int]
 NUM_GATES: dict[str, int]
 ACTIVATIONS: dict[str, int]
+WEIGHT_TYPES: dict[str, int]
 PROBE_GATES: dict[str, int]
 ACTIVATION_NAMES: dict[int, str]
 ACTIVATION_DEFAULTS: dict[str, tuple[float | None, float | None]]
 
 class IdError(ValueError): ...
 
-def available_isas() -> list[str]: ...
+def available_isas(weight_dtype: str = "float32") -> list[str]: ...
+def isa_for(isa: str, weight_dtype: str) -> str: ...
 def activate(
     isa: str, name: str, x: NDArray[Any] | Sequence[float], alpha: float = 0.0, beta: float = 0.0
 ) -> NDArray[np.float32]: ...
@@ -148,6 +150,8 @@ def run_sessions(
 @disjoint_base
 class Workspace: ...
 
+def use_dlpack(capsule: Any) -> None: ...
+
 @disjoint_base
 class TensorVersions:
     def __new__(cls, tensors: list[Any], weak: bool = False) -> Self: ...
@@ -156,8 +160,16 @@ class TensorVersions:
     def match(self, tensors: list[Any]) -> bool: ...
 
 @disjoint_base
-class TensorPlan:
-    def __new__(cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, pool: Pool) -> Self: ...
+class TensorCall:
+    def __new__(
+        cls, layer: Layer, num_rows: int, num_steps: int, batch_first: bool, has_state: bool, pool: Pool
+    ) -> Self: ...
+
+@disjoint_base
+class TensorPlan(TensorCall): ...
+
+@disjoint_base
+class TensorStep(TensorCall): ...
 
 @disjoint_base
 class TensorRunner:
@@ -170,15 +182,9 @@ class TensorRunner:
         empty_like: Callable[[Any], Any],
         get_num_threads: Callable[[], int],
     ) -> Self: ...
-    def run(
-        self,
-        weights: dict[str, Any],
-        names: Sequence[str],
-        x: Any,
-        hx: Any,
-        is_cell: bool,
-        batch_first: bool,
-        num_threads: int,
+    def run_cell(self, weights: dict[str, Any], names: Sequence[str], x: Any, hx: Any, num_threads: int) -> Any: ...
+    def run_sequence(
+        self, weights: dict[str, Any], names: Sequence[str], x: Any, hx: Any, batch_first: bool, num_threads: int
     ) -> Any: ...
 
 @disjoint_base

@@ -161,11 +161,20 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="compare the speed of fastrnn with other engines",
         description="Compare the speed of fastrnn with the installed engines and with the machine's limits.",
     )
-    bench.add_argument("groups", nargs="*", metavar="GROUP", help="of workloads, or all; default: the four main ones")
+    bench.add_argument(
+        "groups",
+        nargs="*",
+        metavar="GROUP",
+        help="of workloads, or all; default: the four main ones. precision, and names of models or none, compares "
+        "weights of float32, float16 and int8 on trained models instead",
+    )
     bench.add_argument("--list", action="store_true", help="show groups and workloads, and measure nothing")
     bench.add_argument("--engines", metavar="A,B", help="besides fastrnn; default: those that are installed")
     bench.add_argument("--threads", type=int, default=1, help="processors, and threads of each engine (default 1)")
     bench.add_argument("--isa", help="limit fastrnn, and the peers that have such a setting, to an instruction set")
+    bench.add_argument(
+        "--weights", choices=parsers.WEIGHT_DTYPES, default="float32", help="type of fastrnn's (default float32)"
+    )
     bench.add_argument("--seconds", type=float, default=0.3, help="for each engine and workload (default 0.3)")
     bench.add_argument(
         "--rounds", type=int, default=7, help="in which engines take turns; the fastest counts (default 7)"
@@ -178,6 +187,7 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--markdown", type=Path, metavar="FILE", help="renew the table in it that compares with the machine's limits"
     )
     bench.add_argument("--plot", type=Path, metavar="DIRECTORY", help="draw pictures (needs matplotlib)")
+    bench.add_argument("--sound", type=Path, metavar="FILE", help="for precision: a .wav of 16 kHz for silero's model")
     bench.set_defaults(run=_bench, json=False)
 
 
@@ -193,6 +203,7 @@ def _info(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     rows = {
         "fastrnn": facts["version"],
         "instruction set": f"{facts['isa']} (detected {facts['isa_detected']}; can run {', '.join(facts['isas'])})",
+        "of int8 weights": f"{facts['int8_isa']} (can run {', '.join(facts['int8_isas'])})",
         "threads": facts["threads"],
         "BLAS": " ".join(str(value) for value in blas.values()) if blas else "none",
         "Python": facts["python"],
@@ -217,11 +228,16 @@ def _bench(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     if arguments.list:
         return {}, command.listing()
+    if arguments.groups[:1] == ["precision"]:
+        return {}, _precision(arguments)
+    if arguments.sound is not None:
+        raise ValueError("--sound is given, but only precision reads a sound")
     text = command.bench(
         arguments.groups,
         engine_names=arguments.engines.split(",") if arguments.engines else None,
         threads=arguments.threads,
         isa=arguments.isa,
+        weights=arguments.weights,
         seconds=arguments.seconds,
         rounds=arguments.rounds,
         json_path=arguments.json_path,
@@ -230,6 +246,24 @@ def _bench(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         plot_directory=arguments.plot,
     )
     return {}, text
+
+
+def _precision(arguments: argparse.Namespace) -> str:
+    from fastrnn.benchmark import command
+
+    others = {"engines": None, "weights": "float32", "compare": None, "plot": None}
+    if given := [f"--{name}" for name, default in others.items() if getattr(arguments, name) != default]:
+        raise ValueError(f"{' and '.join(given)} given, but precision has no such option")
+    return command.compare_precision(
+        arguments.groups[1:],
+        threads=arguments.threads,
+        isa=arguments.isa,
+        seconds=arguments.seconds,
+        rounds=arguments.rounds,
+        sound=arguments.sound,
+        json_path=arguments.json_path,
+        markdown_path=arguments.markdown,
+    )
 
 
 def _mnist(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

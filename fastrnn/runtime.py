@@ -80,25 +80,46 @@ def forced_isa() -> str | None:
 
 def check_isa(name: str, argument: str) -> str:
     """Return name if this processor can run it; `argument` is its name in the message."""
-    runnable = _core.available_isas()
+    runnable = _core.available_isas("int8")  # which has kernels of every set
     if name not in runnable:
         raise ValueError(f"{argument} is {name!r}, wanted one that runs here: {', '.join(runnable)}")
     return name
 
 
+def chosen_isa(isa: str | None) -> str | None:
+    """The instruction set that an argument names, or else FASTRNN_ISA, or None.
+
+    Raises
+    ------
+    ValueError
+        It is unknown, or this processor cannot run it.
+    """
+    return forced_isa() if isa is None else check_isa(isa, "isa")
+
+
+def isa_for(isa: str | None, weight_dtype: str | None = None) -> str:
+    """The instruction set that layers with such weights take where `isa` is chosen, None for the best."""
+    return _core.isa_for(isa or _core.available_isas("int8")[0], weight_dtype or "float32")
+
+
 def info() -> dict[str, Any]:
     """What runs here: versions, instruction sets (detected and used), threads, BLAS.
 
-    ``blas`` describes SciPy's BLAS (name, version, integer width) as SciPy reports it.
+    ``int8_isa`` and ``int8_isas`` are those of layers with int8 weights, which have kernels for more instruction sets,
+    such as avx512_vnni. Asked for such a set, other layers take the next one in the list that they have. ``blas``
+    describes SciPy's BLAS (name, version, integer width) as SciPy reports it.
     """
     from importlib.metadata import version  # a third of the package's import time, and only needed here
 
-    isas = _core.available_isas()
+    isas, int8_isas = _core.available_isas(), _core.available_isas("int8")
+    chosen = forced_isa()
     return {
         "version": _core.__version__,
-        "isa": forced_isa() or isas[0],
+        "isa": isa_for(chosen),
         "isa_detected": isas[0],
         "isas": isas,
+        "int8_isa": isa_for(chosen, "int8"),
+        "int8_isas": int8_isas,
         "threads": get_num_threads(),
         "blas": _blas(),
         "python": platform.python_version(),

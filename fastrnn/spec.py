@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, int8_weights
 from .arguments import as_boolean, as_integer, as_real
 
 CellKind = Literal["lstm", "gru", "rnn"]
@@ -265,8 +265,8 @@ class LayerSpec:
                 faults.append(f"{self.name(index, part)} is {found}, wanted a float32 or float64 array")
             elif array.shape != shape:
                 faults.append(f"{self.name(index, part)} has shape {array.shape}, wanted {shape}")
-            elif self.weight_dtype == "float16" and part in WEIGHTS:
-                faults += _float16_faults(self.name(index, part), array)
+            elif self.weight_dtype in WEIGHT_FAULTS and part in WEIGHTS:
+                faults += WEIGHT_FAULTS[self.weight_dtype](self.name(index, part), array)
         count = len(DEFAULT_ACTIVATIONS[self.kind])
         if cell.activations and len(cell.activations) != count:
             faults.append(f"{self.name(index, 'activations')} has {len(cell.activations)} entries, wanted {count}")
@@ -302,12 +302,36 @@ def check_weight_dtype(weight_dtype: Any, dtype: np.dtype[Any] | None = None) ->
 
 def _float16_faults(name: str, array: NDArray[Any]) -> list[str]:
     """A fault if finite numbers are rounded to infinity."""
-    places = np.argwhere((np.abs(array) >= FLOAT16_LIMIT) & np.isfinite(array))
+    wrong = (np.abs(array) >= FLOAT16_LIMIT) & np.isfinite(array)
+    return _weight_faults(name, array, wrong, "out of float16's range: wanted at most 65504")
+
+
+def _int8_faults(name: str, array: NDArray[Any]) -> list[str]:
+    """A fault if numbers are not finite, and if a sum of products could be larger than 32 bits."""
+    faults = _weight_faults(
+        name, array, ~(np.abs(array) <= np.finfo(np.float32).max), "wanted finite float32 numbers, for int8"
+    )
+    if array.shape[1] > int8_weights.MOST_COLUMNS:
+        wanted = f"at most {int8_weights.MOST_COLUMNS}, for int8: sums of products have 32 bits"
+        faults.append(f"{name} has {array.shape[1]} columns, wanted {wanted}")
+    return faults
+
+
+def _weight_faults(name: str, array: NDArray[Any], wrong: NDArray[np.bool_], wanted: str) -> list[str]:
+    """A fault that names the first of the weights that are wrong, and says how many there are."""
+    places = np.argwhere(wrong)
     if not len(places):
         return []
     at = tuple(map(int, places[0]))
-    fault = f"{name}[{', '.join(map(str, at))}] is {array[at]}, out of float16's range: wanted at most 65504"
+    fault = f"{name}[{', '.join(map(str, at))}] is {array[at]}, {wanted}"
     return [fault if len(places) == 1 else f"{fault} ({len(places)} weights are)"]
+
+
+#: Weight dtypes that not every finite or infinite weight fits -> a function that gives faults of (name, array).
+WEIGHT_FAULTS: dict[str, Callable[[str, NDArray[Any]], list[str]]] = {
+    "float16": _float16_faults,
+    "int8": _int8_faults,
+}
 
 
 def activations_of(kind: str, cell: CellSpec) -> tuple[Activation, ...]:

@@ -57,7 +57,7 @@ def safetensors(arrays: dict[str, np.ndarray], metadata: Any = None) -> bytes:
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     data = b""
     for name, array in arrays.items():
-        types = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+        types = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int8": "I8"}
         begin, data = len(data), data + array.tobytes()
         offsets = [begin, len(data)]
         header[name] = {"dtype": types[array.dtype.name], "shape": array.shape, "data_offsets": offsets}

@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_public_header_stands_alone():
     assert includes(ROOT / "include" / "fastrnn.h") <= STANDARD_C
 
 
-@pytest.mark.parametrize("name", ["arguments", "spec", "functions", "schedule", "masks", "reference"])
+@pytest.mark.parametrize("name", ["arguments", "int8_weights", "spec", "functions", "schedule", "masks", "reference"])
 def test_plain_modules(name):
     """Each imports only NumPy and the modules of the package that `own` lists."""
     third_party = {module for module in imports(PACKAGE / f"{name}.py") if module.split(".")[0] in ("numpy", "fastrnn")}
@@ -172,10 +173,10 @@ def test_plain_modules(name):
     assert others <= {"__future__", "collections.abc", "dataclasses", "operator", "typing"}
     own = {
         "functions": {"fastrnn.spec"},
-        "spec": {"fastrnn._core", "fastrnn.arguments"},
+        "spec": {"fastrnn._core", "fastrnn.arguments", "fastrnn.int8_weights"},
         "schedule": {"fastrnn.arguments"},
         "masks": {"fastrnn.arguments", "fastrnn.schedule"},
-        "reference": {"fastrnn.spec"},
+        "reference": {"fastrnn.int8_weights", "fastrnn.spec"},
     }
     assert own_imports(PACKAGE / f"{name}.py") <= own.get(name, set())
 
@@ -209,16 +210,8 @@ def test_importers_know_specs_and_functions_alone():
 FILES = {
     "keras_file": {"keras", "keras.recurrent", "models.spec"},
     "load": {"layers", "layers.engine", "models.sequential", "models.spec"},
-    "native": {"models.ops", "models.spec"},
-    "onnx_file": {
-        "models.spec",
-        "onnx.chain",
-        "onnx.constants",
-        "onnx.graph",
-        "onnx.model",
-        "onnx.recurrent",
-        "onnx.session",
-    },
+    "native": {"int8_weights", "models.ops", "models.spec"},
+    "onnx_file": {"onnx.constants", "onnx.graph", "onnx.recurrent", "onnx.session"},
 }
 
 
@@ -273,6 +266,78 @@ def test_pytorch_is_imported_where_it_is_used():
         else:
             assert not used or path == PACKAGE / "__init__.py", path.name
             assert "torch" not in top_level_imports(path), path.name
+
+
+#: What a file of serve/ may import of its own package, besides those below it.
+SERVE_DEPENDENCIES = {
+    "__init__": {"options", "rest", "service"},  # where they are asked for
+    "options": set(),
+    "refusals": set(),
+    "logs": set(),
+    "access": {"refusals"},
+    "metrics": set(),
+    "models": set(),
+    "batcher": {"metrics", "models", "options", "refusals"},
+    "sessions": {"batcher", "metrics", "models", "options", "refusals"},
+    "inference": {"batcher", "models", "options", "refusals", "sessions"},
+    "service": {"access", "batcher", "inference", "metrics", "models", "options", "refusals", "sessions"},
+    "responses": {"refusals"},
+    "websocket": {"access", "batcher", "inference", "metrics", "refusals", "responses", "service"},
+    "rest": {"access", "inference", "metrics", "models", "options", "refusals", "responses", "service", "websocket"},
+    "grpc_messages": set(),
+    "grpc_server": {"access", "grpc_messages", "inference", "metrics", "models", "refusals", "service"},
+    "process": {"access", "logs", "models", "options", "rest", "service"},
+}
+
+
+def test_the_server_is_imported_when_it_is_asked_for():
+    """The command line imports its flags alone, and nothing else imports it."""
+    below = {"", ".__version__", ".extras", ".files.load", ".layers", ".models.sequential", ".spec", ".stream_pool"}
+    for path in PYTHON_FILES:
+        used = {name for name in own_imports(path) if name.startswith("fastrnn.serve")}
+        if path.parent.name == "serve":
+            assert used <= {f"fastrnn.serve.{name}" for name in SERVE_DEPENDENCIES[path.stem]}, path.name
+            assert own_imports(path) - used <= {f"fastrnn{name}" for name in below}, path.name
+        else:
+            assert not used or path in (PACKAGE / "__init__.py", PACKAGE / "cli.py"), path.name
+    command = (
+        "import sys, fastrnn.cli; print([name for name in sys.modules if name in ('starlette', 'asyncio', 'grpc')])"
+    )
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout == "[]\n"
+
+
+#: What a file of onnx/ may import of its own package.
+ONNX_DEPENDENCIES = {
+    "axes": set(),
+    "graph": set(),
+    "constants": {"graph"},
+    "recurrent": {"constants", "graph"},
+    "split": {"constants", "graph", "recurrent"},
+    "session": {"graph", "split"},
+    "values": {"axes"},
+    "follower": {"axes", "constants", "graph", "recurrent", "values"},
+    "rules": {"axes", "follower", "graph", "values"},
+    "chain": {"axes", "constants", "follower", "graph", "recurrent", "rules", "split", "values"},
+    "analysis": {"axes", "chain", "constants", "graph", "recurrent", "session", "split", "values"},
+    "chain_call": {"axes", "chain", "values"},
+    "runner": {"graph"},
+    "model": {"analysis", "chain_call", "graph", "recurrent", "runner", "session", "split"},
+    "sequential": {"analysis", "chain_call", "runner"},
+    "__init__": {"analysis", "graph", "model", "runner", "sequential"},
+}
+
+
+def test_files_of_onnx_import_downwards_only():
+    """And the packages onnx and onnxruntime within functions."""
+    below = {"arguments", "extras", "importers.onnx", "runtime", "spec", "layers", "layers.calls"}
+    below |= {"layers.engine", "layers.layer", "models", "models.ops", "models.sequential", "models.spec"}
+    paths = sorted((PACKAGE / "onnx").glob("*.py"))
+    assert {path.stem for path in paths} == ONNX_DEPENDENCIES.keys()
+    for path in [*paths, PACKAGE / "files" / "onnx_file.py"]:
+        assert not {"onnx", "onnxruntime", "google"} & top_level_imports(path), path.name
+    for path in paths:
+        inside = {f"fastrnn.onnx.{name}" for name in ONNX_DEPENDENCIES[path.stem]}
+        assert own_imports(path) <= inside | {f"fastrnn.{name}" for name in below}, path.name
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=ids(PYTHON_FILES))

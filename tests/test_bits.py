@@ -15,7 +15,12 @@ BEST = _core.available_isas()[0]
 LENGTHS = (4, 0, 9, 1, 4, 9, 2, 1)
 SMALL = range(1, 66)
 LARGE = (127, 200, 257)
-BACKENDS = {"fused": ("fused", np.float32), "blas": ("blas", np.float32), "blas-float64": ("blas", np.float64)}
+BACKENDS = {
+    "fused": ("fused", np.float32, None),
+    "int8": ("fused", np.float32, "int8"),
+    "blas": ("blas", np.float32, None),
+    "blas-float64": ("blas", np.float64, None),
+}
 
 every_model = pytest.mark.parametrize("name", MODELS)
 every_direction = pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
@@ -32,9 +37,9 @@ def make_spec(rng, name, hidden_size, bidirectional, input_size=None, num_layers
 
 def make(rng, name, hidden_size, bidirectional, backend="fused", isa=None, **sizes):
     """A layer and its specification."""
-    engine, dtype = BACKENDS[backend]
+    engine, dtype, weight_dtype = BACKENDS[backend]
     spec = make_spec(rng, name, hidden_size, bidirectional, dtype=dtype, **sizes)
-    return LAYERS[spec.kind](spec, backend=engine, isa=isa), spec
+    return LAYERS[spec.kind](spec, backend=engine, isa=isa, weight_dtype=weight_dtype), spec
 
 
 def assert_rows_stand_alone(layer, rng, spec, lengths=LENGTHS):

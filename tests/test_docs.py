@@ -1,16 +1,20 @@
 """The examples in documents and docstrings run, and documents agree with the code."""
 
+import argparse
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import serving
 import torch
 
 import fastrnn
+from fastrnn.serve.options import add_arguments
 from fastrnn.spec import ACTIVATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -166,3 +170,50 @@ def test_weights_example(tmp_path, monkeypatch):
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/weights.md").read_text(), re.S)
     exec(block, names)
     assert repr(names["fastrnn"].load("half.safetensors")) == repr(names["half"])
+
+
+def test_serving_examples(tmp_path):
+    """The documented clients against a server of the documented model; the application, the pool; every flag."""
+    text = (ROOT / "docs/serving.md").read_text()
+    making = re.search(r'python -c "\n(.*?)"\n', text, re.S)[1]
+    exec(making.replace("tones.safetensors", f"{tmp_path}/tones.safetensors"), {})
+    layer = fastrnn.load(tmp_path / "tones.safetensors")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    names = {}
+    with serving.Server(f"tones={tmp_path}/tones.safetensors") as server:
+        body = re.search(r"infer -d '(.*?)'", text, re.S)[1]
+        status, _, content = server.request("/v2/models/tones/infer", body.encode())
+        assert status == 200
+        np.testing.assert_array_equal(
+            serving.output(json.loads(content)), layer(np.arange(1, 7, dtype="f4").reshape(1, 3, 2))[0]
+        )
+        for block in blocks:
+            exec(block.replace("127.0.0.1:8000", server.http), names)
+    np.testing.assert_array_equal(names["y"], layer(names["steps"])[0])
+    np.testing.assert_array_equal(names["answer"], layer(np.ones((1, 4, 2), "f4"))[0][0])
+    assert [y.shape for y in names["ys"]] == [(3, 1), (1, 1)] and names["app"].service.options.max_sessions == 100
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    table = text[text.index("## Flags") : text.index("## Access")]
+    rows = {
+        flag: row
+        for row in table.splitlines()
+        for flag in re.findall(r"`(--[\w-]+)`", row.split("|")[1] if "|" in row else "")
+    }
+    actions = {action.option_strings[0]: action for action in parser._actions if action.option_strings}
+    assert set(rows) == set(actions) - {"-h"}
+    for flag, action in actions.items():
+        if isinstance(action.default, int | float) and not isinstance(action.default, bool) and "port" not in flag:
+            assert f"| {action.default:g} |" in rows[flag] or f"| {action.default} |" in rows[flag], flag
+
+
+def test_onnx_example(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/onnx.md").read_text(), re.S)
+    exec(block, names)
+    assert names["y"].shape == (7, 1, 3, 2) and names["h"].shape == (1, 3, 3)
+    np.testing.assert_array_equal(names["y"], names["same"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["fastrnn", "onnxruntime"]
+    assert not names["y"][2:, :, 1].any() and not names["h"][:, 2].any() and names["layer"].hidden_size == 3

@@ -31,6 +31,7 @@ def packages(extra):
         (["torch"], "torch"),
         (["atheris"], "fuzz"),
         (["tqdm"], "progress"),
+        (["httptools", "prometheus_client", "starlette", "uvicorn", "uvloop", "websockets"], "serve"),
         (["keras", "tf_keras", "h5py", "tensorflow", "torch", "safetensors"], "verify"),
         *((engine.packages, "tensorflow") for name, engine in engines.ENGINES.items() if "tensorflow" in name),
         *((engine.packages, "peers") for name, engine in engines.ENGINES.items() if "tensorflow" not in name),
@@ -50,7 +51,7 @@ def test_no_message_sends_to_a_package_index():
         assert not re.search(r"pip install +[\"']?fastrnn", path.read_text()), path.name
 
 
-@pytest.mark.parametrize("command", ["demo", "mnist"])
+@pytest.mark.parametrize("command", ["demo", "mnist", "serve"])
 def test_help_names_the_extra(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])

@@ -182,6 +182,11 @@ CONV = {"filters": 2, "kernel_size": [3], "activation": "linear"}
         ("average", change(2, keepdims=True), "has keepdims"),
         ("average", change(2, data_format="channels_first"), "data_format"),
         ("backwards-last", change(2, return_sequences=True), "GRU 'gru' goes backwards with the mask of 'embedding'"),
+        (
+            "classifier",
+            change(2, zero_output_for_mask=True),
+            "'lstm' has zero_output_for_mask: it gives zeros where 'emb",
+        ),
         ("normed", change(1, axis=[1]), "LayerNormalization 'layer_normalization' works on axis 1"),
         ("normed", change(1, axis=[1, 2]), "has axis a list of 2"),
         ("normed", change(1, rms_scaling=True), "has rms_scaling"),
@@ -213,6 +218,41 @@ def test_what_operations_cannot_do_is_named(name, edit, expected):
 def test_so_it_is_in_files_of_keras_2(name, edit, expected):
     assert not refused(f"keras2/{name}", lambda layers: None)
     assert re.search(expected, refused(f"keras2/{name}", edit))
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "at", "expected"),
+    [
+        ("2.15.0", "tagger-distributed", 3, "GRU 'gru' takes the steps that 'embedding' masks, because in Keras 2"),
+        ("2.15.0", "graph-average", 3, "GlobalAveragePooling1D .* takes the steps that 'embedding' masks"),
+        (None, "average", 2, "GlobalAveragePooling1D .* in Keras 2 Identity 'new' passes on no mask$"),
+        ("2.15.0", "tagger-distributed", 4, ""),  # only layers behind it that compute each step alone
+        ("2.15.0", "causal", 2, ""),  # no mask
+        ("3.5.0", "tagger-distributed", 3, ""),
+    ],
+)
+def test_identity_of_keras_2_ends_the_mask(version, name, at, expected):
+    config = config_of(f"keras2/{name}")
+    layers = config["config"]["layers"]
+    new = made("Identity", dtype="float32")
+    if "inbound_nodes" in layers[at]:
+        new |= {"name": "new", "inbound_nodes": layers[at]["inbound_nodes"]}
+        layers[at]["inbound_nodes"] = [[["new", 0, 0, {}]]]
+    layers[at:at] = [new]
+    model = read_model(config, version)
+    assert re.fullmatch(f".*{expected}.*" if expected else "", "; ".join(model.unsupported))
+    assert "Identity" not in [layer.class_name for layer in model.chain]
+
+
+def test_identity_between_recurrent_layers_of_keras_2():
+    config = {"class_name": "Sequential", "config": {"name": "model", "layers": []}}
+    lstm = {"units": 2, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True} | cases.SEQUENCES
+    names = (("Masking", "mask"), ("LSTM", "lstm"), ("Identity", "identity"), ("GRU", "gru"))
+    config["config"]["layers"] = layers = [made(class_name, **lstm | {"name": name}) for class_name, name in names]
+    assert read_model(config, "3.5.0").unsupported == []
+    assert re.match(r"GRU 'gru' takes the steps that 'mask' masks", "; ".join(read_model(config, "2.15.0").unsupported))
+    del layers[0]
+    assert read_model(config, "2.15.0").unsupported == []
 
 
 def test_directions_that_differ():

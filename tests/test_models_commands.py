@@ -57,7 +57,8 @@ def test_inspect(model, path, capsys):
     assert entry["loads"] and facts["class"] == "Sequential" and facts["output_size"] == model.output_size
     assert facts["num_ids"] == (model.num_ids or None) and facts["pools"] == model.pools
     assert facts["input_size"] == (None if model.num_ids else model.input_size)
-    assert facts["computes"] == {"dtype": "float32", "backend": "fused", "isa": model.isa}
+    computes = {"dtype": "float32", "weight_dtype": "float32", "backend": "fused", "isa": model.isa}
+    assert facts["computes"] == computes
     assert [part["class"] for part in facts["layers"]][-1] in ("LogSoftmax", "Linear", "RNN")
     assert facts["parameters"] == sum(part["parameters"] for part in facts["layers"]) > 0
     command("inspect", path)

@@ -313,11 +313,23 @@ CHAINS = {
         lambda g: g.layer(direction="bidirectional", squeeze=False).with_axes("ReduceMax", [0], 18, keepdims=0),
         ["LSTM", "Max"],
     ),
+    "maximum over an axis of size 1, too": (
+        lambda g: g.layer(squeeze=False).with_axes("ReduceMax", [0, 1], 18, keepdims=0),
+        ["LSTM", "Max"],
+    ),
+    "average over an axis of size 1, too": (
+        lambda g: g.layer(squeeze=False).with_axes("ReduceMean", [-4, 1], 18).with_axes("Squeeze", [1]),
+        ["LSTM", "Mean"],
+    ),
     "global average": (
         lambda g: g.layer().add("Transpose", perm=[1, 2, 0]).add("GlobalAveragePool").add("Flatten"),
         ["LSTM", "Mean"],
     ),
     "global maximum": (lambda g: g.layer().add("Transpose", perm=[1, 2, 0]).add("GlobalMaxPool"), ["LSTM", "Max"]),
+    "an axis of size 1 reversed": (
+        lambda g: g.layer(squeeze=False).take(-1, -(1 << 40), 1, -1).with_axes("Squeeze", [1]).take(-1, 1 << 40, 0),
+        ["LSTM", "Last"],
+    ),
     "reversed": (lambda g: g.take(-1, -(1 << 40), 0, -1).layer(), ["Reverse", "LSTM"]),
     "final": (
         lambda g: (
@@ -521,6 +533,10 @@ NOT_CHAINS = {
     "mixed axes": (
         lambda g: g.layer().add("Reshape", g.constant([3, -1], np.int64)),
         "changes the shape in a way that is not known",
+    ),
+    "padding of another axis": (
+        lambda g: g.layer(squeeze=False).add("Pad", g.constant([0, 1, 0, 0, 0, 0, 0, 0], np.int64)),
+        "pads another axis than that of the steps",
     ),
     "fill of ones": (
         lambda g: g.add("Pad", g.constant([1, 0, 0, 0, 0, 0], np.int64), g.constant(1.0)).layer(),

@@ -53,10 +53,13 @@ def test_bad_threads_change_nothing(threads, bad):
 
 def test_info():
     info = fastrnn.info()
-    assert set(info) == {"version", "isa", "isa_detected", "isas", "threads", "blas", "python", "numpy", "scipy"}
+    isas = {"isa", "isa_detected", "isas", "int8_isa", "int8_isas"}
+    assert set(info) == isas | {"version", "threads", "blas", "python", "numpy", "scipy"}
     assert info["version"] == fastrnn.__version__ == _core.__version__
     assert info["isas"] == _core.available_isas() and info["isas"][-1] == "scalar"
     assert info["isa"] in info["isas"] and info["isa_detected"] == info["isas"][0]
+    assert info["int8_isas"] == _core.available_isas("int8") and set(info["isas"]) <= set(info["int8_isas"])
+    assert info["int8_isa"] in info["int8_isas"] and _core.isa_for(info["int8_isa"], "float32") == info["isa"]
     assert info["numpy"] == np.__version__
     json.dumps(info)
 

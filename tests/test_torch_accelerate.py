@@ -33,6 +33,17 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["dlpack", "attributes"])
+def reads_tensors(request):
+    """The two ways to read tensors."""
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if request.param == "dlpack" and capsule is None:
+        pytest.skip("this version of PyTorch has no DLPack exchange API")
+    _core.use_dlpack(capsule if request.param == "dlpack" else None)
+    yield
+    _core.use_dlpack(capsule)
+
+
 @pytest.fixture(autouse=True)
 def no_grad():
     with torch.no_grad():
@@ -120,7 +131,7 @@ def test_sequences(name, options, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", [*CELLS, "relu"])
-def test_cells(name, bias, dtype):
+def test_cells(name, bias, dtype, reads_tensors):
     options = {"nonlinearity": "relu"} if name == "relu" else {}
     cell = CELLS.get(name, nn.RNNCell)(6, 17, bias, dtype=dtype, **options)
     fast = accelerate(cell)
@@ -262,6 +273,8 @@ def test_modules_stay_readable(kind):
         assert getattr(fast, name, None) == getattr(module, name, None)
     ours, theirs = fast.state_dict(), module.state_dict()
     assert list(ours) == list(theirs)
+    for name in ("get_expected_hidden_size", "get_expected_cell_size", "check_forward_args", "permute_hidden"):
+        assert hasattr(fast, name) is hasattr(module, name)
     for name, wanted in theirs.items():
         assert torch.equal(ours[name], wanted) and ours[name].data_ptr() != wanted.data_ptr()
         assert isinstance(getattr(fast, name), nn.Parameter)
@@ -273,9 +286,24 @@ def test_modules_stay_readable(kind):
     assert dir(module) == [name for name in dir(fast) if name in dir(module)]
 
 
-def test_fx_sees_whole_modules():
+@pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
+def test_the_class(kind):
+    """What modules say of their class, and what giving them one does."""
+    fast = accelerate(kind(3, 4))
+    cls = type(fast)
+    assert isinstance(fast, kind) and issubclass(fast.__class__, kind) and not isinstance(fast, (nn.Linear, Bare))
+    fast.__class__ = fast.__class__
+    assert type(fast) is cls
+    fast.__class__ = kind
+    assert type(fast) is kind
+    fast.__class__ = cls
+    assert type(fast) is cls and fast(torch.ones(2, 3)) is not None
+
+
+@pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
+def test_fx_sees_whole_modules(kind):
     """As it sees PyTorch's own."""
-    model = nn.Sequential(nn.LSTMCell(3, 4))
+    model = nn.Sequential(kind(3, 4))
     fast = accelerate(model)
     x = torch.randn(2, 3)
     for _ in range(2):
@@ -474,7 +502,7 @@ def test_tensors_go_in_without_a_copy(batch_first):
 
 
 @pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
-def test_tensors_of_any_layout(kind):
+def test_tensors_of_any_layout(kind, reads_tensors):
     """Expanded, transposed, negated and odd strides, of inputs and states."""
     module = kind(3, 4)
     fast = accelerate(module)
@@ -603,20 +631,96 @@ def test_half_precision(dtype):
         assert_same_bits(found, [part.to(dtype) for part in tensors_of(accelerate(module)(x.float()))])
 
 
-def test_autocast_does_not_narrow():
-    fast = accelerate(nn.LSTM(3, 4))
-    x = torch.randn(2, 3)
-    wanted = fast(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert_same_bits(fast(x), wanted)
-        with pytest.raises(ValueError, match="Convert input"):
-            fast(x.bfloat16())
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
+def test_autocast(kind, narrow):
+    """Results of the dtypes that PyTorch's have, of inputs and weights of any dtype; computed in float32."""
+    x, state = torch.randn(2, 3), torch.randn(2, 4) if kind in CELLS.values() else torch.randn(1, 4)
+    pair = (state, state) if kind in (nn.LSTM, nn.LSTMCell) else state
+    for weights, inputs, states in itertools.product([torch.float32, narrow, torch.float64], repeat=3):
+        is_double = weights == torch.float64
+        if is_double is not (inputs == torch.float64) or is_double is not (states == torch.float64):
+            continue
+        module = kind(3, 4, dtype=weights)
+        fast = accelerate(module)
+        hx = tuple(part.to(states) for part in pair) if isinstance(pair, tuple) else pair.to(states)
+        for arguments in ((x.to(inputs), hx), (x.to(inputs),)) * 2:
+            with torch.autocast("cpu", narrow), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found, wanted = fast(*arguments), module(*arguments)
+            assert [part.dtype for part in tensors_of(found)] == [part.dtype for part in tensors_of(wanted)]
+            if weights == torch.float32:
+                wide = [
+                    tuple(p.float() for p in part) if isinstance(part, tuple) else part.float() for part in arguments
+                ]
+                wanted = [b.to(a.dtype) for a, b in zip(tensors_of(found), tensors_of(fast(*wide)), strict=True)]
+                assert_same_bits(found, wanted)
+
+
+def test_autocast_of_packed_sequences():
+    x, lengths = torch.randn(7, 7, 3).bfloat16(), torch.tensor(LENGTHS)
+    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    for kind in LAYERS.values():
+        module = kind(3, 4)
+        with torch.autocast("cpu", torch.bfloat16):
+            (y, last), (wanted, wanted_last) = accelerate(module)(packed), module(packed)
+        ours, theirs = tensors_of((y.data, last)), tensors_of((wanted.data, wanted_last))
+        assert [part.dtype for part in ours] == [part.dtype for part in theirs]
+        for found, expected in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError):
+            accelerate(module)(x.double())
 
 
 def message_of(module, *inputs):
-    with pytest.raises((RuntimeError, ValueError, TypeError, AttributeError)) as caught:
+    with pytest.raises((RuntimeError, ValueError, TypeError, AttributeError, IndexError)) as caught:
         module(*inputs)
     return type(caught.value), str(caught.value)
+
+
+def mixed(kind, name):
+    """A module one of whose weights is of another dtype."""
+    module = kind(3, 4)
+    setattr(module, name, nn.Parameter(getattr(module, name).double()))
+    return module
+
+
+def test_types_of_exceptions(reads_tensors):
+    """PyTorch's, also where its words come from C++."""
+    x, h, cell_x, cell_h = torch.ones(5, 2, 3), torch.ones(1, 2, 4), torch.ones(2, 3), torch.ones(2, 4)
+    lstm, gru, rnn = nn.LSTM(3, 4), nn.GRU(3, 4), nn.RNN(3, 4)
+    lstm_cell, gru_cell, rnn_cell = nn.LSTMCell(3, 4), nn.GRUCell(3, 4), nn.RNNCell(3, 4)
+    double = pack_padded_sequence(x.double(), [5, 2])
+    for module, *inputs in (
+        *((cell, cell_x.to(dtype)) for cell in (lstm_cell, gru_cell, rnn_cell) for dtype in (torch.int64, torch.half)),
+        *((module, double) for module in (lstm, gru, rnn)),
+        (lstm, x, (h, h, h)),
+        (lstm, x, (h,)),
+        (lstm, x, torch.ones(2, 1, 2, 4)),
+        (lstm, pack_padded_sequence(x, [5, 2]), (h, h, h)),
+        (lstm_cell, cell_x, (cell_h,)),
+        (lstm_cell, cell_x, (cell_h, cell_h, cell_h)),
+        (lstm_cell, cell_x, ()),
+        (lstm_cell, cell_x, cell_h),
+        (lstm_cell, cell_x, torch.ones(2, 2, 4)),
+        (lstm_cell, cell_x, torch.tensor(1.0)),
+        (lstm_cell, torch.ones(3), (torch.ones(4),)),
+        *((mixed(kind, "weight_hh_l0"), x) for kind in LAYERS.values()),
+        *((mixed(kind, "bias_ih"), cell_x) for kind in CELLS.values()),
+        (lstm, x.to_mkldnn()),
+        (gru_cell, cell_x.to_mkldnn()),
+        (gru, torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)),
+        (lstm, torch.nested.nested_tensor([x[0], x[1]])),
+    ):
+        fast = accelerate(module)
+        for _ in range(2):
+            error = message_of(module, *inputs)[0]
+            assert message_of(fast, *inputs)[0] is error, inputs
+            if (module in (lstm, gru) and error is not ValueError) or module in (lstm_cell, gru_cell):
+                fast(*((x, None) if isinstance(module, nn.RNNBase) else (cell_x, None)))
+    assert message_of(accelerate(gru), x.to_sparse())[0] is NotImplementedError  # PyTorch: RuntimeError, its base
+    with pytest.raises(RuntimeError, match=r"weight_hh_l0 is torch\.float64, wanted torch\.float32"):
+        accelerate(mixed(nn.GRU, "weight_hh_l0"))(x)
 
 
 def test_what_pytorch_refuses():
@@ -691,9 +795,19 @@ def test_the_nonlinearity_of_a_cell_is_read_at_each_call():
 def test_packed_sequences_that_contradict_themselves():
     """Made by hand: refused before any memory is read."""
     fast = accelerate(nn.GRU(3, 4))
-    for sizes in ([2, 3], [-1, 2], [3, 1], [1], [9, 9]):
-        with pytest.raises((RuntimeError, ValueError)):
+    for sizes, message in (
+        ([1, 2], r"batch_sizes is \[1, 2\], wanted numbers from 1 on that never increase"),
+        ([-1, 4], "never increase"),
+        ([3, 0], "from 1 on"),
+        ([-3], "from 1 on"),
+        ([3, 1], "x has 3 steps, but batch_sizes adds up to 4"),
+        ([1], "adds up to 1"),
+        ([9, 9], "adds up to 18"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
             fast(PackedSequence(torch.ones(3, 3), torch.tensor(sizes)))
+    with pytest.raises(RuntimeError, match="int32"):
+        fast(PackedSequence(torch.ones(3, 3), torch.tensor([2, 1], dtype=torch.int32)))
     for order in ([0, 5], [0]):
         with pytest.raises((RuntimeError, IndexError)):
             fast(PackedSequence(torch.ones(3, 3), torch.tensor([2, 1]), torch.tensor(order)), torch.ones(1, 2, 4))
@@ -727,7 +841,7 @@ def test_parametrized_modules():
         module.parametrizations.weight_hh_l0.original0.mul_(2)
         assert_close(fast(x), module(x))
         parametrize.remove_parametrizations(fast, "weight_hh_l0")
-        assert isinstance(fast, Accelerated) and type(fast)._original is nn.LSTM
+        assert type(fast) is type(accelerate(nn.LSTM(3, 4)))
         assert_close(fast(x), module(x))
 
 
@@ -748,6 +862,68 @@ def test_other_computed_weights():
     assert_close(fast(x), module(x))
     fast.weight_ih_l0_g.mul_(2), module.weight_ih_l0_g.mul_(2)
     assert_close(fast(x), module(x))
+
+
+def test_computed_weights_with_gradients():
+    """Made with grad mode on, so that copy.deepcopy refuses them."""
+    x = torch.randn(2, 3)
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        modules = [nn.utils.weight_norm(nn.LSTM(3, 4), "weight_hh_l0"), nn.GRU(3, 4), nn.RNNCell(3, 4)]
+        prune.l1_unstructured(modules[1], "weight_hh_l0", 0.4)
+        prune.l1_unstructured(modules[2], "weight_hh", 0.4)
+    for module in modules:
+        with pytest.raises(RuntimeError):
+            copy.deepcopy(module)
+        fast = accelerate(nn.ModuleList([module, nn.Identity()]))[0]
+        assert_close(fast(x), module(x))
+        assert not {id(tensor) for tensor in fast.parameters()} & {id(tensor) for tensor in module.parameters()}
+        for part in (fast, module):
+            list(part.parameters())[-1].mul_(3)
+        assert_close(fast(x), module(x))
+
+
+# Weights in fewer bytes
+
+
+@pytest.mark.parametrize("weight_dtype", ["float16"])
+@pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
+def test_weight_dtype(kind, weight_dtype):
+    """The bits of fastrnn's layer with these weights; the module's own weights stay, and changes are noticed."""
+    module = kind(9, 17)
+    fast = accelerate(module, weight_dtype=weight_dtype)
+    assert all(map(torch.equal, fast.state_dict().values(), module.state_dict().values()))
+    x = torch.randn(3, 9)
+    name = kind.__name__.removesuffix("Cell")
+    for _ in range(2):
+        layer = getattr(fastrnn, name).from_torch(module, weight_dtype=weight_dtype)
+        state = cell_states_of(module, 3) if kind in CELLS.values() else states_of(module)
+        h0 = tuple(part[None] for part in state) if isinstance(state, tuple) else state[None]
+        if kind in CELLS.values():
+            _, last = layer(x.numpy()[:, None], h0)
+            wanted = [part[0] for part in last] if name == "LSTM" else last[0]
+        else:
+            wanted = layer(x.numpy(), state)
+        for again in (fast, fast, copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+            assert_same_bits(again(x, state), wanted)
+        assert fast._prepared.layer.weight_dtype == weight_dtype
+        assert not torch.equal(tensors_of(fast(x))[0], tensors_of(accelerate(module)(x))[0])
+        for part in (fast, module):
+            next(part.parameters()).mul_(2)
+    again = accelerate(fast, inplace=True)
+    assert_close(again(x), module(x))
+    assert again._prepared.layer.weight_dtype == "float32"
+
+
+def test_weight_dtypes_that_do_not_fit():
+    with pytest.raises(ValueError, match="weight_dtype is 'float8', wanted None or one of"):
+        accelerate(nn.LSTM(3, 4), weight_dtype="float8")
+    with pytest.raises(ValueError, match="weight_dtype is 'float16' and dtype float64"):
+        accelerate(nn.LSTM(3, 4, dtype=torch.float64), weight_dtype="float16")(torch.ones(2, 3).double())
+    module = nn.GRUCell(3, 4)
+    module.weight_hh[1, 2] = 1e6
+    with pytest.raises(ValueError, match="weight_hh"):
+        accelerate(module, weight_dtype="float16")(torch.ones(2, 3))
 
 
 def test_functional_calls():

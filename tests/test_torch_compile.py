@@ -11,7 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import fastrnn.torch  # noqa: E402
 from fastrnn.torch import accelerate, run  # noqa: E402
@@ -193,7 +195,6 @@ model = torch.load(model, weights_only=False)  # which imports fastrnn.torch
 results = [model(x)]
 assert "torch._dynamo" not in sys.modules  # it takes as long to import as PyTorch
 results.append(torch.export.load(exported).module()(x))
-assert torch._dynamo.config.allow_rnn
 results.append(torch.compile(model, fullgraph=True, backend="eager")(x))
 torch.save(results, y)
 """
@@ -223,6 +224,51 @@ def test_trace():
     assert "fastrnn::run" in str(traced.inlined_graph)
     x = torch.randn(4, 7, 3)
     assert_close(traced(x), model(x))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRUCell])
+def test_make_fx(kind):
+    """Before and after a first call; other modes of dispatch see the operator, too."""
+    module = kind(3, 4)
+    fast = accelerate(module)
+    x, other = torch.randn(2, 3), torch.randn(2, 3)
+    for _ in range(2):
+        traced = make_fx(lambda x: fast(x))(x)
+        assert len(operators_in(traced.graph)) == 1
+        assert_close(traced(other), module(other))
+        fast(x), fast(x)
+        with LoggingMode() as mode:
+            fast(x)
+        assert torch.ops.fastrnn.run.default in mode.seen
+
+
+class LoggingMode(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen.append(function)
+        return function(*args, **(kwargs or {}))
+
+
+def test_weight_dtype():
+    """Compiled and exported programs round the weights, too."""
+    fast = accelerate(nn.LSTM(3, 4), weight_dtype="float16")
+    x = torch.randn(5, 2, 3)
+    wanted = fast(x)
+    assert_close(torch.compile(fast, fullgraph=True, backend="eager")(x), wanted, 0)
+    assert_close(torch.export.export(fast, (x,)).module()(x), wanted, 0)
+
+
+def test_compile_under_autocast():
+    model = Model(nn.LSTM)
+    fast = accelerate(model)
+    compiled = torch.compile(fast, fullgraph=True, backend="eager")
+    x = torch.randn(2, 5, 3)
+    for enabled in (True, False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert_close(compiled(x), fast(x), 0)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -264,10 +310,75 @@ def test_the_operator_checks_memory():
             run_operator(x, sizes, h0, None, weights, "GRU", 1, False, True, 1)
 
 
-def test_the_compiler_sees_accelerated_modules():
-    torch._dynamo.config.allow_rnn = False
-    accelerate(nn.LSTM(2, 3))
-    assert torch._dynamo.config.allow_rnn
+def test_the_operator_checks_its_options():
+    """Also those that do not fit to weights that are prepared."""
+    module = nn.GRU(3, 4)
+    weights = [weight.detach() for weight in module._flat_weights]
+    x = torch.ones(5, 2, 3)
+    run_operator(x, None, None, None, weights, "GRU", 1, False, True, 1)
+    for options, message in (
+        (("XYZ", 1, False, True, 1), "mode is 'XYZ', wanted one of LSTM, GRU"),
+        (("GRU", 2, False, True, 1), "weight_ih_l1 has shape"),
+        (("GRU", 3, False, True, 1), "4 weights, but num_layers is 3"),
+        (("GRU", 0, False, True, 1), "num_layers is 0"),
+        (("GRU", -1, False, True, 1), "num_layers is -1"),
+        (("GRU", 10**12, False, True, 1), "num_layers is 1000000000000"),
+        (("GRU", 1, True, True, 1), "weight_ih_l0_reverse has shape"),
+        (("GRU", 1, False, True, -1), "num_threads is -1, wanted 0 to"),
+        (("GRU", 1, False, True, 10**12), "num_threads is 1000000000000, wanted"),
+        (("GRU", 1, False, True, 1, "float8"), "weight_dtype is 'float8'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_operator(x, None, None, None, weights, *options)
+
+
+def test_other_models_are_compiled_as_before():
+    """PyTorch's own modules with a break of the graph, not step by step."""
+    x = torch.randn(20, 2, 3)
+    option = torch._dynamo.config.allow_rnn
+    torch.compile(accelerate(nn.GRU(3, 4)), fullgraph=True, backend="eager")(x)
+    assert torch._dynamo.config.allow_rnn is option is False
+    plain = nn.Sequential(nn.Linear(3, 3), nn.GRU(3, 4))
+    nodes = []
+
+    def backend(graph, inputs):
+        nodes.extend(node for node in graph.graph.nodes if node.op.startswith("call"))
+        return graph.forward
+
+    assert_close(torch.compile(plain, backend=backend)(x), plain(x))
+    assert len(nodes) < 5  # of 20 steps
+    with pytest.raises(RuntimeError, match="RNN, GRU, or LSTM"):
+        torch.compile(plain, fullgraph=True, backend="eager")(x)
+
+
+class Asking(nn.Module):
+    """A model that looks at the class of its layer."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.rnn = kind(3, 4)
+
+    def forward(self, x):
+        y, last = self.rnn(x)
+        return last[1] if isinstance(self.rnn, nn.LSTM) else last if isinstance(self.rnn, nn.RNNBase) else y
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_compiled_models_see_the_class(kind):
+    model = Asking(kind)
+    x = torch.randn(5, 2, 3)
+    assert_close(torch.compile(accelerate(model), fullgraph=True, backend="eager")(x), model(x))
+
+
+class Named(nn.LSTM):
+    """A subclass without a forward of its own."""
+
+
+def test_compiled_subclasses_break_the_graph():
+    model = nn.Sequential(nn.Linear(3, 3), Named(3, 4))
+    fast = accelerate(model)
+    x = torch.randn(5, 2, 3)
+    assert_close(torch.compile(fast, backend="eager")(x), model(x))
 
 
 def test_copies_of_compiled_models():

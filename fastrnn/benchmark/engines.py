@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastrnn import extras
 from fastrnn.runtime import set_num_threads
+from fastrnn.spec import WeightDtype
 
 from . import onnx_model
 from .mnn_engine import mnn_call, mnn_runs
@@ -29,8 +30,8 @@ from .workloads import Workload, build_layer, draw_weights
 Call = Callable[[], NDArray[np.float32]]
 Builder = Callable[[Workload, NDArray[np.float32], NDArray[np.int64], int], Call]
 
-#: The type of an engine's weights, and how far its outputs, of magnitude 1, may be from fastrnn's.
-TOLERANCES = {"float32": 2e-5, "int8": 5e-2}
+#: The type of an engine's weights, and how far its outputs, of magnitude 1, may be from fastrnn's of float32 weights.
+TOLERANCES: dict[WeightDtype, float] = {"float32": 2e-5, "float16": 5e-3, "int8": 5e-2}
 
 
 class Engine(NamedTuple):
@@ -39,12 +40,18 @@ class Engine(NamedTuple):
     build: Builder
     packages: tuple[str, ...] = ()
     runs: Callable[[Workload], bool] = lambda workload: True
-    weights: str = "float32"
+    weights: WeightDtype = "float32"
 
 
-def fastrnn_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
+def fastrnn_call(
+    workload: Workload,
+    x: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    num_threads: int,
+    weight_dtype: WeightDtype = "float32",
+) -> Call:
     set_num_threads(num_threads)
-    layer = build_layer(workload)
+    layer = build_layer(workload, weight_dtype)
     if workload.is_stream:
         stream, step = layer.stream(workload.batch), np.ascontiguousarray(x[:, 0])
         return lambda: stream.step(step)[:, None]
@@ -99,12 +106,19 @@ def torch_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.i
     return call
 
 
-def onnxruntime_call(workload: Workload, x: NDArray[np.float32], lengths: NDArray[np.int64], num_threads: int) -> Call:
+def onnxruntime_call(
+    workload: Workload,
+    x: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    num_threads: int,
+    change: Callable[[bytes], bytes] = lambda model: model,
+) -> Call:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
-    session = onnxruntime.InferenceSession(onnx_model.model(workload), options, providers=["CPUExecutionProvider"])
+    model = change(onnx_model.model(workload))
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return onnx_model.carry(onnx_model.feed(workload, x, lengths), lambda feed: session.run(None, feed))
 
 
@@ -124,6 +138,12 @@ ENGINES = {
     "fastrnn": Engine(fastrnn_call),
     "torch": Engine(torch_call, ("torch",)),
     "onnxruntime": Engine(onnxruntime_call, ("onnxruntime", "onnx")),
+    "onnxruntime-int8": Engine(
+        partial(onnxruntime_call, change=onnx_model.quantized),
+        ("onnxruntime", "onnx"),
+        lambda workload: workload.cell == "lstm",  # it has no other cells of int8
+        "int8",
+    ),
     "openvino": Engine(openvino_call, ("openvino", "onnx")),
     "mnn": Engine(mnn_call, ("MNN", "onnx"), mnn_runs),
     "tract": Engine(tract_call, ("tract", "onnx"), tract_runs),

@@ -140,6 +140,7 @@ def describe(engines: Iterable[str], threads: int) -> dict[str, Any]:
         "caches": [cache._asdict() for cache in caches()],
         "system": platform.platform(),
         "isa": info()["isa"],
+        "int8_isa": info()["int8_isa"],
         "threads": threads,
         "versions": versions(engines),
     }

@@ -13,18 +13,20 @@ PARTS = {"FMA": "multiply-adds", "gates": "gates", "call": "call"}
 
 
 def write(results: Results, path: Path) -> None:
-    """Replace the file's table of the same instruction set and number of threads; without one, append the table.
+    """Replace the file's table of the same instruction set and number of threads, as :func:`replace` does."""
+    replace(path, f"{results['isa']}, threads: {results['threads']}", table(results))
 
-    The file is made if it does not exist.
-    """
-    begin = f"<!-- fastrnn bench, {results['isa']}, threads: {results['threads']} -->"
+
+def replace(path: Path, name: str, content: str) -> None:
+    """Replace the file's text of this name; without one, append it. The file is made if it does not exist."""
+    begin = f"<!-- fastrnn bench, {name} -->"
     text = path.read_text() if path.exists() else ""
     before, found, after = text.partition(begin)
     if found:
         _, _, after = after.partition(END)
     elif before:
         before = before.rstrip("\n") + "\n\n"
-    path.write_text(f"{before}{begin}\n{table(results)}\n{END}{after or chr(10)}")
+    path.write_text(f"{before}{begin}\n{content}\n{END}{after or chr(10)}")
 
 
 def table(results: Results) -> str:

@@ -10,18 +10,21 @@ from pathlib import Path
 from .run import FORMAT, Results, Row
 
 NAME_WIDTH = 47
-SETTINGS = ("processor", "isa", "threads")
+SETTINGS = ("processor", "isa", "threads", "weights")
 
 
-def heading(engines: Sequence[str], threads: int, rounds: int) -> str:
-    """The lines above the table."""
+def heading(engines: Sequence[str], threads: int, rounds: int, weights: str = "float32") -> str:
+    """The lines above the table; weights: the type of fastrnn's."""
+    small = "so its answer is less exact, and it does not count as a peer"
+    if weights != "float32":
+        small = f"so its answer is less exact; fastrnn's are {weights}, and each peer counts"
     threads_text = f"{threads} thread{'s' if threads > 1 else ''}"
     columns = [*(f"{engine:>{_width(engine)}}" for engine in engines), f"{'ratio':>7}{'GFLOP/s':>9}{'limit':>7} by"]
     return "\n".join(
         [
             f"{threads_text}; microseconds a call, the fastest of {rounds} rounds; ratio: best peer / fastrnn;",
-            "GFLOP/s and percent of the limit are fastrnn's; !: its answer differs from fastrnn's and does not count;",
-            "~: int8 weights, so its answer is less exact, and it does not count as a peer",
+            "GFLOP/s and percent of the limit are fastrnn's; !: its answer differs from that of fastrnn with float32",
+            f"weights and does not count; ~: its weights are smaller than float32, {small}",
             f"{'workload':{NAME_WIDTH}}{''.join(columns)}",
         ]
     )
@@ -35,7 +38,8 @@ def line(row: Row, engines: Sequence[str]) -> str:
         cell = "- " if entry is None else f"{entry['microseconds']:.1f}{_mark(entry)}"
         cells.append(f"{cell:>{_width(engine)}}")
     ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
-    limit = f"{row['gflops']:9.1f}{row['percent_of_limit']:6.0f}% {row['bound_by']}"
+    limit = f"{row['gflops']:9.1f}"
+    limit += f"{'-':>7}" if row["bound_by"] is None else f"{row['percent_of_limit']:6.0f}% {row['bound_by']}"
     return f"{row['name']:{NAME_WIDTH}}{''.join(cells)}{ratio:>7}{limit}"
 
 
@@ -128,12 +132,12 @@ def load(path: Path) -> Results:
     found = results.get("format") if isinstance(results, dict) else None
     if found != FORMAT:
         raise ValueError(f"{path} has format {found!r}, wanted a file of fastrnn bench --json, format {FORMAT}")
-    return dict(results)
+    return {"weights": "float32", **results}  # files of older versions do not say so
 
 
 def compare(old: Results, new: Results) -> str:
     """Compare a run with an older one, workload by workload; above 1 is better now."""
-    changed = [f"{name}: {old[name]} then, {new[name]} now" for name in SETTINGS if old[name] != new[name]]
+    changed = [f"{name}: {old[name]} then, {new[name]} now" for name in SETTINGS if old.get(name) != new.get(name)]
     lines = [
         f"against {old['date']}, fastrnn {old['versions']['fastrnn']}; above 1: better now",
         *(f"not the same {text}" for text in changed),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.layers import LAYERS, Layer
-from fastrnn.spec import NUM_GATES
+from fastrnn.spec import NUM_GATES, WeightDtype
 
 DEFAULT_GROUPS = ("stream", "single", "ragged", "dense")
 LENGTHS = ("full", "uniform", "lognormal", "ort1400")
@@ -170,6 +170,7 @@ def draw_input(workload: Workload) -> NDArray[np.float32]:
     return rng.standard_normal((workload.batch, workload.steps, workload.input_size), np.float32)
 
 
-def build_layer(workload: Workload) -> Layer:
+def build_layer(workload: Workload, weight_dtype: WeightDtype = "float32") -> Layer:
     """The workload's fastrnn layer."""
-    return LAYERS[workload.cell].from_state_dict(draw_weights(workload), nonlinearity=workload.nonlinearity)
+    kind, weights = LAYERS[workload.cell], draw_weights(workload)
+    return kind.from_state_dict(weights, nonlinearity=workload.nonlinearity, weight_dtype=weight_dtype)

@@ -1,6 +1,14 @@
-# Direct calls of the kernels of an instruction set, for tests and for measuring the machine.
+# Which instruction sets run here; and direct calls of the kernels of one, for tests and for measuring the machine.
 
 cdef extern from "core/probe.h" nogil:
+    ctypedef enum fr_weight_type:
+        FR_WEIGHT_FLOAT32
+        FR_WEIGHT_FLOAT16
+        FR_WEIGHT_INT8
+    ctypedef struct fr_kernels:
+        const char *isa
+    const fr_kernels *fr_kernels_at(size_t, fr_weight_type)
+    const fr_kernels *fr_kernels_named(const char *, fr_weight_type)
     fastrnn_status fr_activate(const char *, fastrnn_activation, int64_t, const float *, float *)
     fastrnn_status fr_probe_fma(const char *, int64_t, int64_t *, double *)
     fastrnn_status fr_probe_read(const char *, int64_t, int64_t, const float *, double *)
@@ -14,13 +22,24 @@ cdef extern from "core/probe.h" nogil:
 PROBE_GATES = {"sigmoid": FR_GATE_SIGMOID, "tanh": FR_GATE_TANH, "sigmoid*tanh": FR_GATE_SIGMOID_TANH}
 
 
-def available_isas():
-    """Names of the instruction sets that can run here, best first."""
+WEIGHT_TYPES = {"float32": FR_WEIGHT_FLOAT32, "float16": FR_WEIGHT_FLOAT16, "int8": FR_WEIGHT_INT8}
+
+
+def available_isas(weight_dtype="float32"):
+    """Names of the instruction sets that can run here and have kernels for weights of a type, best first."""
+    cdef fr_weight_type weights = WEIGHT_TYPES[weight_dtype]
     names, i = [], 0
-    while fastrnn_isa(i) != NULL:
-        names.append(fastrnn_isa(i).decode())
+    while fr_kernels_at(i, weights) != NULL:
+        names.append(fr_kernels_at(i, weights).isa.decode())
         i += 1
     return names
+
+
+def isa_for(isa, weight_dtype):
+    """The instruction set that a layer takes for weights of this type, where `isa`, which runs here, is asked for."""
+    cdef bytes isa_name = isa.encode()
+    cdef fr_weight_type weights = WEIGHT_TYPES[weight_dtype]
+    return fr_kernels_named(isa_name, weights).isa.decode()
 
 
 def activate(isa, name, x, alpha=0.0, beta=0.0):

@@ -10,7 +10,8 @@ from typing import Any
 from .. import outputs
 from ..layers.layer import Layer
 from ..models.sequential import Sequential
-from .options import load_layer
+from ..onnx import Model
+from .options import load_layer, no_sequential
 
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -23,6 +24,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """
     check_place(arguments.out, arguments.force)
     layer = load_layer(arguments)
+    if isinstance(layer, Model):
+        raise ValueError(f"{arguments.file} cannot be saved: {no_sequential(layer)}")
     if not isinstance(layer, Layer | Sequential):
         raise ValueError(
             f"{arguments.file} is loaded as a fastrnn.keras.{type(layer).__name__}, which fastrnn's format does not "

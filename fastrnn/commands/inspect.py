@@ -7,14 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..keras import Bidirectional, Masking, Sequential
 from ..keras.recurrent import Recurrent
 from ..layers.engine import choose_backend, choose_dtype, choose_weight_dtype
+from ..models.engine import choose_weight_dtypes
 from ..models.ops import Conv1d, Embedding, LayerNorm, Linear, Op, Pool
 from ..models.spec import AnyOp, ModelSpec, op_name
-from ..runtime import check_isa, forced_isa, info
-from ..spec import DEFAULT_ACTIVATIONS, Activation, CellSpec, LayerSpec, activations_of
+from ..runtime import chosen_isa, isa_for
+from ..spec import DEFAULT_ACTIVATIONS, WEIGHTS, Activation, CellSpec, LayerSpec, activations_of
 from .options import as_value_errors, reading
 from .survey import Found, Survey, survey
 
@@ -68,16 +70,19 @@ def _entry(found: Found, arguments: argparse.Namespace) -> dict[str, Any]:
         entry["layer"] = facts = describe(found.layer)
         if isinstance(found.layer, LayerSpec):
             entry["text"] = summary(found.layer)
-            isa = forced_isa() if arguments.isa is None else check_isa(arguments.isa, "isa")
+            isa = chosen_isa(arguments.isa)
             dtype = choose_dtype(found.layer, arguments.dtype)
             weight_dtype = choose_weight_dtype(found.layer, arguments.weight_dtype).weight_dtype
             backend = choose_backend(arguments.backend, dtype, isa, weight_dtype)
             facts["computes"] = {"dtype": dtype.name, "weight_dtype": weight_dtype or dtype.name, "backend": backend}
-            facts["computes"]["isa"] = (isa or info()["isa"]) if facts["computes"]["backend"] == "fused" else None
+            facts["computes"]["isa"] = isa_for(isa, weight_dtype) if backend == "fused" else None
         elif isinstance(found.layer, ModelSpec):
-            isa = forced_isa() if arguments.isa is None else check_isa(arguments.isa, "isa")
+            isa = isa_for(chosen_isa(arguments.isa))
             entry["text"] = f"model of {len(found.layer.ops)} operations"
-            facts["computes"] = {"dtype": "float32", "backend": "fused", "isa": isa or info()["isa"]}
+            chosen = choose_weight_dtypes(found.layer, arguments.weight_dtype)
+            types = {op.weight_dtype or "float32" for op in chosen.ops if isinstance(op, LayerSpec)}
+            facts["computes"] = {"dtype": "float32", "weight_dtype": types.pop() if len(types) == 1 else None}
+            facts["computes"] |= {"backend": "fused", "isa": isa}
         if "nonlinearity" in found.needs:
             for cell in facts["cells"]:
                 cell["activations"] = None
@@ -106,18 +111,32 @@ def describe(layer: Any) -> dict[str, Any]:
 
 def _describe_spec(spec: LayerSpec) -> dict[str, Any]:
     cells = [_describe_cell(spec, index, cell) for index, cell in enumerate(spec.cells)]
-    arrays = [array for cell in spec.cells for array in vars(cell).values() if isinstance(array, np.ndarray)]
+    arrays = {
+        (index, name): array
+        for index, cell in enumerate(spec.cells)
+        for name, array in vars(cell).items()
+        if isinstance(array, np.ndarray)
+    }
+    dtype = spec.cells[0].weight_ih.dtype.name
     names = ("kind", "input_size", "hidden_size", "proj_size", "num_layers")
     return {
         "class": {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}[spec.kind],
         **{name: getattr(spec, name) for name in names},
         **{name: bool(getattr(spec, name)) for name in ("bidirectional", "reverse", "batch_first")},
-        "dtype": spec.cells[0].weight_ih.dtype.name,
-        "parameters": sum(array.size for array in arrays),
-        "bytes": sum(array.nbytes for array in arrays),
+        "dtype": dtype,
+        "weight_dtype": spec.weight_dtype or dtype,
+        "parameters": sum(array.size for array in arrays.values()),
+        "bytes": sum(_bytes(array, spec.weight_dtype, name) for (_, name), array in arrays.items()),
         "flops_per_step": 2 * sum(_weights(cell) for cell in spec.cells),
         "cells": cells,
     }
+
+
+def _bytes(array: NDArray[Any], weight_dtype: str | None, name: str) -> int:
+    """Of one of a cell's arrays, in its type, or in the smaller one of weights."""
+    if name not in WEIGHTS or weight_dtype in (None, "float32"):
+        return array.nbytes
+    return array.size + 4 * len(array) if weight_dtype == "int8" else 2 * array.size
 
 
 def _describe_model(spec: ModelSpec) -> dict[str, Any]:
@@ -243,17 +262,22 @@ def _rows(layer: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("merge mode", str(layer["merge_mode"])))
     if said := [name for name in KERAS_OPTIONS if layer.get(name)]:
         rows.append(("Keras", ", ".join(said)))
-    dtype = f" in {layer['dtype']}" if "dtype" in layer else ""
+    dtype = f" in {layer['dtype']}{_smaller(layer)}" if "dtype" in layer else ""
     rows.append(("parameters", f"{layer['parameters']:,}{dtype}, {layer['bytes']:,} bytes"))
     rows.append(("FLOPs a step", f"{layer['flops_per_step']:,} for each row"))
     if computes := layer.get("computes"):
-        dtype, weight_dtype = computes["dtype"], computes.get("weight_dtype", computes["dtype"])  # a model has several
-        weights = f" with weights of {weight_dtype}" if weight_dtype != dtype else ""
+        dtype, weight_dtype = computes["dtype"], computes["weight_dtype"]
+        weights = f" with weights of {weight_dtype}" if weight_dtype not in (None, dtype) else ""
         isa = f", {computes['isa']}" if computes["isa"] else ""
         rows.append(("runs as", f"{layer['class']} in {dtype}{weights}, backend {computes['backend']}{isa}"))
     else:
         rows.append(("runs as", layer["class"]))
     return rows
+
+
+def _smaller(layer: dict[str, Any]) -> str:
+    """What is said of weights that are smaller than the other arrays."""
+    return f" with weights of {layer['weight_dtype']}" if layer["weight_dtype"] != layer["dtype"] else ""
 
 
 def _inner(layer: dict[str, Any]) -> str:
@@ -270,7 +294,8 @@ def _inner(layer: dict[str, Any]) -> str:
     if not layer["class"].startswith("fastrnn.keras."):
         said = [f"{layer['num_layers']} layers"] if layer["num_layers"] > 1 else []
         said += ["both directions"] if layer["bidirectional"] else ["backward"] if layer["reverse"] else []
-    options = [text for cell in layer["cells"] if (text := _options(layer, cell))]
+    options = [f"weights of {layer['weight_dtype']}"] if _smaller(layer) else []
+    options += [text for cell in layer["cells"] if (text := _options(layer, cell))]
     return ", ".join([f"{layer['input_size']} inputs", f"{layer['hidden_size']} units", *said, *options])
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..files.load import load
+from ..onnx import Model
 from .parsers import COMPUTING, READING
 
 
@@ -47,3 +48,11 @@ def framework_errors(framework: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{framework} cannot run the layer, so nothing is compared: {reason}") from error
+
+
+def no_sequential(model: Model) -> str:
+    """Why a graph of ONNX is no chain of layers, and what else there is."""
+    return (
+        f"it is a graph of ONNX that is no Sequential ({model.why_not_sequential}); --prefix chooses one of its "
+        "recurrent nodes, which inspect lists, and in Python the run of fastrnn.load(...) takes its inputs by name"
+    )

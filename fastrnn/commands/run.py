@@ -17,7 +17,8 @@ from .. import extras, outputs
 from ..keras import Bidirectional, Masking, Sequential
 from ..layers.layer import Layer
 from ..models import sequential as models
-from .options import as_value_errors, load_layer
+from ..onnx import Model
+from .options import as_value_errors, load_layer, no_sequential
 from .results import Results, open_results
 from .sequences import Fragment, Input, Wanted, open_input
 
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], None]:
     is_npz = _check_places(arguments.input, arguments.output)
     layer = load_layer(arguments)
     model: _Model
+    if isinstance(layer, Model):
+        raise ValueError(f"{arguments.file} does not run by this command: {no_sequential(layer)}")
     if isinstance(layer, models.Sequential):
         model = _Sequential(layer)
     else:

@@ -19,6 +19,7 @@ from ..files.tensors import WIDENED, Tensor
 from ..importers.pytorch import PREFIXED_NAME
 from ..importers.tensorflow_checkpoint import Variable, choose, find_groups, spec_from_checkpoint, without_slots
 from ..onnx.analysis import Part, analyse
+from ..onnx.recurrent import choice_of
 
 #: What a reader raises where a layer is not supported or does not fit.
 REFUSALS = (ValueError, TypeError, NotImplementedError)
@@ -194,9 +195,11 @@ def _onnx(path: str, title: str, given: dict[str, Any]) -> Survey:
     if analysis.chain is not None and not analysis.why_not_sequential:
         return Survey("onnx", title, [Found({}, "", analysis.chain.spec)], None, unsupported, parts)
     found = [Found({}, f"the whole graph; no Sequential: {analysis.why_not_sequential}", None)]
+    nodes = [call.node for call in analysis.recurrent.values()]
     for call in analysis.recurrent.values():
         reasons = [] if call.spec is not None else ["its weights come with each call"]
-        found.append(Found({"prefix": call.node.name}, call.node.op, call.spec, reasons=reasons))
+        choice = {"prefix": choice_of(call.node, nodes)}
+        found.append(Found(choice, call.node.op, call.spec, reasons=reasons))
     return Survey("onnx", title, found, None, unsupported, parts)
 
 

@@ -11,12 +11,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import onnx
 from ..comparison import absolute_differences
 from ..files.load import find_source
 from ..keras import Masking, Sequential
 from ..layers.layer import Layer
 from ..models import sequential as models
-from . import keras_witness, model_witness, tensorflow_witness, torch_witness
+from ..spec import LayerSpec
+from . import keras_witness, model_witness, onnx_witness, tensorflow_witness, torch_witness
 from .model_witness import RowRun
 from .options import as_value_errors, framework_errors, load_layer, reading
 
@@ -70,7 +72,10 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
     rng = np.random.default_rng(arguments.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # frameworks warn of their own future
-        if isinstance(layer, models.Sequential):
+        if isinstance(layer, onnx.Sequential | onnx.Model):
+            witness, feed, there = onnx_witness.from_file(arguments.file, layer, rng)
+            parts, coarse = _whole_graph(layer, feed, there)
+        elif isinstance(layer, models.Sequential):
             rows = _rows_of_model(arguments, format_name, layer, given)
             witness, parts, coarse = rows.witness, _against_rows(layer, rows, rng), layer.dtype
         elif format_name in ("keras", "hdf5"):
@@ -78,10 +83,18 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
         else:
             witness, parts = _against_plain(arguments.file, format_name, layer, given, rng)
             coarse = layer.dtype
-    weights = arguments.weight_dtype or getattr(layer, "weight_dtype", coarse.name)
-    tolerance = WEIGHT_TOLERANCES.get(weights, TOLERANCES[coarse.name])
+    smaller = (WEIGHT_TOLERANCES.get(name, 0.0) for name in _weight_dtypes(arguments, layer))
+    tolerance = max((TOLERANCES | WEIGHT_TOLERANCES)[coarse.name], *smaller)
     results = _results(arguments, witness, parts, tolerance)
     return results, report(results), 0 if results["agrees"] else 1
+
+
+def _weight_dtypes(arguments: argparse.Namespace, layer: Any) -> list[str]:
+    """The types of the weights of a layer, or of a model's recurrent layers."""
+    if isinstance(layer, models.Sequential):
+        layers = [op for op in layer.spec.ops if isinstance(op, LayerSpec)]
+        return ["float32", *(op.weight_dtype or "float32" for op in layers)]
+    return [arguments.weight_dtype or getattr(layer, "weight_dtype", None) or "float32"]
 
 
 def _against_plain(
@@ -89,6 +102,8 @@ def _against_plain(
 ) -> tuple[str, list[Part]]:
     if format_name == "native":
         witness, theirs = torch_witness.from_layer(layer)
+    elif format_name == "onnx":
+        witness, theirs = onnx_witness.from_node(path, given["prefix"], layer)
     elif format_name == "tensorflow":
         options = {name: given.get(name) for name in ("scope", "nonlinearity", "forget_bias")}
         witness, theirs = tensorflow_witness.from_checkpoint(path, layer=layer, **options)
@@ -105,6 +120,18 @@ def _against_plain(
     )
     y = y if layer.batch_first else y.swapaxes(0, 1)
     return witness, _plain_parts(layer, (y, *last) if c is not None else (y, last), there, lengths)
+
+
+def _whole_graph(
+    model: onnx.Sequential | onnx.Model, feed: dict[str, NDArray[Any]], there: list[Any]
+) -> tuple[list[Part], np.dtype[Any]]:
+    """A part for each output of a graph of ONNX; their coarsest type."""
+    parts = [
+        Part(port.name, ours, np.asarray(theirs), tuple(f"axis {axis}" for axis in range(np.ndim(theirs))))
+        for port, ours, theirs in zip(model.outputs, model.run(None, feed), there, strict=True)
+    ]
+    floats = [part.here.dtype for part in parts if part.here.dtype.kind == "f"]
+    return parts, min(floats, key=lambda dtype: dtype.itemsize, default=np.dtype(np.float32))
 
 
 class _Rows(NamedTuple):

@@ -141,13 +141,13 @@ def load(
     format_name = find_source(name, given)
     source = SOURCES[format_name]
     spec = importlib.import_module(source.module).read(name, **given)
-    computing = {"backend": backend if backend != "auto" else None, "dtype": dtype, "weight_dtype": weight_dtype}
+    computing = {"backend": backend if backend != "auto" else None, "dtype": dtype}
     if isinstance(spec, ModelSpec):
         _refuse(computing, "fastrnn.Sequential")
-        return Sequential.from_spec(spec, isa=isa)
+        return Sequential.from_spec(spec, isa=isa, weight_dtype=weight_dtype)
     if format_name == "onnx" and not isinstance(spec, LayerSpec):
         _refuse(computing, "model of fastrnn.onnx")
-        return importlib.import_module("fastrnn.onnx").build(spec, isa=isa)
+        return importlib.import_module("fastrnn.onnx").build(spec, isa=isa, weight_dtype=weight_dtype)
     if not isinstance(spec, LayerSpec):
         layer = _as_it_is(spec, backend, dtype, isa)
         return layer if weight_dtype is None else layer.with_weight_dtype(weight_dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import int8_weights
 from ..models.ops import OPS, Op
 from ..models.spec import ModelSpec
 from ..spec import WEIGHTS, Activation, CellSpec, LayerSpec
@@ -34,7 +35,10 @@ MODEL_OPTIONS = ("batch_first", "ops")
 WEIGHT_OPTIONS = ("weight_dtype",)  # where weights are not smaller than other arrays, a file does not say so
 
 REALS = ("float32", "float64")
-TYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
+TYPES = {"int8": "I8", "float16": "F16", "float32": "F32", "float64": "F64"}
+SMALL = ("float16", "int8")  # weight dtypes
+SMALL_WANTED = f"wanted {' or '.join(SMALL)}, of dtype float32"
+SCALE = "_scale"  # what ends the name of the scales of int8 weights
 
 
 def write(spec: LayerSpec, path: str | os.PathLike[str]) -> None:
@@ -86,20 +90,23 @@ def _layer_config(spec: LayerSpec) -> dict[str, Any]:
         options = {option: getattr(cell, option) for option in CELL_OPTIONS}
         cells.append(options | {"activations": [[a.name, a.alpha, a.beta] for a in cell.activations]})
     config = {name: getattr(spec, name) for name in OP_LAYER_OPTIONS} | {"cells": cells}
-    return config | ({"weight_dtype": "float16"} if spec.weight_dtype == "float16" else {})
+    return config | ({"weight_dtype": spec.weight_dtype} if spec.weight_dtype in SMALL else {})
 
 
 def _layer_arrays(spec: LayerSpec) -> dict[str, NDArray[Any]]:
-    def stored(cell: CellSpec, part: str) -> NDArray[Any]:
-        array: NDArray[Any] = getattr(cell, part)
-        return array.astype(np.float16) if spec.weight_dtype == "float16" and part in WEIGHTS else array
-
-    return {
-        spec.name(index, part): stored(cell, part)
-        for index, cell in enumerate(spec.cells)
-        for part in PARTS
-        if getattr(cell, part) is not None
-    }
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, cell in enumerate(spec.cells):
+        for part in PARTS:
+            name, array = spec.name(index, part), getattr(cell, part)
+            if array is None:
+                continue
+            if spec.weight_dtype == "int8" and part in WEIGHTS:
+                arrays[name], arrays[name + SCALE] = int8_weights.quantize(array)
+            elif spec.weight_dtype == "float16" and part in WEIGHTS:
+                arrays[name] = array.astype(np.float16)
+            else:
+                arrays[name] = array
+    return arrays
 
 
 def _write_file(
@@ -109,7 +116,8 @@ def _write_file(
         "__metadata__": dict(zip(METADATA, ("fastrnn", version, json.dumps(config, sort_keys=True)), strict=True))
     }
     end = 0
-    for name, array in sorted(arrays.items()):
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))  # so that each is aligned
+    for name, array in ordered:
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": TYPES[array.dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -127,7 +135,7 @@ def _write_file(
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
-            for _, array in sorted(arrays.items()):
+            for _, array in ordered:
                 file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         umask = os.umask(0)
         os.umask(umask)
@@ -184,7 +192,7 @@ def read_config(path: str, header: Header) -> dict[str, Any]:
             if config["dtype"] not in REALS:
                 faults.append(f"dtype is {config['dtype']!r}, wanted float32 or float64")
             elif config["weight_dtype"] and config["dtype"] != "float32":
-                faults.append(f"weight_dtype is {config['weight_dtype']!r}, wanted float16, of dtype float32")
+                faults.append(f"weight_dtype is {config['weight_dtype']!r}, {SMALL_WANTED}")
     if faults:
         raise ValueError(f"{path}: {'; '.join(faults[:20])}")
     assert isinstance(config, dict)
@@ -214,8 +222,8 @@ def _layer_faults(config: dict[str, Any], prefix: str) -> list[str]:
         faults += _flag_faults(config, flag, prefix)
     if config["kind"] not in ("lstm", "gru", "rnn"):
         faults.append(f"{prefix}kind is {config['kind']!r}, wanted lstm, gru or rnn")
-    if config["weight_dtype"] not in (None, "float16"):
-        faults.append(f"{prefix}weight_dtype is {config['weight_dtype']!r}, wanted float16, of dtype float32")
+    if config["weight_dtype"] not in (None, *SMALL):
+        faults.append(f"{prefix}weight_dtype is {config['weight_dtype']!r}, {SMALL_WANTED}")
     if not isinstance(config["cells"], list):
         return [*faults, f"{prefix}cells is no list"]
     for index, cell in enumerate(config["cells"]):
@@ -314,16 +322,36 @@ def _layer(
     cells: list[CellSpec] = []
     faults: list[str] = []
     for index, cell in enumerate(config["cells"]):
-        parts = {part: left.pop(prefix + names.name(index, part), None) for part in PARTS}
-        for part, tensor in parts.items():
-            wanted = ("float16",) if config["weight_dtype"] and part in WEIGHTS else dtypes
-            faults += _type_faults({names.name(index, part): tensor}, prefix, wanted)
+        arrays: dict[str, Any] = {}
+        for part in PARTS:
+            name, weight_dtype = prefix + names.name(index, part), config["weight_dtype"] if part in WEIGHTS else None
+            tensor = left.pop(name, None)
+            scale = left.pop(name + SCALE, None) if tensor and weight_dtype == "int8" else None
+            found = _type_faults({name: tensor}, "", (weight_dtype,) if weight_dtype else dtypes)
+            faults += found
+            if not found and tensor and weight_dtype == "int8":
+                arrays[part], found = _read_int8(name, tensor, scale)
+                faults += found
+            elif not faults:
+                arrays[part] = tensor and tensor.read()
         if faults:
             continue
         activations = tuple(Activation(*activation) for activation in cell["activations"])
-        weights: dict[str, Any] = {part: tensor and tensor.read() for part, tensor in parts.items()}
-        cells.append(CellSpec(**weights, **(cell | {"activations": activations})))
+        cells.append(CellSpec(**arrays, **(cell | {"activations": activations})))
     return replace(names, cells=cells), faults
+
+
+def _read_int8(name: str, tensor: Tensor, scale: Tensor | None) -> tuple[NDArray[np.float32] | None, list[str]]:
+    """Weights as scale * q, and faults of the two arrays."""
+    if scale is None:
+        return None, [f"{name}{SCALE} is missing, wanted the scales of {name}"]
+    if faults := _type_faults({name + SCALE: scale}, "", ("float32",)):
+        return None, faults
+    if len(tensor.shape) != 2 or scale.shape != tensor.shape[:1]:
+        return None, [f"{name} has shape {tensor.shape} and {name}{SCALE} {scale.shape}, wanted (N, K) and (N,)"]
+    q, scales = tensor.read(), np.ascontiguousarray(scale.read(), np.float32)
+    faults = int8_weights.faults(name, q, scales)
+    return None if faults else int8_weights.widen(q, scales), faults
 
 
 def _type_faults(arrays: dict[str, Tensor | None], prefix: str, dtypes: tuple[str, ...]) -> list[str]:

@@ -143,7 +143,7 @@ def tensors(header: Header, file: BinaryIO, view: memoryview) -> dict[str, Tenso
 
         def read() -> NDArray[Any]:
             count = (entry.stop - entry.start) // width
-            target = WIDENED[name]
+            target: type[np.generic] = np.int8 if name == "int8" else WIDENED[name]
             if count and np.dtype(target).itemsize == width and entry.start % width == 0:
                 little = np.dtype(target).newbyteorder("<")
                 return np.frombuffer(view, little, count, entry.start).reshape(entry.shape)

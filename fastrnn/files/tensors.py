@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Types of files -> what an array of them becomes: what the engine has not is widened, exactly.
+#: Types of files -> what an array of weights of them becomes: what the engine has not is widened, exactly.
 WIDENED: dict[str, type[np.floating[Any]]] = {
     "bfloat16": np.float32,
     "float16": np.float32,
@@ -26,7 +26,7 @@ class Tensor:
     ----------
     shape : as the file says, and its bytes are there
     dtype : "float32", "bfloat16", "int64", ...
-    read : gives a float32 or float64 array (C order); only for types in WIDENED
+    read : gives an array (C order) of float32 or float64, for types in WIDENED; of int8, if that is its type
     """
 
     shape: tuple[int, ...]

@@ -81,6 +81,7 @@ def read_model(config: Any, version: str | None) -> Model:
         model.faults.append(f"layers of the same name: {', '.join(map(repr, twice))}")
     if not model.faults:
         model.unsupported += refusals(model)
+    model.chain = [layer for layer in model.chain if not (isinstance(layer, Operation) and layer.mask == "ends")]
     return model
 
 
@@ -204,7 +205,8 @@ def _read_entry(entry: _Entry, group: str, where: str, context: _Context, model:
     """What one layer adds to a chain; what cannot be read is added to the model's reasons."""
     names = (*context.names, entry.name)
     if entry.class_name in IDENTITIES and entry.custom is None and not entry.is_function:
-        return []
+        ends_mask = entry.class_name == "Identity" and major_of(entry.config, context.major) != 3
+        return [Operation(names, "Identity", group, None, lambda _: [], mask="ends")] if ends_mask else []
     if entry.class_name in ("NotEqual", "Any") and entry.custom in (None, entry.class_name):
         return []  # Keras 3's mask of a Masking or Embedding layer, written out; the graph is checked
     if entry.class_name in MODELS and entry.custom is None:

@@ -117,18 +117,33 @@ class Model:
     @property
     def has_operations(self) -> bool:
         """Whether the chain has other layers than recurrent ones and Masking, and so can only be a ModelSpec."""
-        return any(isinstance(layer, Operation) for layer in self.chain)
+        return any(isinstance(layer, Operation) and layer.mask != "ends" for layer in self.chain)
 
 
 def refusals(model: Model) -> list[str]:
-    """Why no operations compute what a chain with other layers than recurrent ones does.
+    """Why nothing here computes what a chain does; of one without other layers than recurrent ones, only lost masks.
 
     What depends on the layers before is only looked at where all of them are read.
     """
-    if not model.has_operations:
-        return []
-    reasons = [f"{_title(layer)} {reason}" for layer in model.chain for reason in _option_refusals(layer)]
-    return reasons if model.unsupported else reasons + _flow_refusals(model)
+    reasons = []
+    if model.has_operations:
+        reasons += [f"{_title(layer)} {reason}" for layer in model.chain for reason in _option_refusals(layer)]
+    if not model.unsupported:
+        reasons += _lost_mask_refusals(model.chain)
+        reasons += _flow_refusals(model) if model.has_operations else []
+    return reasons
+
+
+def _lost_mask_refusals(chain: Sequence[Layer]) -> list[str]:
+    """Layers that combine steps, behind one that passes on no mask: for them the masked steps count, too."""
+    reasons, masked, why = [], "", ""
+    for layer in chain:
+        if isinstance(layer, Operation) and layer.mask == "ends" and masked:
+            why = f"takes the steps that {masked!r} masks, because in Keras 2 {_title(layer)} passes on no mask"
+        elif why and (isinstance(layer, Recurrence) or (isinstance(layer, Operation) and layer.combines_steps)):
+            reasons.append(f"{_title(layer)} {why}")
+        masked = mask_after(layer, masked)
+    return reasons
 
 
 def _title(layer: Layer) -> str:
@@ -175,6 +190,13 @@ def _flow_refusals(model: Model) -> list[str]:
         elif isinstance(layer, Recurrence):
             if masked and layer.go_backwards and layer.return_sequences:
                 found.append(f"goes backwards with the mask of {masked!r}, which does not turn round with the steps")
+            if (
+                masked
+                and layer.zero_output_for_mask
+                and layer.structure != "bidirectional"
+                and not layer.return_sequences
+            ):
+                found.append(f"has zero_output_for_mask: it gives zeros where {masked!r} masks the step it ends with")
             rank = rank if layer.return_sequences else 2
         masked = mask_after(layer, masked)
         reasons += [f"{_title(layer)} {reason}" for reason in found]

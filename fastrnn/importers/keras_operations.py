@@ -42,7 +42,7 @@ Array = tuple[str, tuple[int | None, ...]]
 
 Weights = Mapping[str, NDArray[Any]]
 
-#: Layers that pass numbers and masks on at inference as they are.
+#: Layers that pass numbers and masks on at inference as they are, but for Identity of Keras 2, which passes on no mask.
 IDENTITIES = frozenset(
     (
         "ActivityRegularization",
@@ -82,8 +82,8 @@ class Operation:
     place : where its weights are in Keras 3's files, from its own place on
     output_size : width of a step's vector after it; None: as before it
     axis : the axis that it works on, as Keras numbers them; None: the last one, or any
-    mask : whether it passes a mask on, makes one, uses one and passes none on, ignores it and passes none on, or
-        cannot be called with one
+    mask : whether it passes a mask on, makes one, uses one and passes none on, ignores it and passes none on,
+        ends it and does nothing else, or cannot be called with one
     needs_steps : whether it does not take one vector for each row
     """
 
@@ -96,7 +96,7 @@ class Operation:
     place: str = "vars"
     output_size: int | None = None
     axis: int | None = None
-    mask: Literal["passes", "makes", "uses", "ignores", "fails"] = "passes"
+    mask: Literal["passes", "makes", "uses", "ignores", "ends", "fails"] = "passes"
     needs_steps: bool = False
 
     @property
@@ -112,6 +112,11 @@ class Operation:
     def pools(self) -> bool:
         """Whether each row has one vector after it."""
         return self.class_name in POOLS
+
+    @property
+    def combines_steps(self) -> bool:
+        """Whether a result depends on several steps."""
+        return self.class_name in ("Conv1D", *POOLS)
 
 
 def read_operation(

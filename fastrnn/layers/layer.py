@@ -60,13 +60,14 @@ class Layer(Immutable, Generic[StateT]):
         The type to compute in; None takes the weights' type. float64 uses BLAS: its bits are the same
         as long as BLAS keeps its number of threads.
     isa : str or None
-        The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the
-        environment, or else the best.
+        The instruction set, one of ``fastrnn.info()["isas"]``, or of ``["int8_isas"]`` for weights of int8; None takes
+        FASTRNN_ISA from the environment, or else the best.
     weight_dtype : {"float32", "float16", "int8"} or None
         The type in which weight_ih, weight_hh and weight_hr are kept; None is the spec's, or else `dtype`. Inputs,
         states, biases and outputs are float32. "float16" (IEEE half precision, rounded once to nearest even) takes
-        half the memory, and the layer computes the bits of the float32 layer of the rounded weights. Only the fused
-        kernels and float32 have smaller weights.
+        half the memory, and the layer computes the bits of the float32 layer of the rounded weights. "int8" takes a
+        quarter: a weight is an integer from -127 to 127 times a scale of its row, and products round x and h to such
+        integers, too, with a scale for each row and step. Only the fused kernels and float32 have smaller weights.
 
     Raises
     ------
@@ -98,7 +99,7 @@ class Layer(Immutable, Generic[StateT]):
         self.reverse = bool(spec.reverse)
         self.dtype = choose_dtype(spec, dtype)
         self._asked: dict[str, Any] = {"backend": backend, "isa": isa}
-        self.isa = runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa")
+        self.isa = runtime.chosen_isa(isa)
         self.backend = choose_backend(backend, self.dtype, self.isa, spec.weight_dtype)
         self.weight_dtype: str = spec.weight_dtype or self.dtype.name
         self._engine = build_engine(spec, self.dtype, self.isa, self.backend == "blas")
@@ -131,16 +132,17 @@ class Layer(Immutable, Generic[StateT]):
         ------
         ValueError
             The layer's weights are smaller than float32 already, or it is one of float64 or of backend "blas"; a weight
-            is out of range.
+            is out of range, or not finite for int8.
 
         Examples
         --------
         >>> import numpy as np, fastrnn
         >>> weights = {"weight_ih_l0": np.eye(256, 64, dtype="f4"), "weight_hh_l0": np.eye(256, 64, dtype="f4")}
         >>> lstm = fastrnn.LSTM.from_state_dict(weights)
-        >>> half = lstm.with_weight_dtype("float16")
-        >>> half.weight_dtype, round(half.nbytes / lstm.nbytes, 2)
-        ('float16', 0.5)
+        >>> for small in (lstm.with_weight_dtype("float16"), lstm.with_weight_dtype("int8")):
+        ...     print(small.weight_dtype, round(small.nbytes / lstm.nbytes, 2))
+        float16 0.5
+        int8 0.27
         """
         if self.weight_dtype != "float32":
             raise ValueError(

@@ -20,6 +20,7 @@ from ..importers.pytorch import spec_from_state_dict
 from ..importers.tensorflow import variables_from_cell
 from ..layers import LSTM
 from ..runtime import get_num_threads
+from ..spec import WeightDtype
 from ..tensorflow_graph import import_tensorflow, open_session
 from .images import COLUMNS, ROWS
 
@@ -67,9 +68,9 @@ def fastrnn_static(weights: Weights, ragged: bool) -> Engine:
     return classify
 
 
-def fastrnn_dynamic(weights: Weights, ragged: bool) -> Engine:
+def fastrnn_dynamic(weights: Weights, ragged: bool, weight_dtype: WeightDtype = "float32") -> Engine:
     """The packed path: images are sorted by length, and each runs only its own rows."""
-    lstm = LSTM.from_state_dict(weights.lstm)
+    lstm = LSTM.from_state_dict(weights.lstm, weight_dtype=weight_dtype)
 
     def classify(x: Floats, lengths: NDArray[np.int64]) -> Floats:
         _, state = lstm(x, lengths=lengths if ragged else None)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..layers.engine import PARTS, engine_arguments, unpack_cells
-from ..spec import Activation, LayerSpec
+from ..layers.engine import PARTS, choose_weight_dtype, engine_arguments, unpack_cells
+from ..spec import Activation, LayerSpec, WeightDtype, check_weight_dtype
 from . import ops
 from .spec import AnyOp, ModelSpec
 
@@ -30,6 +30,31 @@ KINDS: dict[type[ops.Op], str] = {
     ops.Final: "final",
     ops.Reverse: "reverse",
 }
+
+
+def choose_weight_dtypes(spec: ModelSpec, weight_dtype: WeightDtype | None) -> ModelSpec:
+    """The spec with this weight dtype for each recurrent layer; None keeps their own.
+
+    Raises
+    ------
+    ValueError
+        Layers have another one already, a weight does not fit, or no operation is a recurrent layer.
+    """
+    if weight_dtype is None:
+        return spec
+    check_weight_dtype(weight_dtype)
+    if not any(isinstance(op, LayerSpec) for op in spec.ops):
+        raise ValueError(f"weight_dtype is {weight_dtype!r}, but the model has no recurrent layer: wanted None")
+    ops_, faults = list(spec.ops), []
+    for index, op in enumerate(spec.ops):
+        if isinstance(op, LayerSpec):
+            try:
+                ops_[index] = choose_weight_dtype(op, weight_dtype)
+            except ValueError as error:
+                faults.append(f"{spec.name(index)}: {error}")
+    if faults:
+        raise ValueError("; ".join(faults))
+    return replace(spec, ops=tuple(ops_)).validate()
 
 
 def build_engine(spec: ModelSpec, isa: str | None) -> _core.Model:

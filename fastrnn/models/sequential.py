@@ -18,11 +18,11 @@ from ..layers import Layer
 from ..layers.calls import is_list_of_sequences
 from ..layers.layer import NestedRows, PackedT, SequenceT
 from ..packed import Packed, is_torch_packed
-from ..spec import Activation, LayerSpec
+from ..spec import Activation, LayerSpec, WeightDtype
 from ..streams import open_stream
 from . import ops
 from .calls import run_array, run_list, run_packed, run_torch
-from .engine import build_engine, with_weights, without_weights
+from .engine import build_engine, choose_weight_dtypes, with_weights, without_weights
 from .folding import fold
 from .ops import StepsT
 from .spec import ModelSpec, describe
@@ -46,6 +46,9 @@ class Sequential(Immutable):
     isa : str or None
         The instruction set, one of ``fastrnn.info()["isas"]``; None takes FASTRNN_ISA from the environment, or else the
         best.
+    weight_dtype : {"float32", "float16", "int8"} or None
+        The type in which all recurrent layers keep their weights, see :class:`fastrnn.LSTM`; None keeps the type of
+        each. The weights of other operations are float32.
 
     Attributes
     ----------
@@ -74,9 +77,15 @@ class Sequential(Immutable):
     ((2, 3, 5), 0.0)
     """
 
-    def __init__(self, *operations: Any, batch_first: bool | None = None, isa: str | None = None) -> None:
+    def __init__(
+        self,
+        *operations: Any,
+        batch_first: bool | None = None,
+        isa: str | None = None,
+        weight_dtype: WeightDtype | None = None,
+    ) -> None:
         spec = _spec_of(operations, batch_first).validate()
-        folded = fold(spec)
+        folded = choose_weight_dtypes(fold(spec), weight_dtype)
         self._shape = without_weights(folded)
         self.dtype = np.dtype(np.float32)
         self.batch_first, self.pools = bool(spec.batch_first), spec.pools
@@ -84,7 +93,7 @@ class Sequential(Immutable):
         self.mask_zero = isinstance(first, ops.Embedding) and bool(first.mask_zero)
         self.keeps_steps = spec.keeps_steps
         self._asked_isa = isa
-        self._engine = build_engine(folded, runtime.forced_isa() if isa is None else runtime.check_isa(isa, "isa"))
+        self._engine = build_engine(folded, runtime.chosen_isa(isa))
         self.isa = self._engine.isa
         self.num_ids, self.input_size = self._engine.num_ids, self._engine.input_size
         self.output_size = self._engine.output_size
@@ -94,24 +103,25 @@ class Sequential(Immutable):
         return _reopen, (type(self), self.spec, self._asked_isa)
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec, *, isa: str | None = None) -> Self:
-        """Make a model from its description.
+    def from_spec(cls, spec: ModelSpec, *, isa: str | None = None, weight_dtype: WeightDtype | None = None) -> Self:
+        """Make a model from its description; isa and weight_dtype are as for the class.
 
         Raises
         ------
         TypeError, ValueError
             The operations do not fit; the message names everything that does not.
         """
-        return cls(*spec.ops, batch_first=spec.batch_first, isa=isa)
+        return cls(*spec.ops, batch_first=spec.batch_first, isa=isa, weight_dtype=weight_dtype)
 
     @classmethod
-    def from_torch(cls, module: Any, *, isa: str | None = None) -> Self:
+    def from_torch(cls, module: Any, *, isa: str | None = None, weight_dtype: WeightDtype | None = None) -> Self:
         """Make a model from an ``nn.Sequential``, also nested, as it computes in ``eval()``.
 
         Recurrent modules, Embedding, Linear, Conv1d, LayerNorm, BatchNorm1d, Softmax and LogSoftmax of the last axis,
         activations, and modules that do nothing in ``eval()``, such as Dropout. A step's vector is always the last
         axis: PyTorch's Conv1d and BatchNorm1d take (B, C, T), this model (B, T, C). Of a recurrent module the
         next one takes y alone. Weights are copied, from any device; float16 and bfloat16 are widened to float32.
+        isa, weight_dtype: as for the class.
 
         Raises
         ------
@@ -119,7 +129,35 @@ class Sequential(Immutable):
             A module or one of its options has no counterpart here; the message lists every one of them.
         """
         found = operations_from_sequential(module)
-        return cls(*(ops.OPS[op.name](**op.arguments) if isinstance(op, Operation) else op for op in found), isa=isa)
+        made = (ops.OPS[op.name](**op.arguments) if isinstance(op, Operation) else op for op in found)
+        return cls(*made, isa=isa, weight_dtype=weight_dtype)
+
+    def with_weight_dtype(self, weight_dtype: WeightDtype) -> Self:
+        """Make the same model whose recurrent layers keep their weights in another type, with the same isa.
+
+        Raises
+        ------
+        ValueError
+            Weights of a recurrent layer are smaller than float32 already, one does not fit, or there is no recurrent
+            layer; the message names the operations.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrnn
+        >>> weights = {"weight_ih_l0": np.eye(256, 64, dtype="f4"), "weight_hh_l0": np.eye(256, 64, dtype="f4")}
+        >>> model = fastrnn.Sequential(fastrnn.LSTM.from_state_dict(weights), "relu", isa="scalar")
+        >>> model.with_weight_dtype("int8")
+        Sequential(LSTM(64, 64, weight_dtype='int8'), relu(), batch_first=True, isa='scalar')
+        """
+        spec = self.spec
+        faults = [
+            f"{spec.name(index)} has weights of {op.weight_dtype}, wanted float32: other types are made from it"
+            for index, op in enumerate(spec.ops)
+            if isinstance(op, LayerSpec) and op.weight_dtype not in (None, "float32")
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return type(self).from_spec(spec, isa=self._asked_isa, weight_dtype=weight_dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file that ``fastrnn.load`` reads: the same outputs, bit for bit.
@@ -136,7 +174,10 @@ class Sequential(Immutable):
 
     @property
     def spec(self) -> ModelSpec:
-        """What it computes, with new arrays of float32. BatchNorm is folded into the operation beside it or a Scale."""
+        """What it computes, with new arrays of float32, also of weights that are kept in a smaller type.
+
+        BatchNorm is folded into the operation beside it or a Scale.
+        """
         return with_weights(self._shape, self._engine)
 
     @property

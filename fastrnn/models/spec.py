@@ -151,6 +151,7 @@ def describe(op: AnyOp) -> str:
             sizes = [op.input_size, op.hidden_size]
             options = {"num_layers": op.num_layers, "proj_size": op.proj_size}
             options |= {"bidirectional": op.bidirectional, "reverse": op.reverse}
+            options["weight_dtype"] = None if op.weight_dtype == "float32" else op.weight_dtype
         case Activation():
             defaults = ACTIVATIONS[op.name]
             options = {"alpha": op.alpha, "beta": op.beta} if (op.alpha, op.beta) != defaults else {}

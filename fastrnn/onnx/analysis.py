@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..spec import WeightDtype
 from .axes import NotAChain
-from .chain import MOST_BETWEEN, SAME_LENGTHS, Chain, find_chain
+from .chain import Chain, find_chain
 from .constants import Constants
 from .graph import DOMAINS, Graph, refuse
 from .recurrent import OTHERS, Recurrent, find, key
 from .session import evaluate
 from .split import Segment, needed_nodes, split
+from .values import MOST_BETWEEN, SAME_LENGTHS
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,12 @@ class Analysis:
         return Part("fastrnn", (part.node.title,), tuple(part.names.values()), tuple(part.outputs.values()))
 
 
-def analyse(graph: Graph) -> Analysis:
+def analyse(graph: Graph, weight_dtype: WeightDtype | None = None) -> Analysis:
     """Find out what a graph is; onnxruntime computes constants alone, where NumPy does not here.
+
+    Parameters
+    ----------
+    weight_dtype : as of the layers, for all recurrent nodes
 
     Raises
     ------
@@ -93,7 +99,7 @@ def analyse(graph: Graph) -> Analysis:
     """
     faults: list[str] = []
     constants = Constants(graph, evaluate)
-    recurrent = find(graph, constants, faults)
+    recurrent = find(graph, constants, faults, weight_dtype)
     elsewhere = _elsewhere(graph)
     if not recurrent and not faults:
         faults = [*elsewhere] or ["it has no LSTM, GRU or RNN node"]

@@ -17,7 +17,8 @@ from ..models.sequential import Sequential
 from ..models.spec import AnyOp
 from ..spec import Activation, LayerSpec
 from .axes import BATCH, ONE, STATES, STEPS, WIDTH, Arrangement, Axes
-from .chain import Chain, InitialState, Output
+from .chain import Chain, Output
+from .values import InitialState
 
 
 class ChainCall:

@@ -36,6 +36,8 @@ class Model:
         In the order in which they run.
     layers : dict of LSTM, GRU and RNN
         By the first output of their nodes. Nodes whose weights come with each call are not among them, nor is a chain.
+    lengths_input : str or None
+        The input that `lengths` of a call feeds.
     why_not_sequential : str
         What in the graph keeps it from being a Sequential.
     """
@@ -44,6 +46,7 @@ class Model:
     outputs: tuple[Port, ...]
     parts: tuple[Part, ...]
     layers: dict[str, Layer[Any]]
+    lengths_input: str | None
     why_not_sequential: str
 
     def __init__(self, analysis: Analysis, *, isa: str | None = None) -> None:
@@ -60,8 +63,8 @@ class Model:
         fixed = {name: constants.value(name) for name in used if name in constants}
         self._runner = Runner(graph, steps, fixed, states)
         self.inputs, self.outputs = self._runner.inputs, self._runner.outputs
-        self._lengths = analysis.lengths
-        others = self._runner.optional | {self._lengths}
+        self.lengths_input = analysis.lengths
+        others = self._runner.optional | {self.lengths_input}
         self._main = next((port.name for port in self.inputs if port.name not in others), None)
 
     def _steps(self, analysis: Analysis, isa: str | None) -> list[Step]:
@@ -137,17 +140,18 @@ class Model:
             raise ValueError(f"{main!r} is given, but it is x")
         given: dict[str, Any] = {main: x, **others}
         if lengths is not None:
-            if self._lengths is None:
+            if self.lengths_input is None:
                 raise ValueError(
                     f"lengths is given, but no input of {runner.path} is the sequence_lens of its recurrent nodes; it "
                     f"has {runner.listed()}"
                 )
-            given[self._lengths] = _as_lengths(lengths, runner.dtypes[self._lengths])
-        for name, value in given.items():
-            dtype = runner.dtypes.get(name)
-            if type(value) is not np.ndarray or value.dtype != dtype:
-                given[name] = _converted(value, "x" if name == main else name, dtype)
-        results = runner.run(None, given)
+            given[self.lengths_input] = _as_lengths(lengths, runner.dtypes[self.lengths_input])
+        if runner.fits(given):
+            results = runner.compute(None, given)
+        else:
+            for name, value in given.items():
+                given[name] = _converted(value, "x" if name == main else name, runner.dtypes.get(name))
+            results = runner.run(None, given)
         return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -185,6 +189,8 @@ def _converted(value: Any, name: str, dtype: np.dtype[Any] | None) -> Any:
 
 
 def _as_lengths(lengths: ArrayLike, dtype: np.dtype[Any] | None) -> NDArray[Any]:
+    if type(lengths) is np.ndarray and lengths.dtype == dtype:
+        return lengths
     array = as_array(lengths, "lengths")
     if array.dtype.kind not in "iu":
         raise TypeError(f"lengths is of type {array.dtype}, wanted integers")

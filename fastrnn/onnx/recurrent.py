@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ..importers.onnx import INPUTS, KINDS, OUTPUTS, WEIGHTS, spec_from_node
 from ..layers import LAYERS
 from ..layers.calls import run_array
+from ..layers.engine import choose_weight_dtype
 from ..layers.layer import Layer
-from ..spec import LayerSpec
+from ..spec import LayerSpec, WeightDtype, check_weight_dtype
 from .constants import Constants
 from .graph import DOMAINS, Graph, Node, type_of
 
@@ -42,6 +43,7 @@ class Recurrent:
         Initial states that are zero are left out. Where `spec` is None, the weights are among them.
     outputs : what it gives, by ONNX's names of the outputs
     layout : 0 or 1
+    weight_dtype : the type in which weights are kept; None is that of the layer
     """
 
     node: Node
@@ -50,9 +52,12 @@ class Recurrent:
     names: dict[str, str]
     outputs: dict[str, str]
     layout: int
+    weight_dtype: WeightDtype | None = None
 
 
-def find(graph: Graph, constants: Constants, faults: list[str]) -> dict[str, Recurrent]:
+def find(
+    graph: Graph, constants: Constants, faults: list[str], weight_dtype: WeightDtype | None = None
+) -> dict[str, Recurrent]:
     """The recurrent nodes of a graph by the names of their first outputs; a fault for each that cannot be read.
 
     Nodes with the same weights and attributes share their LayerSpec.
@@ -63,7 +68,7 @@ def find(graph: Graph, constants: Constants, faults: list[str]) -> dict[str, Rec
         if not is_recurrent(node):
             continue
         try:
-            found[key(node)] = _read(node, graph, constants, shared)
+            found[key(node)] = _read(node, graph, constants, shared, weight_dtype)
         except (ValueError, TypeError) as error:
             faults.append(f"{node.title}: {error}")
     return found
@@ -82,19 +87,37 @@ def choose(graph: Graph, constants: Constants, name: str, batch_first: bool | No
     ValueError
         There is no such node, or it cannot be read.
     """
+    node = node_named(graph, name)
+    try:
+        recurrent = _read(node, graph, constants, {})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{graph.path}: {node.title}: {error}") from None
+    if recurrent.spec is None:
+        raise ValueError(f"{graph.path}: {node.title}: its weights are not constant")
+    return recurrent.spec if batch_first is None else replace(recurrent.spec, batch_first=batch_first)
+
+
+def node_named(graph: Graph, name: str) -> Node:
+    """A recurrent node by its name, or that of its first output.
+
+    Raises
+    ------
+    ValueError
+        There is none, or several have the name.
+    """
     nodes = [node for node in graph.nodes if is_recurrent(node)]
     chosen = [node for node in nodes if name in (node.name, key(node))]
-    if len(chosen) != 1:
-        known = ", ".join(f"{node.name!r} ({node.op})" for node in nodes) or "none"
-        found = f"{len(chosen)} recurrent nodes" if chosen else "no recurrent node"
-        raise ValueError(f"{graph.path} has {found} named {name!r}; it has {known}")
-    try:
-        recurrent = _read(chosen[0], graph, constants, {})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{graph.path}: {chosen[0].title}: {error}") from None
-    if recurrent.spec is None:
-        raise ValueError(f"{graph.path}: {chosen[0].title}: its weights are not constant")
-    return recurrent.spec if batch_first is None else replace(recurrent.spec, batch_first=batch_first)
+    if len(chosen) == 1:
+        return chosen[0]
+    known = ", ".join(f"{choice_of(node, nodes)!r} ({node.op})" for node in nodes) or "none"
+    found = f"{len(chosen)} recurrent nodes" if chosen else "no recurrent node"
+    raise ValueError(f"{graph.path} has {found} named {name!r}; it has {known}")
+
+
+def choice_of(node: Node, others: Iterable[Node]) -> str:
+    """A name that chooses this node alone: its own, or that of its first output where others have its name, too."""
+    alike = sum(node.name in (other.name, key(other)) for other in others)
+    return node.name if alike == 1 else key(node)
 
 
 def key(node: Node) -> str:
@@ -102,7 +125,13 @@ def key(node: Node) -> str:
     return next(filter(None, node.outputs), "")
 
 
-def _read(node: Node, graph: Graph, constants: Constants, shared: dict[Any, LayerSpec]) -> Recurrent:
+def _read(
+    node: Node,
+    graph: Graph,
+    constants: Constants,
+    shared: dict[Any, LayerSpec],
+    weight_dtype: WeightDtype | None = None,
+) -> Recurrent:
     given = {name: value for name, value in zip(INPUTS, node.inputs, strict=False) if value}
     if len(node.inputs) > (len(INPUTS) if node.op == "LSTM" else 6):
         raise ValueError(f"it has {len(node.inputs)} inputs, which are too many")
@@ -117,7 +146,8 @@ def _read(node: Node, graph: Graph, constants: Constants, shared: dict[Any, Laye
     }
     layout = node.attributes.get("layout", 0)
     if not all(name in constants for name in weights.values()):
-        return Recurrent(node, None, _declared(graph, weights["W"]), names | weights, outputs, layout)
+        dtype = _declared(graph, weights["W"])
+        return Recurrent(node, None, dtype, names | weights, outputs, layout, weight_dtype)
     arrays = {name: constants.value(value) for name, value in weights.items()}
     dtype = arrays["W"].dtype
     memo = (node.op, tuple(sorted(weights.items())), repr(sorted(node.attributes.items())))
@@ -125,8 +155,8 @@ def _read(node: Node, graph: Graph, constants: Constants, shared: dict[Any, Laye
         constants.charge(
             sum(array.size for array in arrays.values()) * np.dtype(COMPUTED.get(dtype.name, dtype)).itemsize
         )
-        shared[memo] = spec_of(node, arrays, graph.opset)
-    return Recurrent(node, shared[memo], dtype, names, outputs, layout)
+        shared[memo] = spec_of(node, arrays, graph.opset, weight_dtype)
+    return Recurrent(node, shared[memo], dtype, names, outputs, layout, weight_dtype)
 
 
 def _declared(graph: Graph, name: str) -> np.dtype[Any]:
@@ -135,13 +165,15 @@ def _declared(graph: Graph, name: str) -> np.dtype[Any]:
     return (type_of(info) if info is not None else None) or np.dtype(np.float32)
 
 
-def spec_of(node: Node, arrays: Mapping[str, NDArray[Any]], opset: int) -> LayerSpec:
+def spec_of(
+    node: Node, arrays: Mapping[str, NDArray[Any]], opset: int, weight_dtype: WeightDtype | None = None
+) -> LayerSpec:
     """The layer of a node with its weights, widened to a type that is computed in.
 
     Raises
     ------
     ValueError, TypeError
-        As of ``importers.onnx.spec_from_node``.
+        As of ``importers.onnx.spec_from_node``; or the weights cannot be kept in `weight_dtype`.
     """
     wide = {}
     for name, array in arrays.items():
@@ -150,7 +182,8 @@ def spec_of(node: Node, arrays: Mapping[str, NDArray[Any]], opset: int) -> Layer
         if array.dtype != arrays["W"].dtype:
             raise TypeError(f"{name} is {array.dtype}, but W is {arrays['W'].dtype}")
         wide[name] = array.astype(COMPUTED[array.dtype.name], copy=False)
-    return spec_from_node(node.op, node.attributes, wide, opset=opset)
+    check_weight_dtype(weight_dtype, wide["W"].dtype)
+    return choose_weight_dtype(spec_from_node(node.op, node.attributes, wide, opset=opset), weight_dtype).validate()
 
 
 class Call:
@@ -171,7 +204,7 @@ class Call:
         self._isa = isa
         self.layer = None
         if recurrent.spec is None:
-            self._node, self._opset = recurrent.node, opset
+            self._node, self._opset, self._weight_dtype = recurrent.node, opset, recurrent.weight_dtype
         else:
             if id(recurrent.spec) not in layers:
                 layers[id(recurrent.spec)] = LAYERS[recurrent.spec.kind](recurrent.spec, isa=isa)
@@ -248,7 +281,7 @@ class Call:
         """A layer of the weights that come with a call."""
         arrays = {name: values[self._names[name]] for name in WEIGHTS if name in self._names}
         try:
-            spec = spec_of(self._node, arrays, self._opset)
+            spec = spec_of(self._node, arrays, self._opset, self._weight_dtype)
             return LAYERS[spec.kind](spec, isa=self._isa)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.title}: {error}") from None

@@ -27,8 +27,9 @@ from ..models.ops import (
 )
 from ..spec import Activation, LayerSpec
 from .axes import BATCH, DIRECTIONS, ONE, STATES, STEPS, UNITS, WIDTH, Axes, Axis, NotAChain, Size, reshape
-from .chain import MOST_NUMBERS, MOST_STEPS, Data, Follower, Initial, Sizes, States, Step, Value, final
+from .follower import Follower, Value
 from .graph import Node
+from .values import MOST_NUMBERS, MOST_STEPS, Data, Initial, Sizes, States, Step, final
 
 #: What an end of a Slice is where it means all that is left.
 END = 1 << 30
@@ -321,8 +322,7 @@ def _slice(f: Follower, node: Node) -> Value:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         place = _place(axis, _axes(value, node), node)
         if step == -1 and (start == -1 or start >= END) and end < -END and isinstance(value, Data) and not value.is_ids:
-            f.roles.take(value.axes[place], STEPS, node.title)
-            value = value.then(Reverse())
+            value = _reversed(f, node, value, place)
         elif step == 1:
             value = _take(f, node, value, place, start, min(end, END))
         else:
@@ -382,6 +382,12 @@ def _reverse_sequence(f: Follower, node: Node) -> Value:
     place = node.attributes.get("time_axis", 0)
     if not isinstance(lengths, Sizes) or lengths.sizes != (_size(f, data, place),):
         raise _refuse(node, "reverses a part of the steps")
+    return _reversed(f, node, data, place)
+
+
+def _reversed(f: Follower, node: Node, data: Data, place: int) -> Data:
+    if data.axes[place] == ONE:
+        return data
     f.roles.take(data.axes[place], STEPS, node.title)
     return data.then(Reverse())
 
@@ -594,8 +600,8 @@ def _pad(f: Follower, node: Node) -> Value:
         raise _refuse(node, "fills with other numbers than zeros")
     around = dict(zip(places, zip(pads, pads[len(places) :], strict=False), strict=True))
     padded = [place for place, zeros in around.items() if any(zeros)]
-    if len(padded) > 1:
-        raise _refuse(node, "pads several axes")
+    if len(padded) > 1 or any(data.axes[place] == ONE for place in padded):
+        raise _refuse(node, "pads another axis than that of the steps")
     if not padded:
         return data
     f.roles.take(data.axes[padded[0]], STEPS, node.title)
@@ -677,26 +683,28 @@ def _reduce(op: Op, since: int) -> Callable[[Follower, Node], Value]:
         value, keeps = f.value(node), node.attributes.get("keepdims", 1) == 1
         given = f.numbers(node, "axes", 1, since)
         data = value.data if isinstance(value, Norm) else f.data(node)
-        if given is None or len(given) != 1:
+        places = {_place(axis, data.axes, node) for axis in given or ()}
+        ones = sorted(place for place in places if data.axes[place] == ONE)
+        if len(places) != len(ones) + 1:
             raise _refuse(node, "is over several axes")
-        place = _place(given[0], data.axes, node)
+        (place,) = places.difference(ones)
         if isinstance(op, Mean) and keeps and place == len(data.axes) - 1 and data.axes[place] == WIDTH:
             part = value.part if isinstance(value, Norm) else ""
             if part in ("", "squared"):
                 return Norm(data, "variance" if part else "mean")
         if isinstance(value, Norm):
             raise _refuse(node, "is no layer")
-        return _pooled(f, node, data, op, place, keeps)
+        pooled = _pooled(f, node, data, op, place)
+        gone = () if keeps else places
+        return replace(pooled, axes=tuple(axis for index, axis in enumerate(pooled.axes) if index not in gone))
 
     return rule
 
 
-def _pooled(f: Follower, node: Node, data: Data, op: Op, place: int, keeps: bool) -> Data:
-    if data.axes[place] == ONE:
-        raise _refuse(node, "is over an axis of size 1")
+def _pooled(f: Follower, node: Node, data: Data, op: Op, place: int) -> Data:
+    """The data with an axis of size 1 in the place of that of the steps."""
     f.roles.take(data.axes[place], STEPS, node.title)
-    kept: Axes = (ONE,) if keeps else ()
-    return data.then(op, axes=data.axes[:place] + kept + data.axes[place + 1 :])
+    return data.then(op, axes=(*data.axes[:place], ONE, *data.axes[place + 1 :]))
 
 
 def _global_pool(op: Op) -> Callable[[Follower, Node], Value]:
@@ -705,7 +713,7 @@ def _global_pool(op: Op) -> Callable[[Follower, Node], Value]:
         along = [place for place, axis in enumerate(data.axes) if place > 1 and axis != ONE]
         if len(along) != 1:
             raise _refuse(node, "is over several axes")
-        return _pooled(f, node, data, op, along[0], True)
+        return _pooled(f, node, data, op, along[0])
 
     return rule
 

@@ -99,13 +99,22 @@ class Runner:
         ValueError, TypeError
             A name is unknown, an input is missing or does not fit; the message says which.
         """
-        names = None if output_names is None else tuple(output_names)
-        plan = self._plans.get(names) or self._plan(names)
+        if not self.fits(feed):
+            feed = {name: self._checked(name, value) for name, value in feed.items()}
+        return self.compute(None if output_names is None else tuple(output_names), feed)
+
+    def fits(self, feed: Mapping[str, Any]) -> bool:
+        """Whether all are inputs, and arrays of their types."""
+        dtypes = self.dtypes
+        for name, array in feed.items():
+            if type(array) is not np.ndarray or array.dtype != dtypes.get(name):
+                return False
+        return True
+
+    def compute(self, output_names: tuple[str, ...] | None, feed: Mapping[str, Any]) -> list[Any]:
+        """As `run`, of inputs that have been checked."""
+        plan = self._plans.get(output_names) or self._plan(output_names)
         values: dict[str, Any] = {**self._fixed, **feed}
-        for name in feed:
-            array = values[name]
-            if type(array) is not np.ndarray or array.dtype != self.dtypes.get(name):
-                values[name] = self._checked(name, array)
         if not plan.needs <= values.keys():
             missing = ", ".join(map(repr, sorted(plan.needs - values.keys())))
             raise ValueError(f"feed lacks {missing}")

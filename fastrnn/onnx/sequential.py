@@ -24,11 +24,14 @@ class Sequential(sequential.Sequential):
     inputs, outputs : tuple of Port
     parts : tuple of Part
         One, as all runs here.
+    lengths_input : str or None
+        The input that is the sequence_lens of the graph's nodes.
     """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     parts: tuple[Part, ...]
+    lengths_input: str | None
 
     @classmethod
     def from_analysis(cls, analysis: Analysis, *, isa: str | None = None) -> Sequential:
@@ -43,13 +46,12 @@ class Sequential(sequential.Sequential):
         assert chain is not None and chain.is_plain
         model = cls.from_spec(chain.spec, isa=isa)
         runner = Runner(analysis.graph, [ChainCall(chain, model)], {}, ())
-        names = {"_runner": runner, "inputs": runner.inputs, "outputs": runner.outputs, "parts": analysis.parts}
-        vars(model).update(names)  # the model itself is immutable by now
+        names = (runner, runner.inputs, runner.outputs, analysis.parts, analysis.lengths)
+        vars(model).update(zip(_NAMES, names, strict=True))  # the model itself is immutable by now
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        names = {name: vars(self)[name] for name in ("_runner", "inputs", "outputs", "parts")}
-        return (*super().__reduce__(), names)
+        return (*super().__reduce__(), {name: vars(self)[name] for name in _NAMES})
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
         """Compute outputs by the graph's own names, in the graph's order of axes.
@@ -70,3 +72,7 @@ class Sequential(sequential.Sequential):
         """
         runner: Runner = vars(self)["_runner"]
         return runner.run(output_names, feed)
+
+
+#: What a model from a graph has beside that of a model.
+_NAMES = ("_runner", "inputs", "outputs", "parts", "lengths_input")

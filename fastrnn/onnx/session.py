@@ -45,9 +45,12 @@ class Session:
         options.intra_op_num_threads = get_num_threads()
         options.log_severity_level = 3  # errors alone
         model = _submodel(graph, nodes, reads, gives, types)
+        if _has_float16(model.graph):
+            # Version 1.32 ends the process in its last optimizations where a MatMul of float16 follows a Transpose.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         try:
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # of classes of its own
             raise ValueError(f"{graph.path}: onnxruntime refuses the part {_ends(nodes)}: {error}") from None
@@ -95,7 +98,8 @@ def _ends(nodes: Sequence[Node]) -> str:
 
 def _submodel(
     graph: Graph, nodes: Sequence[Node], reads: Sequence[str], gives: Iterable[str], types: Mapping[str, Any]
-) -> bytes:
+) -> Any:
+    """A ModelProto of the nodes."""
     from onnx import ModelProto, SparseTensorProto
 
     model = ModelProto()
@@ -114,7 +118,21 @@ def _submodel(
     for name in sorted(wanted):
         proto = graph.tensors[name].proto()
         (part.sparse_initializer if isinstance(proto, SparseTensorProto) else part.initializer).append(proto)
-    return bytes(model.SerializeToString())
+    return model
+
+
+def _has_float16(graph: Any) -> bool:
+    """Whether a graph takes, holds or makes float16, its bodies included."""
+    from onnx import TensorProto
+
+    found = {info.type.tensor_type.elem_type for info in graph.input}
+    found |= {tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            found |= {attribute.t.data_type, attribute.i if attribute.name in ("to", "dtype") else 0}
+            if attribute.HasField("g") and _has_float16(attribute.g):
+                return True
+    return TensorProto.FLOAT16 in found
 
 
 def _type(text: str) -> Any:

@@ -146,10 +146,7 @@ class Batcher:
         self.closed = False
         self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        name = served.name
-        self._rows, self._fill = metrics.rows.labels(name), metrics.fill.labels(name)
-        self._queue, self._compute = metrics.queue.labels(name), metrics.compute.labels(name)
-        self._steps = metrics.steps.labels(name)
+        self._metrics = metrics.of(served.name)
 
     # Arrival
 
@@ -280,7 +277,7 @@ class Batcher:
             if not row.job.begun:
                 row.job.begun = True
                 self.waiting -= 1
-                self._queue.observe(asyncio.get_running_loop().time() - row.job.submitted)
+                self._metrics.queue.observe(asyncio.get_running_loop().time() - row.job.submitted)
         self._wake()
         if batch:
             self._dispatch(batch)
@@ -310,8 +307,8 @@ class Batcher:
 
     def _dispatch(self, batch: list[Row]) -> None:
         self._running = True
-        self._rows.observe(len(batch))
-        self._fill.observe(len(batch) / self.options.max_batch_rows)
+        self._metrics.rows.observe(len(batch))
+        self._metrics.fill.observe(len(batch) / self.options.max_batch_rows)
         if self.served.pool is None:
             steps = [row.steps for row in batch]
             whole = [row.chunk for row in batch]
@@ -350,7 +347,7 @@ class Batcher:
         self, batch: list[Row], steps: list[int], seconds: float, results: Any, error: Exception | None
     ) -> None:
         self._running = False
-        self._compute.observe(seconds)
+        self._metrics.compute.observe(seconds)
         if error is not None:
             for row in batch:
                 if not row.job.dead:
@@ -358,7 +355,7 @@ class Batcher:
                     row.job.refusal = Refusal("failed", f"the computation failed: {error}")
                 self._abandon(row)
         else:
-            self._steps.inc(sum(steps))
+            self._metrics.steps += sum(steps)
             ys, states = results
             for index, (row, count) in enumerate(zip(batch, steps, strict=True)):
                 row.done += count

@@ -35,12 +35,11 @@ log = logging.getLogger("fastrnn.serve")
 PAGE = Path(__file__).with_name("page.html")
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self' ws: wss:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 JSON_LENGTH = b"inference-header-content-length"
 BODY_SECONDS = 60  # in which a body must have arrived
-WATCH_SECONDS = 0.005  # from when on a client that goes away is noticed
 PIECE = 4096  # numbers that are written as JSON before the event loop's other tasks have their turn
 
 
@@ -274,26 +273,23 @@ class Exchange:
         self._held += size
 
     async def _wait(self, pending: Pending) -> dict[str, NDArray[Any]]:
-        """The results, unless the client goes away first; that is watched where it takes more than a moment."""
-        watchers: list[asyncio.Future[Message]] = []
+        """The results, unless the client goes away first."""
+        await asyncio.sleep(0)  # in which a small batch runs
+        if pending.job.future.done():
+            return await pending.results()
 
         def stop(watcher: asyncio.Future[Message]) -> None:
             if not watcher.cancelled() and watcher.exception() is None:
                 self.gone = True
                 pending.cancel()
 
-        def watch() -> None:
-            watchers.append(asyncio.ensure_future(self.receive()))
-            watchers[0].add_done_callback(stop)
-
-        timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, watch)
+        watcher = asyncio.ensure_future(self.receive())
+        watcher.add_done_callback(stop)
         try:
             return await pending.results()
         finally:
-            timer.cancel()
-            for watcher in watchers:
-                watcher.remove_done_callback(stop)
-                watcher.cancel()
+            watcher.remove_done_callback(stop)
+            watcher.cancel()
 
 
 def _refuse_constant(name: str) -> None:

@@ -37,10 +37,8 @@ class Sessions:
             OrderedDict()
         )  # least recently used first -> how to close
         self._sweeping: asyncio.TimerHandle | None = None
-        name = served.name
-        self._opened, self._live = metrics.opened.labels(name), metrics.live.labels(name)
-        self._expirations, self._refused = metrics.expired.labels(name), metrics.refused.labels(name)
-        metrics.state_bytes.labels(name).set(served.pool.nbytes if served.pool is not None else 0)
+        self._metrics = metrics.of(served.name)
+        self._metrics.state_bytes = served.pool.nbytes if served.pool is not None else 0
 
     def __len__(self) -> int:
         return len(self._order)
@@ -60,7 +58,7 @@ class Sessions:
         """
         self._sweep()
         if len(self._order) >= self.options.max_sessions:
-            self._refused.inc()
+            self._metrics.refused += 1
             raise Refusal("too_many", f"all {self.options.max_sessions} sessions of model {self.served.name} are taken")
         channel = Channel(name, undoes)
         channel.used = asyncio.get_running_loop().time()
@@ -78,11 +76,11 @@ class Sessions:
                 self.batcher.close_session(channel)
 
     def _count_open(self, channel: Channel) -> None:
-        self._opened.inc()
-        self._live.inc()
+        self._metrics.opened += 1
+        self._metrics.live += 1
 
     def _count_close(self, channel: Channel) -> None:
-        self._live.dec()
+        self._metrics.live -= 1
 
     def _touch(self, channel: Channel) -> None:
         if channel in self._order:
@@ -142,7 +140,7 @@ class Sessions:
                 break
             idle.append(close)
         for close in idle:
-            self._expirations.inc()
+            self._metrics.expired += 1
             close()
 
     def _arm(self) -> None:

@@ -22,6 +22,8 @@ def check_inference(module: Any, names: Sequence[str], weights: Sequence[Tensor]
     ------
     RuntimeError
         The message says why.
+    NotImplementedError
+        A tensor is not dense.
     """
     cure = "wanted a call under torch.no_grad() or torch.inference_mode(), as fastrnn computes no gradients"
     if torch.is_grad_enabled():
@@ -44,6 +46,11 @@ def check_inference(module: Any, names: Sequence[str], weights: Sequence[Tensor]
     for tensor in (*inputs, *weights):
         if not tensor.is_cpu:
             raise RuntimeError(f"a tensor is on device {tensor.device}, wanted the CPU for all inputs and weights")
+        if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+            kind = (
+                "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else f"of layout {tensor.layout}"
+            )
+            raise NotImplementedError(f"a tensor is {kind}, wanted dense ones for all inputs and weights")
 
 
 def check_dimensions(mode: str, x: Tensor, states: Sequence[Tensor]) -> None:
@@ -62,7 +69,9 @@ def check_sequences(
 ) -> None:
     """Check types and shapes of sequences; states are in the order of packed rows."""
     if x.dtype != dtype:
-        raise ValueError(
+        is_checked = batch_sizes is None or module.mode != "LSTM"  # by PyTorch's Python code
+        error = ValueError if is_checked and not torch.is_autocast_enabled("cpu") else RuntimeError
+        raise error(
             f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
             f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
         )
@@ -84,8 +93,16 @@ def check_sequences(
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
 
-def check_cell(module: Any, mode: str, x: Tensor, states: Sequence[Tensor], dtype: torch.dtype) -> None:
-    """Check types and shapes of a cell's input."""
+def check_pair(hx: Any, name: str) -> None:
+    """Check that an LSTM's initial state is a pair, in PyTorch's words."""
+    if isinstance(hx, Tensor):
+        raise TypeError(f"{name}(): argument 'hx' must be tuple of Tensors, not {type(hx).__name__}")
+    if len(hx) != 2:
+        raise RuntimeError(f"{name} expects two hidden states, found {len(hx)}")
+
+
+def check_dimensions_of_cell(mode: str, x: Tensor, states: Sequence[Tensor]) -> None:
+    """Check the numbers of dimensions of a cell's input."""
     name = f"{mode.partition('_')[0]}Cell"
     if x.dim() not in (1, 2):
         raise ValueError(f"{name}: Expected input to be 1D or 2D, got {x.dim()}D instead")
@@ -93,6 +110,10 @@ def check_cell(module: Any, mode: str, x: Tensor, states: Sequence[Tensor], dtyp
         if state.dim() not in (1, 2):
             what = f"hx[{i}]" if mode == "LSTM" else "hidden"
             raise ValueError(f"{name}: Expected {what} to be 1D or 2D, got {state.dim()}D instead")
+
+
+def check_cell(module: Any, x: Tensor, states: Sequence[Tensor], dtype: torch.dtype) -> None:
+    """Check types and shapes of a cell's input."""
     if x.dtype != dtype:
         raise RuntimeError(f"input and weights must have the same dtype, but got {x.dtype} and {dtype}")
     _check_states_dtype(x, states)

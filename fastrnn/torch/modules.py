@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, ClassVar
 
 import torch
@@ -11,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _core
-from .checks import check_cell, check_dimensions, check_inference, check_sequences
-from .compiler import allow_recurrent_modules
-from .prepared import Prepared, refresh
+from ..spec import WeightDtype
+from .autocast import autocast_inputs, autocast_results
+from .checks import check_cell, check_dimensions, check_dimensions_of_cell, check_inference, check_pair, check_sequences
+from .prepared import Options, Prepared, refresh
 from .run import run, run_operator
 
 
@@ -23,6 +26,7 @@ class Accelerated:
     _original: ClassVar[type]  # the class that the module had
     _prepared: Prepared | None = None
     _num_threads: int = 0  # 0: PyTorch's number
+    _weight_dtype: WeightDtype | None = None
 
     # What every nn.Module has.
     training: bool
@@ -56,10 +60,10 @@ class Accelerated:
 
     def _runner(self, mode: str) -> _core.TensorRunner | None:
         """What may run a call without checks in Python, because it refuses what is not as usual."""
-        if not _is_plain_call() or torch.is_grad_enabled():
+        if not _is_plain_call() or torch.is_grad_enabled() or torch._C._is_any_autocast_enabled():
             return None
         prepared = self._prepared
-        return None if prepared is None or prepared.mode != mode else prepared.runner
+        return None if prepared is None or prepared.options.mode != mode else prepared.runner
 
     def _run(
         self,
@@ -67,23 +71,28 @@ class Accelerated:
         batch_sizes: Tensor | None,
         states: Sequence[Tensor],
         weights: list[Tensor],
-        mode: str,
-        num_layers: int,
-        bidirectional: bool,
+        options: Options,
         batch_first: bool,
     ) -> list[Tensor]:
         """y and the final states."""
         h0, c0 = (*states, None, None)[:2]
         if _is_plain_call() and all(type(tensor) in PLAIN for tensor in (x, *states, *weights)):
-            self._prepared = prepared = refresh(self._prepared, mode, weights, num_layers, bidirectional)
+            self._prepared = prepared = refresh(self._prepared, options, weights)
             return run(prepared, x, batch_sizes, h0, c0, batch_first, self._num_threads)
-        options = mode, num_layers, bidirectional, batch_first, self._num_threads
-        results = run_operator(x, batch_sizes, h0, c0, weights, *options)
+        mode, num_layers, bidirectional, weight_dtype = options
+        arguments = mode, num_layers, bidirectional, batch_first, self._num_threads, weight_dtype
+        results = run_operator(x, batch_sizes, h0, c0, weights, *arguments)
         return list(results[: 3 if mode == "LSTM" else 2])
 
 
 class AcceleratedSequence(Accelerated):
-    """``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``."""
+    """``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``.
+
+    PyTorch's compiler does not look into instances of these, whatever their ``forward`` does, so the modules are none:
+    their type derives from ``nn.RNNBase``. To all others ``__class__``, and so ``isinstance``, says that they are.
+    """
+
+    _shown: ClassVar[type | None] = None  # what `__class__` says, of a type in HIDDEN
 
     mode: str
     num_layers: int
@@ -92,12 +101,23 @@ class AcceleratedSequence(Accelerated):
     dropout: float
     _flat_weights_names: list[str]
 
+    def _get_class(self) -> type:
+        cls = type(self)
+        shown = vars(cls).get("_shown")
+        return cls if shown is None or _is_asked_by_compiler(sys._getframe(1)) else shown
+
+    def _set_class(self, cls: type) -> None:
+        """``module.__class__ = cls``, which torch.nn.utils.parametrize does."""
+        vars(object)["__class__"].__set__(self, HIDDEN.get(cls, cls))
+
+    __class__ = property(_get_class, _set_class)
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run sequences; arguments and results are those of PyTorch's class."""
         runner = self._runner(self.mode)
         if runner is not None and not (self.training and self.dropout):
             names = self._flat_weights_names
-            result = runner.run(self._parameters, names, input, hx, False, self.batch_first, self._num_threads)
+            result = runner.run_sequence(self._parameters, names, input, hx, self.batch_first, self._num_threads)
             if result is not None:
                 return result
         is_lstm = self.mode == "LSTM"
@@ -114,10 +134,12 @@ class AcceleratedSequence(Accelerated):
             x, states = x.unsqueeze(batch_axis), [state.unsqueeze(1) for state in states]
         if sorted_indices is not None:
             states = [state.index_select(1, sorted_indices) for state in states]
+        dtype, (x, *states) = autocast_inputs(self.mode, [x, *states], weights[0].dtype, is_cell=False)
         check_sequences(self, x, batch_sizes, states, weights[0].dtype)
-        y, *last = self._run(
-            x, batch_sizes, states, weights, self.mode, self.num_layers, self.bidirectional, self.batch_first
-        )
+        if is_lstm and hx is not None:
+            check_pair(hx, "lstm")
+        options = Options(self.mode, self.num_layers, self.bidirectional, self._weight_dtype)
+        y, *last = autocast_results(self._run(x, batch_sizes, states, weights, options, self.batch_first), dtype)
         if is_single:
             y, last = y.squeeze(batch_axis), [state.squeeze(1) for state in last]
         if unsorted_indices is not None:
@@ -139,17 +161,24 @@ class AcceleratedCell(Accelerated):
         names = CELL_NAMES if self.bias else CELL_NAMES[:2]
         runner = self._runner(mode)
         if runner is not None:
-            result = runner.run(self._parameters, names, input, hx, True, True, self._num_threads)
+            result = runner.run_cell(self._parameters, names, input, hx, self._num_threads)
             if result is not None:
                 return result
-        states = [] if hx is None else [hx[0], hx[1]] if mode == "LSTM" else [hx]
+        states = [] if hx is None else [*hx] if mode == "LSTM" else [hx]
         weights = self._weights(names)
         check_inference(self, names, weights, [input, *states])
-        check_cell(self, mode, input, states, weights[0].dtype)
+        check_dimensions_of_cell(mode, input, states)
         is_single = input.dim() == 1
-        x = input[None, None] if is_single else input[:, None]
+        if mode == "LSTM" and hx is not None:
+            if not is_single:
+                check_pair(hx, "lstm_cell")
+            states = [states[0], states[1]]
+        dtype, (x, *states) = autocast_inputs(mode, [input, *states], weights[0].dtype, is_cell=True)
+        check_cell(self, x, states, weights[0].dtype)
+        x = x[None, None] if is_single else x[:, None]
         states = [state[None, None] if is_single else state[None] for state in states]
-        _, *last = self._run(x, None, states, weights, mode, 1, False, True)
+        options = Options(mode, weight_dtype=self._weight_dtype)
+        _, *last = autocast_results(self._run(x, None, states, weights, options, True), dtype)
         last = [state[0, 0] if is_single else state[0] for state in last]
         return tuple(last) if mode == "LSTM" else last[0]
 
@@ -178,6 +207,10 @@ MIXINS: dict[type, type[Accelerated]] = {
 }
 
 
+#: What modules say that their class is, to their type, which derives from nn.RNNBase.
+HIDDEN: dict[type, type] = {}
+
+
 @functools.cache
 def accelerated_class(original: Any) -> type[Any]:
     """PyTorch's class, or a subclass of it, with the `forward` of this package.
@@ -188,20 +221,36 @@ def accelerated_class(original: Any) -> type[Any]:
     names = {name: getattr(original, name) for name in ("__module__", "__qualname__", "__doc__")} | {
         "_original": original
     }
-    return type(original.__name__, (mixin, original), names)
+    cls = type(original.__name__, (mixin, original), names)
+    if mixin is not AcceleratedSequence or original not in MIXINS:
+        return cls
+    own = {name: value for name, value in vars(original).items() if name not in ("forward", "__dict__", "__weakref__")}
+    hidden = type(original.__name__, (mixin, nn.RNNBase), own | names | {"_shown": cls})
+    HIDDEN[cls] = hidden
+    return hidden
 
 
 def _new(original: type) -> Any:
     """A module without state, for copies and pickles."""
-    allow_recurrent_modules()  # a process may load a pickle without calling `accelerate`
     cls: Any = accelerated_class(original)
     return cls.__new__(cls)
 
 
+def _is_asked_by_compiler(frame: FrameType) -> bool:
+    """Whether the frame is that in which PyTorch's compiler refuses instances of nn.LSTM, nn.GRU and nn.RNN.
+
+    Elsewhere it has to see that the modules are instances: in programs that ask for it.
+    """
+    return (
+        frame.f_code.co_name == "wrap_module" and frame.f_globals.get("__name__") == "torch._dynamo.variables.builder"
+    )
+
+
 def _is_plain_call() -> bool:
-    """Whether only the results of a call are wanted: PyTorch does not compile, trace or compute tangents."""
+    """Whether only the results of a call are wanted: PyTorch does not compile, trace, count or compute tangents."""
     return (
         not torch.compiler.is_dynamo_compiling()
-        and not torch.jit.is_tracing()
+        and not torch._C._is_tracing()
+        and torch._C._len_torch_dispatch_stack() == 0
         and torch.autograd.forward_ad._current_level < 0
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _core
 from ..importers.pytorch import Nonlinearity, spec_from_state_dict
 from ..layers import LAYERS, Layer
-from ..spec import CellKind
+from ..spec import CellKind, WeightDtype
 
 #: PyTorch's `mode` of a module to the kind of a layer and its nonlinearity.
 MODES: dict[str, tuple[CellKind, Nonlinearity | None]] = {
@@ -31,21 +31,38 @@ PARTS = {
 
 WIDENED = (torch.float16, torch.bfloat16)
 
+_core.use_dlpack(getattr(Tensor, "__dlpack_c_exchange_api__", None))
+
+
+class Options(NamedTuple):
+    """What a layer is prepared with besides its weights.
+
+    mode : PyTorch's name of the recurrence, see MODES
+    weight_dtype : as of the layers
+    """
+
+    mode: str
+    num_layers: int = 1
+    bidirectional: bool = False
+    weight_dtype: WeightDtype | None = None
+
 
 class Prepared:
     """A layer, and the weights that it was prepared from. Immutable, so threads may share it.
 
     Attributes
     ----------
-    mode : PyTorch's name of the recurrence, see MODES
+    options : what the layer was prepared with
     layer : the layer
     dtype : of the weights, and of inputs and results
     wide : the dtype to compute in
     runner : runs on tensors as they are; None if they have to be widened
     """
 
-    def __init__(self, mode: str, layer: Layer[Any], weights: list[Tensor], versions: _core.TensorVersions) -> None:
-        self.mode, self.layer, self._versions = mode, layer, versions
+    def __init__(
+        self, options: Options, layer: Layer[Any], weights: list[Tensor], versions: _core.TensorVersions
+    ) -> None:
+        self.options, self.layer, self._versions = options, layer, versions
         self.dtype = weights[0].dtype
         self.wide = torch.float32 if self.dtype in WIDENED else self.dtype
         # What was prepared, to compare with: aliases, which also keep the memory, so that no other tensor can have its
@@ -83,46 +100,62 @@ class Prepared:
         return self
 
 
-def refresh(
-    prepared: Prepared | None,
-    mode: str,
-    weights: list[Tensor],
-    num_layers: int,
-    bidirectional: bool,
-    weak: bool = False,
-) -> Prepared:
-    """What is prepared of these weights: `prepared`, if they have not changed since.
+def refresh(prepared: Prepared | None, options: Options, weights: list[Tensor], weak: bool = False) -> Prepared:
+    """What is prepared of these weights: `prepared`, if neither they nor the options have changed since.
 
     Other tensors may have the values that were prepared: a parametrized module computes new ones for each call. So
     values are compared before they are prepared.
 
     Parameters
     ----------
-    mode : as of Prepared
     weights : of every layer and direction, in PyTorch's order
     weak : whether the result refers to the weights by weak references, which torch.utils.swap_tensors does not like
+
+    Raises
+    ------
+    RuntimeError
+        The weights are of several dtypes.
+    ValueError
+        The options and the number of weights do not fit.
     """
-    if prepared is not None and prepared.mode != mode:
+    if prepared is not None and prepared.options != options:
         prepared = None
     if prepared is not None and prepared.is_of(weights):
         return prepared
     versions = _core.TensorVersions(weights, weak)  # before the values are read
     if prepared is not None and prepared.has_values_of(weights):
         has_versions = not any(weight.is_inference() for weight in weights)
-        return Prepared(mode, prepared.layer, weights, versions) if has_versions else prepared
-    return Prepared(mode, _prepare(mode, weights, num_layers, bidirectional), weights, versions)
+        return Prepared(options, prepared.layer, weights, versions) if has_versions else prepared
+    return Prepared(options, _prepare(options, weights), weights, versions)
 
 
-def _prepare(mode: str, weights: list[Tensor], num_layers: int, bidirectional: bool) -> Layer[Any]:
+def _prepare(options: Options, weights: list[Tensor]) -> Layer[Any]:
+    kind, nonlinearity = recurrence_of(options.mode)
+    directions = ("", "_reverse") if options.bidirectional else ("",)
+    count, rest = divmod(len(weights), max(options.num_layers, 1) * len(directions))
+    if count not in PARTS or rest or options.num_layers < 1:
+        raise ValueError(
+            f"there are {len(weights)} weights, but num_layers is {options.num_layers} and bidirectional "
+            f"{options.bidirectional}: wanted 2 to 5 weights for each layer and direction"
+        )
+    names = [
+        f"{part}_l{layer}{end}" for layer in range(options.num_layers) for end in directions for part in PARTS[count]
+    ]
     dtype = weights[0].dtype
+    others = [f"{name} is {w.dtype}" for name, w in zip(names, weights, strict=True) if w.dtype != dtype]
+    if others:
+        raise RuntimeError(f"{', '.join(others)}, wanted {dtype} for all weights, as {names[0]} is")
     if dtype in WIDENED:
         warnings.warn(
             f"the weights are {dtype}: fastrnn widens them and the inputs to float32, and narrows the results",
             stacklevel=2,
         )
-    directions = ("", "_reverse") if bidirectional else ("",)
-    parts = PARTS[len(weights) // (num_layers * len(directions))]
-    names = [f"{part}_l{layer}{end}" for layer in range(num_layers) for end in directions for part in parts]
-    kind, nonlinearity = MODES[mode]
     spec = spec_from_state_dict(kind, dict(zip(names, weights, strict=True)), nonlinearity=nonlinearity, copy=False)
-    return LAYERS[kind](spec)
+    return LAYERS[kind](spec, weight_dtype=options.weight_dtype)
+
+
+def recurrence_of(mode: str) -> tuple[CellKind, Nonlinearity | None]:
+    """The kind of a layer and its nonlinearity."""
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}, wanted one of {', '.join(MODES)}")
+    return MODES[mode]

@@ -7,12 +7,12 @@ import warnings
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..arguments import as_boolean, as_integer
 from ..runtime import MOST_THREADS
-from .compiler import allow_recurrent_modules
+from ..spec import WeightDtype, check_weight_dtype
 from .modules import MIXINS, Accelerated, accelerated_class
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -21,7 +21,13 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 NAMES = {kind.__name__ for kind in MIXINS}
 
 
-def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None = None) -> ModuleT:
+def accelerate(
+    model: ModuleT,
+    *,
+    inplace: bool = False,
+    num_threads: int | None = None,
+    weight_dtype: WeightDtype | None = None,
+) -> ModuleT:
     """Make every ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` and every cell of these in a model run on fastrnn's engine.
 
     The modules stay what and where they are: objects of the same names and parameters, with the same ``state_dict``,
@@ -43,6 +49,8 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
         Any module, also one of those itself. Its parameters are on the CPU when it is called.
     inplace : whether to change the model itself instead of a deep copy
     num_threads : of a call, the caller's included; None: as many as ``torch.get_num_threads()`` says at each call
+    weight_dtype : {"float32", "float16", "int8"} or None; as of ``fastrnn.LSTM``
+        The dtype of what is prepared from the weights; the module's own and its results keep theirs.
 
     Returns
     -------
@@ -54,7 +62,7 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
     TypeError
         The model is no module, or a TorchScript module, which PyTorch runs without Python.
     ValueError
-        num_threads is out of range.
+        num_threads is out of range, or weight_dtype is none of these.
 
     Warns
     -----
@@ -65,11 +73,11 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
     -----
     A call raises RuntimeError if gradients would be needed, if the module is in training mode and has dropout between
     its layers, or if a tensor is not on the CPU; and ValueError (a cell RuntimeError) if the input has another dtype
-    than the weights. Weights of float16 and bfloat16 are widened to float32, and a warning says so.
+    than the weights. Weights of float16 and bfloat16 are widened to float32, and a warning says so. Under
+    ``torch.autocast`` inputs of these dtypes are widened, and results have the dtype that PyTorch's have.
 
-    ``torch.compile`` and ``torch.export`` see each module as one operator, ``torch.ops.fastrnn.run``. As PyTorch's
-    compiler looks at no instance of ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` otherwise, its option
-    ``torch._dynamo.config.allow_rnn`` is set.
+    ``torch.compile`` and ``torch.export`` see each module as one operator, ``torch.ops.fastrnn.run``. Around instances
+    of a subclass of ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` the compiler breaks the graph, as around PyTorch's own.
 
     Examples
     --------
@@ -93,9 +101,10 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
     threads = 0 if num_threads is None else as_integer(num_threads, "num_threads", 1)
     if threads > MOST_THREADS:
         raise ValueError(f"num_threads is {threads}, wanted 1 to {MOST_THREADS}")
+    check_weight_dtype(weight_dtype)
     if not as_boolean(inplace, "inplace"):
         with torch.inference_mode(False):  # in which copies have version counters
-            model = copy.deepcopy(model)
+            model = copy.deepcopy(model, _copies_of_computed(model))
     replaced, left = [], []
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -110,21 +119,34 @@ def accelerate(model: ModuleT, *, inplace: bool = False, num_threads: int | None
         else:
             replaced.append(module)
     for module in replaced:
-        _replace(module, threads)
+        _replace(module, threads, weight_dtype)
     if left:
         warnings.warn(f"left as they are: {'; '.join(left)}", stacklevel=2)
     elif not replaced:
         warnings.warn("there is nothing to accelerate: no LSTM, GRU or RNN of torch.nn in the model", stacklevel=2)
-    if replaced:
-        allow_recurrent_modules()
     return model
+
+
+def _copies_of_computed(model: nn.Module) -> dict[int, Tensor]:
+    """Tensors that copy.deepcopy refuses, because they are part of a graph, by their ids to copies that are not.
+
+    torch.nn.utils.weight_norm and torch.nn.utils.prune leave such weights in a module, and compute them again before
+    each call.
+    """
+    tensors = [
+        value
+        for module in model.modules()
+        for value in (*vars(module).values(), *module._buffers.values(), *getattr(module, "_flat_weights", ()))
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    return {id(tensor): tensor.detach().clone() for tensor in tensors}
 
 
 def _has_own_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
     return type(module).forward is not kind.forward or "forward" in vars(module)
 
 
-def _replace(module: nn.Module, num_threads: int) -> None:
+def _replace(module: nn.Module, num_threads: int, weight_dtype: WeightDtype | None) -> None:
     """Change the module's class. It stays the same object, in every place that has it."""
     cls: Any = type(module)
     if isinstance(module, Accelerated):
@@ -135,4 +157,4 @@ def _replace(module: nn.Module, num_threads: int) -> None:
         module.__class__ = type(cls.__name__, (accelerated_class(cls.__bases__[0]),), names)
     else:
         module.__class__ = accelerated_class(cls)
-    module._num_threads = num_threads
+    module._num_threads, module._weight_dtype = num_threads, weight_dtype

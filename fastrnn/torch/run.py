@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..runtime import MOST_THREADS
 from ..schedule import Schedule
-from ..spec import NUM_GATES
-from .prepared import MODES, Prepared, refresh
+from ..spec import NUM_GATES, WeightDtype
+from .prepared import Options, Prepared, recurrence_of, refresh
 
 
 def run(
@@ -37,6 +38,11 @@ def run(
     Returns
     -------
     y, hn and, if the layer is an LSTM, cn; of the weights' dtype
+
+    Raises
+    ------
+    RuntimeError
+        batch_sizes is not that of packed sequences.
     """
     layer = prepared.layer
     array = _array(x, prepared)
@@ -44,9 +50,7 @@ def run(
     y = np.empty((*array.shape[:-1], width), layer.dtype)
     order = None
     if batch_sizes is not None:
-        order = _schedule(batch_sizes)
-        if order.batch_sizes.sum() != len(array):
-            raise ValueError(f"x has {len(array)} steps, but batch_sizes adds up to {order.batch_sizes.sum()}")
+        order = _schedule(batch_sizes, len(array))
         num_rows = len(order.lengths)
         array, rows = np.ascontiguousarray(array), y
     else:
@@ -68,9 +72,16 @@ def _array(tensor: Tensor, prepared: Prepared) -> NDArray[Any]:
     return array
 
 
-def _schedule(batch_sizes: Tensor) -> Schedule:
-    """The rows of packed sequences in their own order."""
-    sizes = batch_sizes.numpy().astype(np.int64)
+def _schedule(batch_sizes: Tensor, num_steps: int) -> Schedule:
+    """The rows of packed sequences in their own order, which have so many steps in all."""
+    if batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1:
+        raise RuntimeError(f"batch_sizes is {batch_sizes.dtype} of {batch_sizes.dim()} dimensions, wanted int64 of one")
+    sizes = batch_sizes.numpy(force=True)
+    wrong = np.flatnonzero(np.diff(sizes, append=1) > 0)  # also those before which all are less than 1
+    if len(wrong):
+        raise RuntimeError(f"batch_sizes is {sizes.tolist()}, wanted numbers from 1 on that never increase")
+    if sizes.sum() != num_steps:
+        raise RuntimeError(f"x has {num_steps} steps, but batch_sizes adds up to {sizes.sum()}")
     rows = np.arange(sizes[0] if len(sizes) else 0)
     return Schedule(np.searchsorted(-sizes, -rows), rows, rows, sizes)
 
@@ -83,7 +94,7 @@ _prepared = WeakTensorKeyDictionary()  # by the first layer's weight_hh
     mutates_args=(),
     device_types="cpu",
     schema="(Tensor x, Tensor? batch_sizes, Tensor? h0, Tensor? c0, Tensor[] weights, str mode, int num_layers, "
-    "bool bidirectional, bool batch_first, int num_threads) -> (Tensor, Tensor, Tensor)",
+    "bool bidirectional, bool batch_first, int num_threads, str? weight_dtype=None) -> (Tensor, Tensor, Tensor)",
 )
 def run_operator(
     x: Tensor,
@@ -96,13 +107,17 @@ def run_operator(
     bidirectional: bool,
     batch_first: bool,
     num_threads: int,
+    weight_dtype: WeightDtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`run`, with the weights as arguments; cn is empty unless the layer is an LSTM.
 
     The prepared layer is kept as long as the weight that it is found by, so a compiled or exported program needs
     nothing besides its own tensors.
     """
-    prepared = refresh(_prepared.get(weights[1]), mode, list(weights), num_layers, bidirectional, weak=True)
+    if not 0 <= num_threads <= MOST_THREADS:
+        raise ValueError(f"num_threads is {num_threads}, wanted 0 to {MOST_THREADS}")
+    options = Options(mode, num_layers, bidirectional, weight_dtype)
+    prepared = refresh(_prepared.get(weights[1]), options, list(weights), weak=True)
     _prepared[weights[1]] = prepared
     y, hn, *cn = run(prepared, x, batch_sizes, h0, c0, batch_first, num_threads)
     return y, hn, cn[0] if cn else y.new_empty(0)
@@ -120,6 +135,7 @@ def _(
     bidirectional: bool,
     batch_first: bool,
     num_threads: int,
+    weight_dtype: WeightDtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The shapes of the results."""
     directions = 2 if bidirectional else 1
@@ -131,7 +147,7 @@ def _(
     else:
         num_rows = x.shape[0 if batch_first else 1]
     count = num_layers * directions
-    hidden_size = weights[1].shape[0] // NUM_GATES[MODES[mode][0]]
+    hidden_size = weights[1].shape[0] // NUM_GATES[recurrence_of(mode)[0]]
     y = x.new_empty((*x.shape[:-1], directions * h_size))
     c_shape = (count, num_rows, hidden_size) if mode == "LSTM" else (0,)
     return y, x.new_empty((count, num_rows, h_size)), x.new_empty(c_shape)

@@ -31,7 +31,7 @@ make_and_run() {
     $runner "$out/test_core" $core_arguments
     $runner "$out/test_weights" $core_arguments
     $runner "$out/test_int8" $core_arguments
-    $runner "$out/test_models" $core_arguments
+    $runner "$out/test_models" $threads_arguments
     $runner "$out/test_threads" $threads_arguments
     $runner "$out/embed"
 }

@@ -1,6 +1,6 @@
 /* Models: every op compared with a plain implementation in double, and equality of bits whoever shares the batch.
  *
- * Usage: test_models [reduced]. Every array that the core sees is a heap block of exactly its size, filled with a poison pattern
+ * Usage: test_models [reduced] [emulated]. Every array that the core sees is a heap block of exactly its size, filled with a poison pattern
  * if the core writes it; what it must not read is NaN, or an id that does not exist. run.sh makes the linker wrap the allocator and
  * the core's clock.
  *
@@ -11,6 +11,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <limits.h>
+#include <unistd.h>
 
 #include "testing.h"
 #include "wrapped.h"
@@ -881,9 +882,9 @@ static table result_of(const chain *c, const char *isa, int64_t steps, const flo
 }
 
 /* A NaN or an infinity in one row changes no other row, and every NaN of a result has the same bits. */
-static void test_not_finite(const char *isa)
+static void test_not_finite(const char *isa, int count)
 {
-    for (int turn = 0; turn < 40; turn++) {
+    for (int turn = 0; turn < count; turn++) {
         bool ids;
         int64_t num_ids, lengths[MOST_ROWS];
         chain *c = random_chain(turn % 2, &ids, &num_ids);
@@ -1459,7 +1460,8 @@ static void test_failed_allocations(void)
 }
 
 typedef struct asker {
-    int times, stop_at;
+    int times, stop_at, fork_at; /* fork_at 0: never */
+    pid_t child;
     unsigned long long mode;
     bool mode_is_right;
 } asker;
@@ -1468,6 +1470,8 @@ static int ask(void *argument)
 {
     asker *a = argument;
     a->mode_is_right &= floating_mode() == a->mode;
+    if (a->fork_at && a->times == a->fork_at)
+        a->child = fork();
     return a->times++ == a->stop_at;
 }
 
@@ -1501,7 +1505,7 @@ static void test_interruption(bool reduced)
     static const int64_t steps[] = {3000, 3, 30000, 40000};
     const unsigned long long usual = floating_mode();
     for (int which = 0; which < LENGTH(steps); which++)
-        for (int threads = 1; threads <= 2; threads++) {
+        for (int threads = reduced ? 2 : 1; threads <= 2; threads++) {
             chain *c = long_chain(which);
             fastrnn_model *model = model_make(c, c->count, NULL);
             const int64_t lengths[] = {steps[which], steps[which] / 2};
@@ -1516,7 +1520,7 @@ static void test_interruption(bool reduced)
             void *before = memcpy(block(bytes), store ? store : (void *)&bytes, bytes);
             bool stopped = true;
             int stop_at = 0;
-            for (; stopped; stop_at += stop_at < 4 ? 1 : reduced ? 50 : 9) {
+            for (; stopped; stop_at += stop_at < 4 ? 1 : reduced ? 200 : 9) {
                 asker a = {.stop_at = stop_at, .mode = usual, .mode_is_right = true};
                 calling how = {.interrupted = ask, .context = &a, .pool = pool, .store = store};
                 table y;
@@ -1541,6 +1545,49 @@ static void test_interruption(bool reduced)
         }
     end_group("interrupted at every n-th asking");
 }
+
+#if !defined(__SANITIZE_THREAD__)
+
+/* In the child, which has no workers, a stage that was shared fails, and the next call works. Both work in the parent. */
+static void test_forks(void)
+{
+    const int64_t lengths[] = {3000, 1500};
+    chain *c = long_chain(0);
+    fastrnn_model *model = model_make(c, c->count, NULL);
+    table x = table_make(2, c->widths[0], false, lengths);
+    table_fill(&x, 1);
+    table wanted = result(model, &x, &plainly);
+    for (int fork_at = 1; fork_at < 12; fork_at += 2) {
+        fastrnn_pool *pool = NULL;
+        table y;
+        expect(fastrnn_pool_create(2, &pool), FASTRNN_OK, "pool");
+        fastrnn_pool_set_threshold(pool, 1e-3);
+        asker a = {.stop_at = -1, .fork_at = fork_at, .child = -1, .mode = floating_mode(), .mode_is_right = true};
+        const calling forking = {.pool = pool, .interrupted = ask, .context = &a}, calm = {.pool = pool};
+        in_context("fork when asked %d times", fork_at);
+        clock_runs_fast = true;
+        const fastrnn_status status = call(model, &x, &forking, &y);
+        clock_runs_fast = false;
+        if (a.child == 0) {
+            alarm(60);
+            const bool right = status == FASTRNN_OK ? table_is(&y, &wanted) : status == FASTRNN_ERROR_FORKED;
+            const bool next = call(model, &x, &calm, &y) == FASTRNN_OK && table_is(&y, &wanted);
+            _exit(!right ? 1 : !next ? 2 : 0);
+        }
+        expect(status, FASTRNN_OK, "the parent's call");
+        check(table_is(&y, &wanted), "the parent's call is right");
+        check(a.child <= 0 || exit_code_of(a.child) == 0, "the child's call ends, and the next is right");
+        check(fork_at > 1 || a.child > 0, "it forks");
+        table_free(&y);
+        fastrnn_pool_destroy(pool);
+    }
+    table_free(&x), table_free(&wanted);
+    fastrnn_model_destroy(model);
+    chain_free(c);
+    end_group("callbacks that fork in a call of a model");
+}
+
+#endif
 
 /* Subnormal numbers are flushed on every thread, whatever the caller's mode, which comes back. */
 static void test_floating_modes(void)
@@ -1579,7 +1626,11 @@ static void test_floating_modes(void)
 
 int main(int argc, char **argv)
 {
-    const bool reduced = argc > 1 && !strcmp(argv[1], "reduced");
+    bool reduced = false, emulated = false;
+    for (int i = 1; i < argc; i++) {
+        reduced = reduced || !strcmp(argv[i], "reduced");
+        emulated = emulated || !strcmp(argv[i], "emulated");
+    }
     fastrnn_pool *pools[3] = {NULL};
     const char *isa;
     for (int threads = 2; threads <= 3; threads++) {
@@ -1587,8 +1638,8 @@ int main(int argc, char **argv)
         fastrnn_pool_set_threshold(pools[threads - 1], 0);
     }
     for (size_t i = 0; (isa = fastrnn_isa(i)) != NULL; i++) {
-        test_chains(isa, reduced ? 40 : 200, pools);
-        test_not_finite(isa);
+        test_chains(isa, reduced ? 16 : 160, pools);
+        test_not_finite(isa, reduced ? 8 : 40);
         test_softmax(isa);
         test_far_norm(isa);
         test_pooled_nan(isa);
@@ -1605,6 +1656,14 @@ int main(int argc, char **argv)
     test_failed_allocations();
     test_interruption(reduced);
     test_floating_modes();
+#if defined(__SANITIZE_THREAD__)
+    emulated = true; /* ThreadSanitizer follows no thread into a child, either */
+#else
+    if (!emulated)
+        test_forks();
+#endif
+    if (emulated)
+        printf("NOT RUN: fork in a call of a model, as test_threads.c says\n");
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed != 0;
 }

@@ -20,14 +20,6 @@
 #include "testing.h"
 #include "wrapped.h"
 
-#if defined(__has_feature) /* clang's counterpart of gcc's __SANITIZE_... macros */
-#if __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#elif __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-
 #define HANG_SECONDS 300 /* after which the test is stopped and fails */
 
 /* ---- Layers, and calls of them --------------------------------------------------------------------------------- */
@@ -453,14 +445,6 @@ static void test_failed_allocations(void)
 /* ---- Forks ----------------------------------------------------------------------------------------------------- */
 
 #if !defined(__SANITIZE_THREAD__)
-
-static int exit_code_of(pid_t child)
-{
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child)
-        return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
-}
 
 static atomic_bool busy_ends;
 

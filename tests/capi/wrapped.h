@@ -1,4 +1,5 @@
-/* Functions that the linker substitutes in the C tests, with -Wl,--wrap: the allocator, pthread_create and the core's clock. */
+/* What the tests of threads and of models share: functions that the linker substitutes with -Wl,--wrap (the allocator,
+ * pthread_create, the core's clock), and processes. */
 #ifndef FASTRNN_WRAPPED_H
 #define FASTRNN_WRAPPED_H
 
@@ -7,6 +8,16 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#if defined(__has_feature) /* clang's counterpart of gcc's __SANITIZE_... macros */
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#elif __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -64,6 +75,14 @@ static atomic_int clock_looks;
 double __wrap_fr_seconds(void)
 {
     return clock_runs_fast ? 0.1 * (1 + atomic_fetch_add(&clock_looks, 1)) : __real_fr_seconds();
+}
+
+static inline int exit_code_of(pid_t child)
+{
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
 }
 
 #endif

@@ -21,6 +21,7 @@ typedef struct fr_source {
     float *tails; /* in a stream: the last inputs before these steps, (B, tail_steps, I) in the arrays' order; or NULL: zeros */
 } fr_source;
 
+/* Rows of a matrix. */
 typedef struct fr_op_block {
     int64_t rows;
     float *values;
@@ -64,8 +65,7 @@ struct fr_op {
     const float *weight, *bias; /* an embedding's (I, O); else of one vector, padded with zeros */
     fastrnn_layer *layer;       /* of FASTRNN_OP_LAYER, or that before FASTRNN_OP_FINAL; else NULL */
     int64_t tail_steps;         /* of a causal convolution: the inputs before a step that it reads */
-    /* In a stream: where the state's first number is among those of a row. */
-    int64_t state_offset;
+    int64_t state_offset;       /* in a stream: the numbers of a row's state before this op's */
 };
 
 extern const fr_op_type fr_op_recurrent, fr_op_embedding, fr_op_linear, fr_op_conv1d, fr_op_layer_norm, fr_op_scale,
@@ -118,7 +118,7 @@ void fr_factors_hash(const fastrnn_op *given, uint64_t *hash);
 fr_op_args fr_op_args_of(const fr_op *op, const fr_op_block *from, const fr_op_block *to);
 
 int64_t fr_conv1d_steps(const fastrnn_op *options, int64_t steps);
-/* Whether a convolution's outputs depend on no later input. */
+/* Whether a stream can run a convolution: each `stride` inputs give one output, which depends on no later input. */
 bool fr_conv1d_is_causal(const fastrnn_op *options);
 /* After all outputs were computed: the last inputs of each row, for the next steps of the stream. */
 void fr_conv1d_keep_tails(const fr_op *op, const fr_source *source);
