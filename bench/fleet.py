@@ -213,31 +213,26 @@ def main() -> None:
         most, count, fullest = replicas_needed(costs)
         proxies = -(-SESSIONS // most) if costs.proxy else 0
         machines = -(-(count + proxies) // MACHINE_CORES)
-        print(
-            f"  {costs.name}: {most} sessions a replica of one core at p99 {TARGET * 1e3:.0f} ms; {count:,} replicas, of "
-            f"which the fullest has {fullest:.2f} of the mean; {proxies:,.0f} cores of proxies; {machines:,.0f} machines"
-        )
+        print(f"  {costs.name}: {most} sessions a replica of one core at p99 {TARGET * 1e3:.0f} ms")
+        print(f"    {count:,} replicas, of which the fullest has {fullest:.2f} times the mean")
+        print(f"    {proxies:,} cores of proxies; {machines:,} machines")
         lost = min(count, MACHINE_CORES)
         mean = SESSIONS // count
         joining = -(-mean * lost // (count - lost))
         sent, took = latencies(costs, mean, 4.0, joining, 2.0)
         worst = np.percentile(took[(sent > 2) & (sent < 2.5)], 99)
         after = np.percentile(took[sent > 3], 99)
-        print(
-            f"    a machine is lost: {mean * lost:,} sessions; {joining} more a replica; p99 {worst * 1e3:.1f} ms in the "
-            f"first half second, then {after * 1e3:.1f} ms"
-        )
-        print(
-            f"    a drained replica writes {mean * SNAPSHOT_BYTES / 1e3:.0f} kB, a machine {mean * lost * SNAPSHOT_BYTES / 1e6:.1f} MB"
-        )
+        print(f"    a machine is lost: {mean * lost:,} sessions, {joining} more on each of the other replicas")
+        print(f"    p99 {worst * 1e3:.1f} ms in the first half second, then {after * 1e3:.1f} ms")
+        written = mean * SNAPSHOT_BYTES
+        print(f"    a drained replica writes {written / 1e3:.0f} kB, a machine {written * lost / 1e6:.1f} MB")
     print(
         f"snapshots: all sessions {SESSIONS * SNAPSHOT_BYTES / 1e9:.2f} GB; after every chunk "
         f"{rate * SNAPSHOT_BYTES / 1e9:.1f} GB a second"
     )
     for nodes in (100, 1000):
-        print(
-            f"hashing with {nodes} virtual nodes: the fullest of 5,000 has {shares(5000, nodes).max() * 5000:.2f} of the mean"
-        )
+        fullest = shares(5000, nodes).max() * 5000
+        print(f"hashing with {nodes} virtual nodes: the fullest of 5,000 has {fullest:.2f} times the mean")
     if options.plot:
         plot(options.plot)
 

@@ -113,14 +113,11 @@ def main():
             times = [line.split() for path in Path(directory).glob("*.txt") for line in path.read_text().splitlines()]
             seconds[name] = max(float(end) for _, end in times) - min(float(begin) for begin, _ in times)
             killed = (Path(directory) / "killed").exists()
-        print(
-            f"{name:6} {len(words):,} words, {options.workers} processes: {len(words) / seconds[name]:,.0f} words a second, "
-            f"{whole:.1f} s with their start{', one killed' if killed else ''}",
-            flush=True,
-        )
-    print(
-        f"answers equal: {answers['plain'] == answers['ray']}; Ray's speed is {seconds['plain'] / seconds['ray']:.2f}"
-    )
+        rate, note = len(words) / seconds[name], ", one killed" if killed else ""
+        print(f"{name:6} {len(words):,} words, {options.workers} processes: {rate:,.0f} words a second", end="")
+        print(f", {whole:.1f} s with their start{note}", flush=True)
+    ratio = seconds["plain"] / seconds["ray"]
+    print(f"answers equal: {answers['plain'] == answers['ray']}; Ray's speed is {ratio:.2f} of that of plain processes")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def send(address: str, session: str, x: np.ndarray, start: bool) -> np.ndarray:
 def main(port: int = 8000) -> None:
     rng = np.random.default_rng(0)
     weights = {"weight_ih_l0": (36, 4), "weight_hh_l0": (36, 12), "bias_ih_l0": 36, "bias_hh_l0": 36}
-    layer = fastrnn.GRU.from_state_dict({name: rng.uniform(-0.5, 0.5, shape) for name, shape in weights.items()})
+    arrays = {name: rng.uniform(-0.5, 0.5, shape).astype(np.float32) for name, shape in weights.items()}
+    layer = fastrnn.GRU.from_state_dict(arrays)
     x = rng.standard_normal((20, 4), np.float32)
     if not ray.is_initialized():
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

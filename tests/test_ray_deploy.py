@@ -31,5 +31,5 @@ def test_the_configuration_of_serve():
 def test_what_is_refused():
     with pytest.raises(TypeError, match="wanted files by name"):
         application({})
-    with pytest.raises(ValueError, match="snapshot_dir is .*give snapshots instead"):
+    with pytest.raises(ValueError, match=r"snapshot_dir is .*give snapshots instead"):
         application({"a": "b"}, options=Options(snapshot_dir=Path("here")))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class ReplicaService(Service):
         self._sessions: weakref.WeakKeyDictionary[Channel, str] = weakref.WeakKeyDictionary()  # the ids of routing
         self._moving: dict[Key, Arrivals] = {}
         self._giving_up: asyncio.Task[None] | None = None
-        self._stop_listening = lambda: None
+        self._stop_listening: Callable[[], None] = _nothing
 
     @property
     def ready(self) -> bool:
@@ -90,7 +90,7 @@ class ReplicaService(Service):
 
     def stop(self) -> None:
         self._stop_listening()
-        self._stop_listening = lambda: None
+        self._stop_listening = _nothing
         super().stop()
 
     # Changes of the set of replicas
@@ -228,6 +228,10 @@ class ReplicaService(Service):
         except Refusal:
             await asyncio.to_thread(self.snapshots.put, {_snapshot_key(key): saved})
             raise
+
+
+def _nothing() -> None:
+    pass
 
 
 def _snapshot_key(key: Key) -> SnapshotKey:
