@@ -4,7 +4,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import runpy
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,3 +240,8 @@ def test_a_replica_is_killed_under_load(fleet, rng):
 
     fleet.scale(2)
     asyncio.run(run())
+
+
+def test_the_example(fleet, capsys):
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "serve_ray.py"))["main"](fleet.port)
+    assert "10 steps by one replica, 10 by another one, bits the same" in capsys.readouterr().out

@@ -115,7 +115,7 @@ class ReplicaService(Service):
                 if self._left:
                     for say_goodbye in list(self.on_drain):
                         say_goodbye()
-                elif len(idle) == len(moved):
+                if self.draining or (not self._left and len(idle) == len(moved)):
                     return
                 await asyncio.sleep(PAUSE)
         finally:
@@ -247,6 +247,10 @@ class Moving(Pending):
     ) -> None:
         self._task = asyncio.ensure_future(service.arrive(key, session, request, deadline))
         self._pending: Pending | None = None
+
+    @property
+    def done(self) -> bool:
+        return False
 
     async def results(self) -> dict[str, NDArray[Any]]:
         try:
