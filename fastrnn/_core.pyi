@@ -81,9 +81,9 @@ class Layer:
         num_threads: int = 0,
     ) -> None: ...
 
-@disjoint_base
 def check_model_file(data: bytes | memoryview) -> None: ...
 
+@disjoint_base
 class Model:
     def __new__(cls, ops: list[tuple[str, dict[str, Any]]], isa: str | None) -> Self: ...
     x_dtype: np.dtype[Any]

@@ -481,7 +481,7 @@ def set_to(name, index, value):
         ),
         (
             lambda arrays: arrays.update(weight_hh_l0=arrays["weight_hh_l0"].ravel()),
-            r"weight_hh_l0 has shape \(75,\) and",
+            r"weight_hh_l0 has shape \(75,\), wanted",
         ),
         (
             lambda arrays: arrays.update(weight_hh_l0=np.pad(arrays["weight_hh_l0"], ((0, 0), (0, 1)))),

@@ -2,10 +2,10 @@
 
     python tools/single_file.py FOLDER
 
-All of fastrnn/core is in fastrnn.c, headers at their first use. Names that several files have of their own (``static``,
-types, macros) get the name of their file as a prefix. The kernels are there once for each instruction set, with its name
-at the end of theirs; which one runs is decided at run time. Needs a C compiler (CC, or cc), whose preprocessor lists the
-names of functions that macros make.
+All of fastrnn/core is in fastrnn.c, headers at their first use. Names that several files have of their own
+(``static``, types, macros) get the name of their file as a prefix. The kernels are there once for each instruction
+set, with its name at the end of theirs; which one runs is decided at run time. Needs a C compiler (CC, or cc), whose
+preprocessor lists the names of functions that macros make.
 """
 
 from __future__ import annotations
@@ -38,6 +38,32 @@ TOP = """\
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off")
+#endif
+
+/* The system's headers come before the pragma below, which would hide what they declare. */
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+#if defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #if defined(__GNUC__) && !defined(_WIN32)

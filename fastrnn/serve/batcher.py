@@ -31,8 +31,9 @@ BATCH_WORK = 1e9
 LEAST_STEPS = 8
 LEAST_ROWS = 16
 
-#: Multiply-adds up to which a batch runs on the event loop's thread: that takes no longer than to wake another one.
-INLINE_WORK = 2e6
+#: Multiply-adds, about 0.4 ms, up to which a batch runs on the event loop's thread: waking another one and being woken
+#: would add a good part of that to the latency of a single session, and most where both share a processor.
+INLINE_WORK = 2e7
 
 
 class Row:

@@ -276,7 +276,7 @@ class Exchange:
     async def _wait(self, pending: Pending) -> dict[str, NDArray[Any]]:
         """The results, unless the client goes away first."""
         await asyncio.sleep(0)  # in which a small batch runs
-        if pending.job.future.done():
+        if pending.done:
             return await pending.results()
 
         def stop(watcher: asyncio.Future[Message]) -> None:

@@ -59,7 +59,7 @@ if [ "$mode" = all ]; then
     done
 fi
 for cc in "${compilers[@]}"; do
-    (cd single && $cc -O2 -c fastrnn.c)
+    (cd single && $cc -O2 -fPIC -c fastrnn.c) # -fPIC: of the same object, the shared library below
     $cc -std=c11 $warnings -Isingle "$program" single/fastrnn.o -lm -pthread -o from_single
     ./from_single | diff bits -
     $cc -shared single/fastrnn.o -Wl,-z,defs -lm -pthread -o single/libfastrnn.so

@@ -27,6 +27,7 @@ make_and_run() {
     $cc $warnings "$@" tests/capi/test_int8.c "$out"/*.o -lm -o "$out/test_int8"
     $cc $warnings "$@" tests/capi/test_models.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_models"
     $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
+    $cc $warnings "$@" tests/capi/test_errors.c "$out"/*.o -lm -o "$out/test_errors"
     $cc $warnings "$@" tests/capi/test_sizes.c "$out"/*.o -lm -o "$out/test_sizes"
     $cc $warnings "$@" tests/capi/test_realtime.c "$out"/*.o -lm -ldl -o "$out/test_realtime"
     $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
@@ -35,6 +36,7 @@ make_and_run() {
     $runner "$out/test_int8" $core_arguments
     $runner "$out/test_models" $threads_arguments
     $runner "$out/test_threads" $threads_arguments
+    $runner "$out/test_errors"
     $runner "$out/test_sizes"
     $runner "$out/test_realtime" $threads_arguments
     $runner "$out/embed"
@@ -100,7 +102,7 @@ esac
 case $mode in
     neon | all)
         if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
-            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static
+            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static -DLINKED_STATICALLY
         else
             echo "== neon: NOT RUN, as aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
         fi
