@@ -197,6 +197,7 @@ def refusal_of(server, model="speech", **options):
 
 def test_handshakes_that_are_refused(server):
     assert refusal_of(server, "none").status_code == 404
+    assert refusal_of(server, "speech/none").status_code == 404  # a path that is none
     assert refusal_of(server, "both").status_code == 400
     for origin in ("http://example.org", f"http://{server.http}0", "http://localhost", "null"):
         assert refusal_of(server, origin=origin).status_code == 403

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ PAGE_HEADERS = {
 }
 
 JSON_LENGTH = b"inference-header-content-length"
+OPEN_PATHS = re.compile(r"/?|/v2/health/.*", re.DOTALL)  # that need no token
 BODY_SECONDS = 60  # in which a body must have arrived
 PIECE = 4096  # numbers that are written as JSON before the event loop's other tasks have their turn
 
@@ -51,8 +53,7 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].endswith("/infer"):
-            path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where the application is mounted
-            parts = path.split("/")  # "", v2, models, NAME, infer
+            parts = _path(scope).split("/")  # "", v2, models, NAME, infer
             if parts[:3] == ["", "v2", "models"] and len(parts) == 5:
                 await self.infer(scope, receive, send, parts[3])
                 return
@@ -60,6 +61,12 @@ class Application(Starlette):
                 await self.infer(scope, receive, send, parts[3], parts[5])
                 return
         await super().__call__(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """The path below where the application is mounted."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path
 
 
 def application(models: Mapping[str, Any], options: Options | None = None) -> Application:
@@ -110,6 +117,7 @@ def application_of(service: Service) -> Application:
             Route(f"{path}/ready", rest.answer(rest.model_ready)),
             WebSocketRoute(f"{path}/stream", stream),
         ]
+    routes.append(WebSocketRoute("/{path:path}", stream))  # which refuses it
     handlers: Any = {HTTPException: rest.http_error, Exception: rest.crash}
     app = Application(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False
@@ -163,6 +171,12 @@ class Rest:
         return self.service.entry(request.path_params["model"], request.path_params.get("version", ""))
 
     async def http_error(self, request: Any, error: HTTPException) -> Response:
+        """An unknown path, or a method that it does not have: told to those only who may use the others."""
+        try:
+            if not OPEN_PATHS.fullmatch(_path(request.scope)):
+                self.service.access.tenant(token_of_header(request.headers.get("authorization")))
+        except Refusal as refusal:
+            return error_response(refusal)
         return json_response({"error": error.detail}, error.status_code, error.headers)
 
     async def crash(self, request: Any, error: Exception) -> Response:

@@ -49,6 +49,8 @@ class StreamEndpoint:
             token = token_of_subprotocols(scope["subprotocols"]) if header is None else token_of_header(header)
             service.access.tenant(token)
             service.access.check_origin(socket.headers.get("origin"), socket.headers.get("host"))
+            if "model" not in socket.path_params:
+                raise Refusal("not_found", "there is no such path: it is /v2/models/NAME/stream")
             entry = service.entry(socket.path_params["model"], socket.path_params.get("version", ""))
             name = entry.served.name
             service.check_ready()
