@@ -72,7 +72,9 @@ def test_what_cannot_start_says_so_on_one_line(arguments, tmp_path, capsys):
         (good, "--token-file", f"{tmp_path}/tokens"): "has no token",
         (good, "--token-file", f"{tmp_path}/spaces"): "space",
         (good, "--host", "0.0.0.0"): "wanted --token-file, or --no-auth",
-        (good, "--snapshot-dir", f"{tmp_path}/none"): "is no directory",
+        (good, "--snapshot-dir", f"{tmp_path}/none/none"): "is no directory",
+        (good, "--snapshot-dir", f"{tmp_path}/bad"): "exists",
+        (good, "--port", "8001"): "--port and --grpc-port are both 8001",
     }
     for case, text in cases.items():
         try:
@@ -125,6 +127,12 @@ def test_requests_without_a_token(guarded):
         assert guarded.request(path)[0] == 200
     for path in ("/v2", "/metrics", "/v2/models/speech"):
         assert guarded.request(path, headers=bearer(BOB))[0] == 200
+    for path in ("/none", "/v2/models", "/metrics", "/v2/models/none/none"):  # unknown paths and methods
+        status, found, content = guarded.request(path, b"")
+        assert (status, found["www-authenticate"], list(json.loads(content))) == (401, "Bearer", ["error"]), path
+        assert guarded.request(path, b"", headers=bearer(BOB))[0] in (404, 405)
+    for path in ("/", "/v2/health/live", "/v2/health/none"):
+        assert guarded.request(path, b"")[0] in (404, 405)
     assert guarded.infer("speech", random_x("speech", (1, 2)))[0] == 401
     assert guarded.request("/v2/models/none/infer", {})[0] == 401
     with grpc.insecure_channel(guarded.grpc) as channel:
@@ -251,7 +259,6 @@ def test_sessions_go_to_the_same_model_and_tenant_alone(arguments, served, tmp_p
     tokens.write_text(f"{ALICE}\n{BOB}\n")
     others.write_text(f"{BOB}\n")
     directory = tmp_path / "sessions"
-    directory.mkdir()
     x = random_x("tones", (1, 3))
     with serving.Server(*arguments, "--token-file", tokens, "--snapshot-dir", directory) as server:
         for token in (ALICE, BOB):

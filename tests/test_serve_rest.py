@@ -12,6 +12,7 @@ from tritonclient.http import aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 import fastrnn
+from fastrnn import serve
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +266,7 @@ REFUSED = [
     (400, {"inputs": [tensor(data=["0.5"] * 6)]}),
     (400, {"inputs": [tensor(data=[None] * 6)]}),
     (400, {"inputs": [tensor(data=[True] * 6)]}),
+    (400, {"inputs": [tensor(data=[[[True, 1, 1]], [[1, 1, 1]]])]}),
     (400, {"inputs": [tensor(data=[[0.5] * 3, [0.5]])]}),
     (400, {"inputs": [tensor(data={})]}),
     (400, {"inputs": [tensor(parameters={"binary_data_size": 24})]}),
@@ -411,14 +413,20 @@ def test_metrics_add_up(server):
     assert not any("none-of-them" in name for name in after)
 
 
+def test_what_cannot_be_served_is_named():
+    class Graph:
+        why_not_sequential = "it has states as inputs"
+
+    with pytest.raises(ValueError, match=r"a is a builtins.list, wanted a layer.*Graph because it has states"):
+        serve.application({"a": [], "b": Graph()})
+
+
 def test_the_application_can_be_mounted_in_another(served):
     """And called by any client of ASGI."""
     from starlette.applications import Starlette
     from starlette.routing import Mount
 
-    from fastrnn.serve import application
-
-    app = Starlette(routes=[Mount("/models", application({"tones": served["tones"]}))])
+    app = Starlette(routes=[Mount("/models", serve.application({"tones": served["tones"]}))])
     x = random_x("tones", (1, 3))
     inputs = [tensor(shape=[1, 3, 3], data=x.ravel().tolist())]
     sent = []

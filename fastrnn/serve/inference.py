@@ -106,6 +106,8 @@ def array_of_numbers(name: str, datatype: Any, shape: tuple[int, ...], data: Any
         kinds = "iuf" if dtype.kind == "f" else "iu"
         if numbers.dtype.kind not in kinds and numbers.size:
             raise ValueError(f"its numbers are of type {numbers.dtype}, wanted {datatype}")
+        if _has_flags(data):  # of which NumPy makes 0 and 1
+            raise ValueError(f"it has true or false, wanted {datatype}")
         if numbers.shape != shape and numbers.ndim != 1 and numbers.size:
             raise ValueError(f"its shape is {list(shape)}, but the data has {list(numbers.shape)}")
         if numbers.size != count_of(shape):
@@ -119,6 +121,11 @@ def array_of_numbers(name: str, datatype: Any, shape: tuple[int, ...], data: Any
     except (ValueError, OverflowError, TypeError) as error:
         raise Refusal("invalid", f"{name} is refused: {_short(error)}") from None
     return array
+
+
+def _has_flags(data: list[Any]) -> bool:
+    kinds = set(map(type, data))
+    return bool in kinds or (list in kinds and any(_has_flags(entry) for entry in data if type(entry) is list))
 
 
 def check_datatype(name: str, datatype: Any) -> np.dtype[Any]:

@@ -46,7 +46,11 @@ class ServedModel:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a model, wanted letters, digits, dots, dashes and underscores")
         if not isinstance(model, Layer | Sequential):
-            raise TypeError(f"model {name} is {type(model).__name__}, wanted a layer or a Sequential")
+            kind, why = type(model), getattr(model, "why_not_sequential", "")  # of a graph of ONNX
+            why = f" because {why}" if why else ""
+            raise TypeError(
+                f"model {name} is a {kind.__module__}.{kind.__name__}{why}, wanted a layer or a fastrnn.Sequential"
+            )
         if model.dtype != np.float32:
             raise ValueError(f"model {name} computes in {model.dtype}, wanted float32: load it with dtype='float32'")
         self.name, self.model = name, model

@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], None]:
         extras.require(["grpc", "google.protobuf"], "--grpc-port", "grpc")
     elif not extras.missing(["grpc", "google"]):
         grpc_port = GRPC_PORT
+    if grpc_port == arguments.port != 0:
+        raise ValueError(f"--port and --grpc-port are both {grpc_port}, wanted two ports")
     options, models = _options(arguments), _models(arguments.models)
     set_up(arguments.log_level)
     with _no_tracebacks(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -70,6 +72,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     elif not arguments.no_auth and not _is_loopback(arguments.host):
         raise ValueError(f"--host {arguments.host} is reached by others: wanted --token-file, or --no-auth")
     directory = arguments.snapshot_dir
+    if directory is not None and directory.parent.is_dir():
+        directory.mkdir(mode=0o700, exist_ok=True)
     if directory is not None and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
         raise ValueError(f"--snapshot-dir {directory} is no directory that can be written")
     names = ("max_queue", "max_sessions", "max_chunk_steps", "max_body_bytes", "max_batch_rows", "max_batch_steps")
