@@ -6,6 +6,7 @@
     python bench/serve.py overload      # ten times the load that the server can bear
     python bench/serve.py soak          # sessions that come and go, for ten minutes
     python bench/serve.py shutdowns     # a hundred SIGTERMs under load
+    python bench/serve.py ray           # the same server alone, and as one and two replicas of Ray Serve (extra ray)
 
 ``--seconds`` and ``--rounds`` make them shorter. The server and this program, which makes the load, have a processor
 each. Both servers use the same uvicorn with the same options, the same WebSocket protocol and the same weights, and
@@ -37,9 +38,9 @@ from fastrnn.benchmark.workloads import Workload, build_layer
 SERVER_CORE, LOAD_CORE = 0, 1
 
 
-def workload_of(cell, size):
-    """One layer, its input as wide as its state."""
-    return Workload("serve", cell, size, size, 1, 1, 1, 1, "stream")
+def workload_of(cell, size, input_size=None):
+    """One layer, its input as wide as its state if input_size is None."""
+    return Workload("serve", cell, input_size or size, size, 1, 1, 1, 1, "stream")
 
 
 # The plain server
@@ -117,11 +118,11 @@ def free_port():
 
 
 @contextlib.contextmanager
-def fastrnn_server(cell, size, *options):
+def fastrnn_server(cell, size, *options, input_size=None):
     """``fastrnn serve`` of one model, m; yields its port and process."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "m.safetensors"
-        build_layer(workload_of(cell, size)).save(path)
+        build_layer(workload_of(cell, size, input_size)).save(path)
         port = free_port()
         command = [sys.executable, "-m", "fastrnn", "serve", f"m={path}", "--port", str(port), "--grpc-port", "0"]
         with server([*command, "--log-level", "error", *map(str, options)], port) as process:
@@ -166,12 +167,13 @@ def http_parts(data):
     return (int(head[9:12]), head, body) if len(body) >= size else None
 
 
-def infer_request(x, **parameters):
-    """A binary request of x (B, T, I) for y."""
+def infer_request(x, outputs=("y",), **parameters):
+    """A binary request of x (B, T, I)."""
     head = {
         "inputs": [
             {"name": "x", "datatype": "FP32", "shape": list(x.shape), "parameters": {"binary_data_size": x.nbytes}}
         ],
+        "outputs": [{"name": name} for name in outputs],
         "parameters": {"binary_data_output": True, **parameters},
     }
     text = json.dumps(head).encode()
@@ -402,9 +404,10 @@ def open_loop(port, request, rate, seconds, connections=64):
 def overload(options):
     """Goodput and latency at the rate that the server bears, and at ten times it."""
     size, seconds = options.size, options.seconds
-    request = infer_request(chunk_of(size, options.steps)[None])
-    with fastrnn_server("lstm", size, "--max-queue", 8) as (port, process):
-        rate = best = 32.0
+    # Much to compute, little to send: this program must be able to offer ten times as much as one processor computes.
+    request = infer_request(chunk_of(16, options.steps)[None], ["h"])
+    with fastrnn_server("lstm", size, "--max-queue", 8, input_size=16) as (port, process):
+        rate = best = 10.0
         while True:  # the highest rate at which hardly anything is refused
             _, counts, _ = open_loop(port, request, rate, max(seconds / 12, 1))
             if counts.get(429, 0) > 0.01 * sum(counts.values()):
@@ -524,6 +527,77 @@ def shutdowns(options):
     print(f"{options.rounds} stops, {answered} answers in order, {refused} refused, none lost")
 
 
+@contextlib.contextmanager
+def ray_fleet(cell, size):
+    """Ray Serve on all processors; yields its port and a function that sets the number of replicas."""
+    import ray
+    from ray import serve
+
+    from fastrnn import ray as fray
+
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(num_cpus=4, object_store_memory=100 << 20, **options)
+    port = free_port()
+    deployment = {"ray_actor_options": {"num_cpus": 1}, "logging_config": {"enable_access_log": False}}
+    layer = build_layer(workload_of(cell, size))
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield port, lambda count: serve.run(fray.application({"m": layer}, num_replicas=count, deployment=deployment))
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def processor_seconds(part):
+    """Processor time so far of the processes whose command line has a text, by process."""
+    found = {}
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if directory.name.isdigit() and part in (directory / "cmdline").read_bytes().decode(errors="replace"):
+                fields = (directory / "stat").read_text().rpartition(")")[2].split()
+                found[directory.name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def ray_cost(options):
+    """What Ray costs: sessions in a closed loop on a server alone, and behind Ray's proxy.
+
+    Without affinity: Ray's processes and the load share this machine's processors. The processor times by chunk are
+    the parameters of bench/fleet.py, whose result is compared with these rates.
+    """
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    cell, size, steps = "gru", 256, 10
+    chunk = chunk_of(size, steps)
+    parts = {"proxy": "ray::ProxyActor", "replicas": "ray::ServeReplica:default:fastrnn"}
+    print(f"{cell} {size}, {steps} steps a chunk")
+    columns = ("server", "sessions", "p50 ms", "p99 ms", "chunks/s", "load us", "server us", "proxy us")
+    print(" ".join(f"{column:>12}" for column in columns))
+
+    def row(name, port, server_part):
+        for sessions in (1, 64):
+            own = time.process_time()
+            before = {kind: processor_seconds(part) for kind, part in (parts | {"replicas": server_part}).items()}
+            latencies, rate = closed_loop(port, sessions, chunk, options.seconds)
+            own = time.process_time() - own
+            spent = {}
+            for kind, part in (parts | {"replicas": server_part}).items():
+                after = processor_seconds(part)
+                spent[kind] = sum(after.values()) - sum(before[kind].get(pid, 0.0) for pid in after)
+            chunks = rate * options.seconds
+            p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
+            costs = [1e6 * value / chunks for value in (own, spent["replicas"], spent["proxy"])]
+            cells = [f"{name:>12}", f"{sessions:>12}", *(f"{value:>12.2f}" for value in (p50, p99))]
+            print(" ".join([*cells, *(f"{value:>12.0f}" for value in (rate, *costs))]), flush=True)
+
+    with fastrnn_server(cell, size) as (port, process):
+        os.sched_setaffinity(process.pid, range(os.cpu_count()))
+        row("alone", port, f"--port\0{port}\0")
+    with ray_fleet(cell, size) as (port, scale):
+        for count in (1, 2):
+            scale(count)
+            row(f"Ray, {count}", port, parts["replicas"])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
@@ -533,9 +607,12 @@ def main():
         command.add_argument("--seconds", type=float, default=seconds)
         command.add_argument("--rounds", type=int, default=100)
         command.add_argument("--cases", type=int, default=None)
-        command.add_argument("--size", type=int, default=512)
-        command.add_argument("--steps", type=int, default=200)
+        command.add_argument("--size", type=int, default=1024)
+        command.add_argument("--steps", type=int, default=100)
         command.set_defaults(run=globals()[name])
+    behind = commands.add_parser("ray")
+    behind.add_argument("--seconds", type=float, default=5)
+    behind.set_defaults(run=ray_cost)
     served = commands.add_parser("plain")
     served.add_argument("cell")
     served.add_argument("size", type=int)

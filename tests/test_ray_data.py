@@ -3,8 +3,10 @@
 import functools
 import http.server
 import os
+import runpy
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +109,8 @@ def test_a_model_file_is_fetched_once(words, tmp_path):
     assert paths == ["/encoder.safetensors"]
     ids = [np.array([LETTERS.index(letter) for letter in word]) for word in words[:400]]
     assert np.array(found, "f4").tobytes() == np.array(model(ids)).tobytes()
+
+
+def test_the_example(capsys):
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "score_ray.py"))["main"](300, 1)
+    assert capsys.readouterr().out.splitlines()[-1] == "300 of 300 words as in one process"

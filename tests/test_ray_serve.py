@@ -4,7 +4,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import runpy
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ class Fleet:
         application = {
             "name": "default",
             "route_prefix": "/",
-            "import_path": "fastrnn.ray.application:build",
+            "import_path": "fastrnn.ray.deployment:build",
             "args": self.arguments,
             "deployments": [{"name": "fastrnn", "num_replicas": num_replicas}],
         }
@@ -196,7 +198,8 @@ def test_sessions_move_and_go_on(fleet, rng):
                         await socket.close()
             assert 0 < closed < 8
             assert not any(client.lost for client in clients)
-            assert list(fleet.snapshots.iterdir()) and not [path for path in fleet.snapshots.rglob("*") if path.is_file()]
+            left = list(fleet.snapshots.rglob("*"))
+            assert left and not any(path.is_file() for path in left)
 
     fleet.scale(2)
     asyncio.run(run())
@@ -237,3 +240,8 @@ def test_a_replica_is_killed_under_load(fleet, rng):
 
     fleet.scale(2)
     asyncio.run(run())
+
+
+def test_the_example(fleet, capsys):
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "serve_ray.py"))["main"](fleet.port)
+    assert "10 steps by one replica, 10 by another one, bits the same" in capsys.readouterr().out

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = ["Predictor", "application"]
 
-_MODULES = {"Predictor": "predictor", "application": "application"}
+_MODULES = {"Predictor": "predictor", "application": "deployment"}
 
 if TYPE_CHECKING:
-    from .application import application as application
+    from .deployment import application as application
     from .predictor import Predictor as Predictor
 else:
 

@@ -135,7 +135,8 @@ class Predictor:
 
     def _run_model(self, model: Layer[Any] | Sequential, rows: list[Any], numbers: list[int]) -> Sequence[Any]:
         checked = [self._check(model, row, number) for row, number in zip(rows, numbers, strict=True)]
-        return model(checked) if isinstance(model, Sequential) else model(checked)[0]
+        results: Sequence[Any] = model(checked) if isinstance(model, Sequential) else model(checked)[0]
+        return results
 
     def _check(self, model: Layer[Any] | Sequential, row: Any, number: int) -> NDArray[Any]:
         """A row as the model takes it: ids (T,), or (T, I)."""

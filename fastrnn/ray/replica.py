@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class ReplicaService(Service):
         self._sessions: weakref.WeakKeyDictionary[Channel, str] = weakref.WeakKeyDictionary()  # the ids of routing
         self._moving: dict[Key, Arrivals] = {}
         self._giving_up: asyncio.Task[None] | None = None
-        self._stop_listening = lambda: None
+        self._stop_listening: Callable[[], None] = _nothing
 
     @property
     def ready(self) -> bool:
@@ -90,7 +90,7 @@ class ReplicaService(Service):
 
     def stop(self) -> None:
         self._stop_listening()
-        self._stop_listening = lambda: None
+        self._stop_listening = _nothing
         super().stop()
 
     # Changes of the set of replicas
@@ -115,7 +115,7 @@ class ReplicaService(Service):
                 if self._left:
                     for say_goodbye in list(self.on_drain):
                         say_goodbye()
-                elif len(idle) == len(moved):
+                if self.draining or (not self._left and len(idle) == len(moved)):
                     return
                 await asyncio.sleep(PAUSE)
         finally:
@@ -230,6 +230,10 @@ class ReplicaService(Service):
             raise
 
 
+def _nothing() -> None:
+    pass
+
+
 def _snapshot_key(key: Key) -> SnapshotKey:
     entry, tenant, sequence_id = key
     return SnapshotKey(entry.served.name, entry.served.fingerprint, tenant, sequence_id)
@@ -243,6 +247,10 @@ class Moving(Pending):
     ) -> None:
         self._task = asyncio.ensure_future(service.arrive(key, session, request, deadline))
         self._pending: Pending | None = None
+
+    @property
+    def done(self) -> bool:
+        return False
 
     async def results(self) -> dict[str, NDArray[Any]]:
         try:

@@ -51,7 +51,8 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].endswith("/infer"):
-            parts = scope["path"].split("/")  # "", v2, models, NAME, infer
+            path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where the application is mounted
+            parts = path.split("/")  # "", v2, models, NAME, infer
             if parts[:3] == ["", "v2", "models"] and len(parts) == 5:
                 await self.infer(scope, receive, send, parts[3])
                 return
@@ -275,7 +276,7 @@ class Exchange:
     async def _wait(self, pending: Pending) -> dict[str, NDArray[Any]]:
         """The results, unless the client goes away first."""
         await asyncio.sleep(0)  # in which a small batch runs
-        if pending.job.future.done():
+        if pending.done:
             return await pending.results()
 
         def stop(watcher: asyncio.Future[Message]) -> None:

@@ -184,6 +184,11 @@ class Pending:
     def __init__(self, entry: Entry, prepared: Any, job: Job) -> None:
         self.entry, self.prepared, self.job = entry, prepared, job
 
+    @property
+    def done(self) -> bool:
+        """Whether `results` need not wait."""
+        return self.job.future.done()
+
     async def results(self) -> dict[str, NDArray[Any]]:
         """Wait; returns the outputs by name.
 

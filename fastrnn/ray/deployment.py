@@ -78,7 +78,7 @@ def application(
 
 
 def build(arguments: Mapping[str, Any]) -> Application:
-    """The application of a configuration file of Ray Serve: ``import_path: fastrnn.ray.application:build``.
+    """The application of a configuration file of Ray Serve: ``import_path: fastrnn.ray.deployment:build``.
 
     Parameters
     ----------
