@@ -1,8 +1,8 @@
 """Graphs of ONNX: ``python bench/bench_onnx.py [--threads N]``.
 
-Prints what a call of a graph that is a recurrent node alone costs more than the same call of its layer, and the time of a
-minute of sound in silero-vad's model (where that package is installed), here and in onnxruntime. Both take turns. Under
-pytest the calls are timed one after the other.
+Prints what a call of a graph that is a recurrent node alone costs more than the same call of its layer, and the time of
+a minute of sound in silero-vad's model (where that package is installed), here and in onnxruntime. Both take turns.
+Under pytest the calls are timed one after the other.
 """
 
 from __future__ import annotations

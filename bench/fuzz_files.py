@@ -13,6 +13,8 @@ import argparse
 import contextlib
 import importlib.util
 import io
+import json
+import struct
 import sys
 import tarfile
 import tempfile
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import fastrnn
+from fastrnn._core import check_model_file
 from fastrnn.commands import sequences
 from fastrnn.files import hdf5, keras_file, load, native, npz, onnx_file, protobuf, recognize, safetensors_file
 from fastrnn.importers import keras_config, keras_fields, keras_model, keras_operations
@@ -49,12 +52,12 @@ def _read(reader: Callable[[str], object]) -> Callable[[bytes], None]:
 
 
 def native_config(data: bytes) -> None:
-    """A configuration of our own format, of a layer and of a model."""
-    text = data.decode("utf-8", "surrogateescape")
+    """A configuration of our own format, of a layer and of a model, without arrays."""
     for version in (native.VERSION, native.MODEL_VERSION):
-        header = safetensors_file.Header({"format": "fastrnn", "format_version": version, "config": text}, {})
+        values = ("fastrnn", version, data.decode("ascii", "replace"))
+        text = json.dumps({"__metadata__": dict(zip(native.METADATA, values, strict=True))}).encode()
         with contextlib.suppress(ALLOWED):
-            native.read_config("input", header)
+            check_model_file(struct.pack("<Q", len(text)) + text)
 
 
 def keras_json(data: bytes) -> None:
@@ -169,6 +172,8 @@ def seeds() -> dict[str, list[bytes]]:
     with tempfile.TemporaryDirectory() as folder:
         fastrnn.GRU.from_state_dict(_weights(), "rnn.").save(f"{folder}/model")
         own = Path(f"{folder}/model").read_bytes()
+        fastrnn.GRU.from_state_dict(_weights(), "rnn.", weight_dtype="int8").save(f"{folder}/model")
+        small = Path(f"{folder}/model").read_bytes()
         model_config = _save_model(f"{folder}/model")
         model = Path(f"{folder}/model").read_bytes()
         np.savez(f"{folder}/stored.npz", **_weights())
@@ -178,7 +183,7 @@ def seeds() -> dict[str, list[bytes]]:
         file.write(own)
         file.flush()
         header = safetensors_file.read_header(file.name, file)  # type: ignore[arg-type]
-    every = [own, model, *archives]
+    every = [own, small, model, *archives]
     found = dict.fromkeys(("load", "safetensors", "native", "npz"), every)
     found |= {"recognize": every + _onnx_models(), "onnx": _onnx_models()}
     keras: dict[str, list[bytes]] = {"keras": [], "keras_config": []}

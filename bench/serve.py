@@ -38,9 +38,9 @@ from fastrnn.benchmark.workloads import Workload, build_layer
 SERVER_CORE, LOAD_CORE = 0, 1
 
 
-def workload_of(cell, size):
-    """One layer, its input as wide as its state."""
-    return Workload("serve", cell, size, size, 1, 1, 1, 1, "stream")
+def workload_of(cell, size, input_size=None):
+    """One layer, its input as wide as its state if input_size is None."""
+    return Workload("serve", cell, input_size or size, size, 1, 1, 1, 1, "stream")
 
 
 # The plain server
@@ -118,11 +118,11 @@ def free_port():
 
 
 @contextlib.contextmanager
-def fastrnn_server(cell, size, *options):
+def fastrnn_server(cell, size, *options, input_size=None):
     """``fastrnn serve`` of one model, m; yields its port and process."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "m.safetensors"
-        build_layer(workload_of(cell, size)).save(path)
+        build_layer(workload_of(cell, size, input_size)).save(path)
         port = free_port()
         command = [sys.executable, "-m", "fastrnn", "serve", f"m={path}", "--port", str(port), "--grpc-port", "0"]
         with server([*command, "--log-level", "error", *map(str, options)], port) as process:
@@ -167,12 +167,13 @@ def http_parts(data):
     return (int(head[9:12]), head, body) if len(body) >= size else None
 
 
-def infer_request(x, **parameters):
-    """A binary request of x (B, T, I) for y."""
+def infer_request(x, outputs=("y",), **parameters):
+    """A binary request of x (B, T, I)."""
     head = {
         "inputs": [
             {"name": "x", "datatype": "FP32", "shape": list(x.shape), "parameters": {"binary_data_size": x.nbytes}}
         ],
+        "outputs": [{"name": name} for name in outputs],
         "parameters": {"binary_data_output": True, **parameters},
     }
     text = json.dumps(head).encode()
@@ -403,9 +404,10 @@ def open_loop(port, request, rate, seconds, connections=64):
 def overload(options):
     """Goodput and latency at the rate that the server bears, and at ten times it."""
     size, seconds = options.size, options.seconds
-    request = infer_request(chunk_of(size, options.steps)[None])
-    with fastrnn_server("lstm", size, "--max-queue", 8) as (port, process):
-        rate = best = 32.0
+    # Much to compute, little to send: this program must be able to offer ten times as much as one processor computes.
+    request = infer_request(chunk_of(16, options.steps)[None], ["h"])
+    with fastrnn_server("lstm", size, "--max-queue", 8, input_size=16) as (port, process):
+        rate = best = 10.0
         while True:  # the highest rate at which hardly anything is refused
             _, counts, _ = open_loop(port, request, rate, max(seconds / 12, 1))
             if counts.get(429, 0) > 0.01 * sum(counts.values()):
@@ -605,8 +607,8 @@ def main():
         command.add_argument("--seconds", type=float, default=seconds)
         command.add_argument("--rounds", type=int, default=100)
         command.add_argument("--cases", type=int, default=None)
-        command.add_argument("--size", type=int, default=512)
-        command.add_argument("--steps", type=int, default=200)
+        command.add_argument("--size", type=int, default=1024)
+        command.add_argument("--steps", type=int, default=100)
         command.set_defaults(run=globals()[name])
     behind = commands.add_parser("ray")
     behind.add_argument("--seconds", type=float, default=5)

@@ -37,7 +37,7 @@ from .models.sequential import Sequential
 from .models.spec import ModelSpec
 from .models.streams import ModelStream
 from .packed import Packed, pack, pack_sequence, pad_sequence, unpack, unpack_sequence
-from .runtime import get_num_threads, info, set_num_threads
+from .runtime import get_include, get_library, get_num_threads, info, set_num_threads
 from .spec import Activation, CellSpec, LayerSpec
 from .stream_pool import PoolFull, Session, StreamPool
 from .streams import Stream
@@ -77,6 +77,8 @@ __all__ = [
     "Unrolled",
     "__version__",
     "compare",
+    "get_include",
+    "get_library",
     "get_num_threads",
     "info",
     "load",

@@ -1,7 +1,7 @@
-"""The declarations of fastrnn.h for Cython: ``from fastrnn.c_api cimport fastrnn_layer_create``.
+"""The declarations of fastrnn.h for Cython: ``cimport fastrnn``, or ``from fastrnn.c_api cimport fastrnn_layer_create``.
 
-``include/fastrnn.h`` documents them. A module that cimports them is compiled with that header and linked with the
-C sources of fastrnn/core.
+``include/fastrnn.h`` documents them. A module that cimports them is compiled with ``fastrnn.get_include()`` and linked with
+``fastrnn.get_library()``; docs/embedding.md has an example.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -19,6 +19,7 @@ cdef extern from "fastrnn.h" nogil:
         FASTRNN_ERROR_FORKED
         FASTRNN_ERROR_STORE
         FASTRNN_ERROR_ID
+        FASTRNN_ERROR_FILE
     ctypedef enum fastrnn_kind:
         FASTRNN_LSTM
         FASTRNN_GRU
@@ -109,7 +110,15 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct fastrnn_plan:
         size_t struct_size, workspace_size
     const char *fastrnn_status_message(fastrnn_status)
+    const char *fastrnn_last_error()
     const char *fastrnn_version()
+    int fastrnn_abi_version()
+    ctypedef struct fastrnn_allocator:
+        size_t struct_size
+        void *(*allocate)(void *, size_t) noexcept nogil
+        void (*release)(void *, void *) noexcept nogil
+        void *context
+    fastrnn_status fastrnn_set_allocator(const fastrnn_allocator *)
     const char *fastrnn_isa(size_t)
     const char *fastrnn_activation_info(size_t, fastrnn_activation *, int *)
     fastrnn_status fastrnn_layer_create(const fastrnn_config *, const fastrnn_cell *, const char *, const fastrnn_blas *,
@@ -178,6 +187,8 @@ cdef extern from "fastrnn.h" nogil:
         int pools
         int64_t stride, first_not_streamed, state_size
     fastrnn_status fastrnn_model_create(const fastrnn_op *, int64_t, const char *, fastrnn_model **)
+    fastrnn_status fastrnn_model_load(const char *path, const char *isa, fastrnn_model **model)
+    fastrnn_status fastrnn_model_load_memory(const void *data, size_t size, const char *isa, fastrnn_model **model)
     void fastrnn_model_destroy(fastrnn_model *)
     const char *fastrnn_model_isa(const fastrnn_model *)
     size_t fastrnn_model_nbytes(const fastrnn_model *)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,34 @@ def info() -> dict[str, Any]:
         "numpy": np.__version__,
         "scipy": version("scipy"),
     }
+
+
+def get_include() -> str:
+    """The folder with ``fastrnn.h``, for programs in C, C++ and Cython (``-I``).
+
+    Examples
+    --------
+    >>> import os, fastrnn
+    >>> os.listdir(fastrnn.get_include())
+    ['fastrnn.h']
+    """
+    return str(Path(__file__).parent / "include")
+
+
+def get_library() -> str:
+    """The static library of the C core, for programs in C, C++ and Cython; it needs ``-lm`` and ``-pthread``.
+
+    ``cc program.c -I INCLUDE LIBRARY -lm -pthread``, with what `get_include` and this function return. A program with
+    it needs no Python. ``pkg-config fastrnn`` says the same, if ``PKG_CONFIG_PATH`` has the folder ``pkgconfig`` beside
+    the library.
+
+    Examples
+    --------
+    >>> import os, fastrnn
+    >>> os.path.basename(fastrnn.get_library())
+    'libfastrnn.a'
+    """
+    return str(Path(__file__).parent / "lib" / "libfastrnn.a")
 
 
 def _blas() -> dict[str, Any]:

@@ -1,28 +1,72 @@
-/* fastrnn: trained recurrent networks (LSTM, GRU, RNN) on CPUs.
+/* fastrnn: trained recurrent networks (LSTM, GRU, RNN), and small models around them, on CPUs. Inference, in float32.
  *
- * Life cycle: fill a fastrnn_config and one fastrnn_cell for each layer and direction, call
- * fastrnn_layer_create, then make and run any number of plans, then call fastrnn_layer_destroy.
- * A layer copies its weights, never changes, and may be shared by threads. A workspace and a
- * state belong to one call at a time. The library allocates memory only in the functions that create
- * objects (the threads of a pool are started by the first call that shares them); nothing prints or aborts.
+ * Example: a model that the Python package saved, as a live stream. Each vector of x gives one of y.
  *
- * Arrays hold the config's real type, `real`: float, or double (which runs through BLAS).
- * T steps, B rows, I inputs, H hidden units, P outputs (H without projection), G gates,
- * L layers, D directions. Gates are in PyTorch's order: LSTM i f g o, GRU r z n.
+ *   #include <fastrnn.h>
+ *   #include <stdio.h>
+ *   #include <stdlib.h>
+ *   int main(void) {
+ *       fastrnn_model *model; fastrnn_model_plan *plan; size_t state_bytes, plan_bytes;
+ *       float x[8] = {0}, y[8];
+ *       if (fastrnn_model_load("model.safetensors", NULL, &model)) { puts(fastrnn_last_error()); return 1; }
+ *       fastrnn_model_store_size(model, 1, &state_bytes);
+ *       fastrnn_batch step = {.struct_size = sizeof step, .num_rows = 1, .num_steps = 1, .x.base = x, .y.base = y,
+ *                             .store = aligned_alloc(64, state_bytes)};
+ *       fastrnn_model_store_init(model, 1, step.store);
+ *       fastrnn_model_plan_size(model, &step, &plan_bytes);
+ *       fastrnn_model_plan_make(model, &step, malloc(plan_bytes), plan_bytes, &plan);
+ *       while (fread(x, sizeof x, 1, stdin) == 1 && !fastrnn_model_plan_run(plan)) printf("%g\n", y[0]);
+ *       fastrnn_model_destroy(model);
+ *   }
  *
- * A struct that begins with `struct_size` can grow in later versions. The caller sets struct_size to sizeof(the struct), and
+ * Life cycle. A layer is a recurrent stack, and a model a chain of ops such as an embedding, layers and a linear op. Both are made
+ * once, from arrays of weights (fastrnn_layer_create, fastrnn_model_create) or from a file (fastrnn_model_load), which copies and
+ * arranges the weights; then they never change. Calls run in memory that the caller owns: ask for the size, give a buffer, run.
+ *   whole sequences      fastrnn_plan_make, fastrnn_plan_run; of models fastrnn_model_plan_size, _make, _run
+ *   live streams         a state store (fastrnn_store_size, _init), which the runs above update if the batch has one; a slot for
+ *                        each stream, of which a call may choose some
+ *   a layer's one step   fastrnn_step_size, _prepare, _run: as a plan of one step, with less fixed cost
+ *   states               fastrnn_store_set and _get; fastrnn_snapshot_save and _restore, portable bytes
+ *
+ * Threads. Layers and models may be shared by threads. A plan, a step, a workspace, a store and the arrays of a call belong to one
+ * run at a time. A run uses the caller's thread alone, unless its batch has a pool.
+ *
+ * Real-time threads. fastrnn_plan_run, fastrnn_step_run and fastrnn_model_plan_run, without a pool and without `interrupted`,
+ * allocate nothing, take no lock, and make no system call. So do fastrnn_store_set, _get, fastrnn_snapshot_save, _restore and their
+ * counterparts of models, and fastrnn_plan_make, fastrnn_model_plan_make and fastrnn_step_prepare, if they succeed. Subnormal
+ * numbers are flushed to zero during a run, so they do not slow it down.
+ *
+ * Errors. Functions return a status, and the reason for a failure is in fastrnn_last_error. Nothing prints, aborts or exits; no
+ * argument but a wrong pointer ends the process. Memory is allocated only by functions that create or load objects, of malloc or
+ * of fastrnn_set_allocator; the threads of a pool are started by the first call that shares them.
+ *
+ * Results. Each element is computed in one order, whoever shares the batch, in whole or in pieces, on any number of threads: the
+ * same bits. They are those of the Python package on the same instruction set; other instruction sets round differently.
+ *
+ * Units. Sizes are counts of elements, strides too, unless a name or a comment says bytes. Arrays hold the config's real type,
+ * `real`: float, or double (which runs through BLAS). T steps, B rows, I inputs, H hidden units, P outputs (H without projection),
+ * G gates, L layers, D directions. Gates are in PyTorch's order: LSTM i f g o, GRU r z n.
+ *
+ * Structs. One that begins with `struct_size` can grow in later versions. The caller sets struct_size to sizeof(the struct), and
  * every member that it does not use to zero, which is that member's default. FASTRNN_ERROR_ARGUMENT if struct_size is smaller
  * than the first version of the struct, or if bytes past the struct that this version knows are not zero.
  *
- * tests/capi/embed.c is a complete example.
+ * C11 or C++11. tests/capi/embed.c makes a layer of arrays; examples/c has whole programs; docs/embedding.md is the guide.
  */
 #ifndef FASTRNN_H
 #define FASTRNN_H
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#error "fastrnn needs gcc or clang (on Windows clang-cl): its C sources use their builtins, which MSVC does not have"
+#elif defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8
+#error "fastrnn needs a 64-bit target: the limits of its sizes are computed in size_t and kept in int64_t"
+#endif
 
 #include <stddef.h>
 #include <stdint.h>
 
 #define FASTRNN_VERSION "0.1.0"
+#define FASTRNN_ABI_VERSION 0 /* changes when a program has to be compiled again; the number of the shared library */
 
 #if defined(_WIN32)
 #define FASTRNN_API
@@ -45,7 +89,8 @@ typedef enum fastrnn_status {
     FASTRNN_ERROR_FORKED,      /* this process is a child forked by the callback in a shared call; outputs are unspecified */
     FASTRNN_ERROR_SNAPSHOT,    /* the bytes are not a snapshot of this layer or model and number of rows */
     FASTRNN_ERROR_STORE,       /* the memory is not a state store of this layer on this instruction set, or of this model */
-    FASTRNN_ERROR_ID           /* an id is not the index of a row of the embedding's weight */
+    FASTRNN_ERROR_ID,          /* an id is not the index of a row of the embedding's weight */
+    FASTRNN_ERROR_FILE         /* the file cannot be read, or is not of this library's format */
 } fastrnn_status;
 
 typedef enum fastrnn_kind { FASTRNN_LSTM, FASTRNN_GRU, FASTRNN_RNN } fastrnn_kind;
@@ -152,7 +197,28 @@ typedef struct fastrnn_layer fastrnn_layer;
 
 /* The message for a status; never NULL. */
 FASTRNN_API const char *fastrnn_status_message(fastrnn_status status);
+
+/* Why a function last failed on this thread, such as "lengths[3] is 12, but the row before it has 9: wanted the longest rows
+ * first"; "" if none has. Valid until the next failure on this thread. fastrnn_plan_run, fastrnn_step_run and
+ * fastrnn_model_plan_run leave it as it is: their status says all. */
+FASTRNN_API const char *fastrnn_last_error(void);
+
+/* Of the library that the program runs with; FASTRNN_VERSION and FASTRNN_ABI_VERSION are those of the header that it was compiled
+ * with. Different ABI versions do not work together. */
 FASTRNN_API const char *fastrnn_version(void);
+FASTRNN_API int fastrnn_abi_version(void);
+
+/* Where the memory of objects comes from that are created from now on: a function that returns memory aligned as malloc's is, or
+ * NULL, and one that takes it back. `context` is passed to both. NULL in place of the struct: malloc and free. Each object is
+ * released to the allocator that it is from. Not while another thread creates an object. What a system takes for a thread that
+ * it starts, and the C library for a file that it opens, is not allocated by these functions. */
+typedef struct fastrnn_allocator {
+    size_t struct_size;
+    void *(*allocate)(void *context, size_t size);
+    void (*release)(void *context, void *memory);
+    void *context;
+} fastrnn_allocator;
+FASTRNN_API fastrnn_status fastrnn_set_allocator(const fastrnn_allocator *allocator);
 
 /* The index-th instruction set that can run here, best first, or NULL past the last. */
 FASTRNN_API const char *fastrnn_isa(size_t index);
@@ -388,6 +454,14 @@ FASTRNN_API uint64_t fastrnn_model_fingerprint(const fastrnn_model *model);
  * the model's, for fastrnn_layer_unpack; of other ops it is NULL. */
 FASTRNN_API fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, void *weight, void *bias);
 FASTRNN_API const fastrnn_layer *fastrnn_model_layer(const fastrnn_model *model, int64_t index);
+
+/* Loads a model from a file that layer.save or model.save of the Python package wrote, or from the bytes of one: with the bits of the
+ * outputs in Python. A file of a layer gives a model of the one op FASTRNN_OP_LAYER. The bytes may come from an untrusted source:
+ * they are checked before memory is taken. Arrays of aligned floats are read where they are; the data is not used after the
+ * call. Returns FASTRNN_ERROR_FILE if the file cannot be read, or is damaged, or of another format; or if it holds what needs
+ * Python: float64 layers, embeddings with mask_zero, and BatchNorm. */
+FASTRNN_API fastrnn_status fastrnn_model_load(const char *path, const char *isa, fastrnn_model **model);
+FASTRNN_API fastrnn_status fastrnn_model_load_memory(const void *data, size_t size, const char *isa, fastrnn_model **model);
 
 typedef struct fastrnn_model_info {
     size_t struct_size;  /* set by the caller */

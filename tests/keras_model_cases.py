@@ -147,27 +147,46 @@ ALL = CASES | FUNCTIONAL | NESTED
 IN_EVERY_FORMAT = ("tagger-distributed", "cells", "text", "folded", "backwards", "normed", "graph-average", "nested")
 
 
-def random_layers(rng: np.random.Generator) -> list[Any]:
-    """A chain of layers that is read, with random options."""
+def random_layers(rng: np.random.Generator, anything: bool = False) -> list[Any]:
+    """A chain of layers with random options; all of them are read, unless `anything` is possible."""
     masked, ids = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+    masked = masked and ids
 
     def pick(*values: Any) -> Any:
         return values[rng.integers(len(values))]
+
+    def rarely() -> bool:
+        return anything and bool(rng.random() < 0.15)
 
     def activation() -> str:
         return str(
             pick("linear", "tanh", "relu", "sigmoid", "softmax", "elu", "hard_sigmoid", "softplus", "leaky_relu")
         )
 
+    def cell_options(name: str) -> dict[str, Any]:
+        return {"use_bias": pick(True, False)} | ({"reset_after": pick(True, False)} if "GRU" in name else {})
+
     def recurrent(**options: Any) -> Any:
         name, units = pick("LSTM", "GRU", "SimpleRNN"), int(rng.integers(1, 9))
-        options |= {"use_bias": pick(True, False)} | ({"reset_after": pick(True, False)} if name == "GRU" else {})
+        if rarely():
+            options["zero_output_for_mask"] = True
+        if rng.random() < 0.15:
+            cells = [(pick("LSTMCell", "GRUCell"), int(rng.integers(1, 9)), {}) for _ in range(rng.integers(1, 3))]
+            return ("RNN", cells, options)
+        options |= cell_options(name)
         if rng.random() < 0.4:
-            return ("Bidirectional", (name, units, options), {})
-        backwards = not (masked and ids and options.get("return_sequences")) and rng.random() < 0.3
-        return (name, units, options | {"go_backwards": backwards})
+            both = {"merge_mode": pick("sum", "mul", "ave")} if rarely() else {}
+            if rng.random() < 0.3:
+                other = pick("LSTM", "GRU") if rarely() else name
+                run = {key: options[key] for key in ("return_sequences", "zero_output_for_mask") if key in options}
+                both["backward_layer"] = (other, units, run | cell_options(other) | {"go_backwards": True})
+            return ("Bidirectional", (name, units, options), both)
+        backwards = (not (masked and options.get("return_sequences")) or rarely()) and rng.random() < 0.3
+        return (name, units, options | {"go_backwards": bool(backwards)})
 
     def pointwise() -> Any:
+        if rarely():
+            return pick(("Softmax", (), {}), ("ReLU", (), {"max_value": 1.0}), ("Identity", (), {}))
         dense = ("Dense", int(rng.integers(1, 9)), {"activation": activation(), "use_bias": pick(True, False)})
         affine = {"center": pick(True, False), "scale": pick(True, False), "epsilon": pick(1e-3, 0.1)}
         norm = (pick("BatchNormalization", "LayerNormalization"), (), affine)
@@ -176,17 +195,22 @@ def random_layers(rng: np.random.Generator) -> list[Any]:
     def convolution() -> Any:
         padding = pick("valid", "same", "causal")
         options = {"padding": padding, "activation": activation(), "use_bias": pick(True, False)}
-        how = pick("dilation_rate", "strides") if padding != "same" else "dilation_rate"
+        how = pick("dilation_rate", "strides") if padding != "same" or rarely() else "dilation_rate"
         return ("Conv1D", (int(rng.integers(1, 9)), int(rng.integers(1, 4))), options | {how: int(rng.integers(1, 3))})
 
     layers: list[Any] = [("Embedding", (IDS, int(rng.integers(1, 9))), {"mask_zero": masked})] if ids else []
     for _ in range(rng.integers(1, 4)):
         middle = [recurrent(**SEQUENCES), pointwise(), ("TimeDistributed", pointwise(), {})]
-        layers.append(pick(*middle, *([] if masked and ids else [convolution()])))
+        layers.append(pick(*middle, *([] if masked and not rarely() else [convolution()])))
     if rng.random() < 0.6:
-        pools = ["GlobalAveragePooling1D"] if masked and ids else ["GlobalAveragePooling1D", "GlobalMaxPooling1D"]
+        pools = (
+            ["GlobalAveragePooling1D"] if masked and not rarely() else ["GlobalAveragePooling1D", "GlobalMaxPooling1D"]
+        )
         layers.append(pick(recurrent(), (pick(*pools), (), {})))
-    return [*layers, pointwise(), ("Dense", 3, {})]
+    layers += [pointwise(), ("Dense", 3, {})]
+    if rng.random() < 0.25:
+        layers[2:] = [("Sequential", layers[2:], {})]
+    return layers
 
 
 def make_layer(keras: Any, description: Any) -> Any:
@@ -197,6 +221,7 @@ def make_layer(keras: Any, description: Any) -> Any:
     elif isinstance(argument, list):
         argument = ([make_layer(keras, part) for part in argument],)
     arguments = argument if isinstance(argument, tuple) else (argument,)
+    options = {key: make_layer(keras, value) if isinstance(value, tuple) else value for key, value in options.items()}
     return getattr(keras if name == "Sequential" else keras.layers, name)(*arguments, **options)
 
 

@@ -14,14 +14,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 needs_silero = pytest.mark.skipif(importlib.util.find_spec("silero_vad") is None, reason="needs the package silero_vad")
+needs_keras = pytest.mark.skipif(
+    None in map(importlib.util.find_spec, ("keras", "tensorflow")), reason="needs Keras and TensorFlow"
+)
 needs_model = pytest.mark.skipif(importlib.util.find_spec("g2p_en") is None, reason="needs the package g2p_en")
 
 
-def run(name, *arguments):
+def run(name, *arguments, logs=False):
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False)
-    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.returncode == 0 and (logs or not done.stderr), done.stderr
     return done.stdout
 
 
@@ -92,6 +95,25 @@ def test_chinese_to_pinyin():
     assert lines[1].startswith("ran2 er2 \uff0c ta1 hong2 le5 2 0 nian2") and len(lines) == 4
     assert all(line.endswith("(as g2pM's own)") for line in lines[:3])
     assert lines[3] == "the network's answers to 37 characters, of which 0 are unlike g2pM's own"
+
+
+def check_tagger(lines):
+    pairs = [pair.split("/") for line in lines[:6] for pair in line.split()]
+    assert {"DET", "ADJ", "NOUN", "VERB", "END"} <= {tag for _, tag in pairs}
+    tags_of = {word: {tag for other, tag in pairs if other == word} for word, _ in pairs}
+    assert max(map(len, tags_of.values())) > 1  # a word's tag depends on its neighbours
+    assert percentages(lines[6])[0] > 95 and lines[7].endswith("of the 960 that Keras computes with padding")
+    assert 0 < float(lines[8].split()[-1]) < 1e-5
+
+
+def test_keras_tagger():
+    check_tagger(run("keras_tagger").splitlines())
+
+
+@pytest.mark.slow
+@needs_keras
+def test_keras_tagger_trained_now(tmp_path):
+    check_tagger(run("keras_tagger", "--train", tmp_path, logs=True).splitlines())
 
 
 @needs_silero

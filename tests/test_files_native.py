@@ -105,8 +105,8 @@ def test_files_that_do_not_fit(tmp_path):
         "config has no reverse": lambda header, config: config.pop("reverse"),
         r"cells\[0\] has no coupled": lambda header, config: config["cells"][0].pop("coupled"),
         "is version '3' of": lambda header, config: header["__metadata__"].update(format_version="3"),
-        "no JSON that is read": lambda header, config: header["__metadata__"].pop("config"),
-        "hidden_size is True, wanted an integer": lambda header, config: config.update(hidden_size=True),
+        "__metadata__ has no config": lambda header, config: header["__metadata__"].pop("config"),
+        "hidden_size is true, wanted an integer": lambda header, config: config.update(hidden_size=True),
         "kind is 'mlp'": lambda header, config: config.update(kind="mlp"),
         "bias_hh_l0 is surplus|bias_ih_l1 is surplus": lambda header, config: header.update(
             bias_ih_l1=header.pop("bias_ih_l0")

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cases
@@ -25,7 +26,7 @@ spec = importlib.util.spec_from_file_location("fuzz_files", ROOT / "bench" / "fu
 fuzz_files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fuzz_files)
 
-KINDS = ("native", "model", "safetensors", "npz", "npz-compressed", "torch")
+KINDS = ("native", "native-int8", "model", "safetensors", "npz", "npz-compressed", "torch")
 
 
 def small_file(kind, tmp_path):
@@ -33,6 +34,8 @@ def small_file(kind, tmp_path):
     arrays = files.state_dict(model, "rnn.")
     if kind == "native":
         return files.native(model, tmp_path)
+    if kind == "native-int8":
+        return files.native(replace(model, weight_dtype="int8"), tmp_path)
     if kind == "model":
         return files.model(model, tmp_path)
     if kind == "torch":
@@ -345,7 +348,7 @@ def test_fuzz_targets_on_seeded_mutations(name):
 
 def test_the_fuzz_targets_can_fail(monkeypatch):
     """An error of another kind gets out of a target."""
-    monkeypatch.setattr(fuzz_files.native, "parse_json", lambda *_: 1 / 0)
+    monkeypatch.setattr(fuzz_files, "check_model_file", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fuzz_files.TARGETS["native_config"](b"{}")
 

@@ -204,6 +204,25 @@ def test_runs_stay_near_the_reference(rng, weight_dtype, largest):
         assert 0 < np.abs(plain - wanted).max() < largest if weight_dtype == "int8" else np.any(plain != wanted)
 
 
+@every_isa
+@pytest.mark.parametrize("kind", LAYERS)
+def test_large_layers_of_many_rows(rng, isa, kind):
+    """Large enough that rows and units are divided in every way, and threads share a step."""
+    layer = int8_layer(random_spec(rng, kind, 261, 250), isa)
+    x = rng.standard_normal((37, 3, 261)).astype(np.float32)
+    y, last = layer(x)
+    for rows in (slice(0, 1), slice(3, 5), slice(7, 20), slice(36, 37)):
+        part, part_last = layer(x[rows])
+        assert_same_bits((part, part_last), (y[rows], rows_of_state(last, rows)))
+    before = fastrnn.get_num_threads()
+    try:
+        _core.set_num_threads(2, 0)
+        for rows in (slice(0, 1), slice(0, 37)):
+            assert_same_bits(layer(x[rows])[0], y[rows])
+    finally:
+        fastrnn.set_num_threads(before)
+
+
 # Paths
 
 
@@ -242,6 +261,9 @@ def test_every_path_has_the_same_bits(rng, name, form, isa):
         stream.state = batch.state
         pieces = [stream.run(x[:, :2]), stream.step(x[:, 2])[:, None], stream.run(x[:, 3:])]
         assert_same_bits((np.concatenate(pieces, 1), stream.state), wanted)
+        stream.state = batch.state
+        first = stream.step(x[[4, 1], 0], rows=[4, 1])
+        assert_same_bits(first, layer(x[[4, 1], :1], rows_of_state(batch.state, [4, 1]))[0][:, 0])
 
 
 @every_isa

@@ -255,6 +255,25 @@ def test_identity_between_recurrent_layers_of_keras_2():
     assert read_model(config, "2.15.0").unsupported == []
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ({"unroll": True, "go_backwards": True, "zero_output_for_mask": True}, True),
+        ({"unroll": True, "zero_output_for_mask": True}, False),
+        ({"go_backwards": True, "zero_output_for_mask": True}, False),
+    ],
+)
+def test_zeros_of_unrolled_layers(options, refused):
+    """Keras's backend sets the outputs of masked steps to zero by the mask as it was given, whatever the direction."""
+    lstm = {"units": 2, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True} | cases.SEQUENCES
+    layers = [made("Masking", name="mask"), made("LSTM", **lstm | options)]
+    reasons = read_model({"class_name": "Sequential", "config": {"layers": layers}}, "3.5.0").unsupported
+    assert [reason.split(",")[0] for reason in reasons] == ["LSTM 'new' is unrolled"] * refused
+    layers[1] = made("Bidirectional", layer=made("LSTM", **lstm | {"unroll": options.get("unroll", False)}))
+    reasons = read_model({"class_name": "Sequential", "config": {"layers": layers}}, "3.5.0").unsupported
+    assert len(reasons) == ("unroll" in options)
+
+
 def test_directions_that_differ():
     def edit(layers):
         config = layers[2]["config"]

@@ -477,6 +477,49 @@ def streaming(rng, final=False):
     return cases.model(graph.nodes, ports, [graph.last, "hn", "cn"], graph.tensors)
 
 
+@pytest.mark.parametrize("sizes", [None, [2, 2], [1, 3]])
+def test_states_that_a_split_divides(tmp_path, rng, sizes):
+    """Into equal parts where the node has no sizes."""
+    graph = Graph(rng)
+    graph.nodes.append(
+        node("Split", ["h0", *([] if sizes is None else [graph.constant(sizes, np.int64)])], ["a", "b"], axis=0)
+    )
+    for part in "ab":
+        found = cases.weights(rng, "GRU", graph.width, 3, 2)
+        names = [graph.constant(array) for array in found.values()]
+        reads = [graph.last, *names, "", part]
+        graph.nodes.append(node("GRU", reads, [f"y{part}"], hidden_size=3, direction="bidirectional"))
+        graph.last, graph.width = f"y{part}", 6
+        graph.add("Transpose", perm=[0, 2, 1, 3]).add("Reshape", graph.constant([0, 0, -1], np.int64))
+    made = cases.model(graph.nodes, [port("x", ["T", "B", 4]), port("h0", [4, "B", 3])], [graph.last], graph.tensors)
+    model = cases.load(tmp_path, made)
+    x, h0 = rng.standard_normal((7, 5, 4)).astype("f4"), rng.standard_normal((4, 5, 3)).astype("f4")
+    if sizes == [1, 3]:
+        assert "has an initial_h of other axes" in model.why_not_sequential
+        return
+    assert structure(model) == ("fastrnn",)
+    cases.agree(model.run(None, {"x": x, "h0": h0}), cases.theirs(made, {"x": x, "h0": h0}))
+
+
+@pytest.mark.parametrize("name", ["torchscript-tagger", "torchscript-gru-states", "torchscript-lstm"])
+def test_inputs_of_other_shapes(tmp_path, exported, name):
+    """A missing axis is not taken for one sequence, and a surplus of states is not left aside."""
+    data, stored = exported[name]
+    model = cases.load(tmp_path, data)
+    feed = feed_of(model, [stored[key] for key in stored if key.startswith("in")])
+    x = feed["in0"]
+    for wrong in (x[0], x[None], np.zeros((), x.dtype)):
+        with pytest.raises(ValueError, match=r"feed has 'in0' of shape \("):
+            model.run(None, feed | {"in0": wrong})
+    if "in1" in feed:
+        h = feed["in1"]
+        for wrong in (h[0], h[:1], np.concatenate([h, h]), h[..., :-1]):
+            with pytest.raises(ValueError, match=r"feed has 'in1' of shape .* wanted \(2, rows, 4\)"):
+                model.run(None, feed | {"in1": wrong})
+    strided = {key: np.repeat(array, 2, -1)[..., ::2] for key, array in feed.items()}
+    cases.agree(model.run(None, strided), model.run(None, feed), 0)
+
+
 @pytest.mark.parametrize("final", [False, True])
 def test_states_as_inputs_and_outputs(tmp_path, rng, final):
     made = streaming(rng, final)
@@ -545,6 +588,11 @@ NOT_CHAINS = {
     "squeeze of anything": (
         lambda g: g.layer(squeeze=False).add("Squeeze").layer(),
         "takes away all axes of size 1, whatever they are",
+    ),
+    "no steps": (lambda g: g.layer().take(-1, 0, 0), "takes a part from -1 to 0 in steps of 1"),
+    "dropout in training": (
+        lambda g: g.layer().add("Dropout", g.constant(0.0), g.constant(True, np.bool_)),
+        "is in training mode",
     ),
     "float64": (lambda g: g.layer().add("Cast", to=onnx.TensorProto.DOUBLE).add("Cast", to=1), "changes the type"),
 }

@@ -173,6 +173,21 @@ def test_weight_dtype(tmp_path, rng, make):
     assert np.array_equal(y, same.run(["y"], feed)[0]) and not np.array_equal(y, plain.run(["y"], feed)[0])
     layer = fastrnn.load(tmp_path / "model.onnx", prefix="rnn", weight_dtype="float16")
     assert layer.weight_dtype == "float16"
+    if make is tagger:
+        other = plain.with_weight_dtype("float16")
+        assert np.array_equal(other.run(["y"], feed)[0], y) and not np.array_equal(plain.run(["y"], feed)[0], y)
+        assert other.inputs == plain.inputs and other.parts == plain.parts
+
+
+@pytest.mark.parametrize("make", [tagger, with_lengths, bare_layer])
+def test_int8(tmp_path, rng, make):
+    made = make(rng)
+    small, plain = cases.load(tmp_path, made, weight_dtype="int8"), cases.load(tmp_path, made)
+    x = rng.integers(0, 9, (3, 7)) if make is tagger else rng.standard_normal((7, 3, 4)).astype("f4")
+    feed = {"x": x} | ({"lens": np.array([3, 7, 0], "i4")} if make is with_lengths else {})
+    for here, there in zip(small.run(None, feed), plain.run(None, feed), strict=True):
+        assert not np.array_equal(here, there)
+        np.testing.assert_allclose(here, there, atol=0.1, rtol=0.1)
 
 
 def test_weight_dtype_of_weights_that_come_with_a_call(tmp_path, rng):

@@ -99,7 +99,8 @@ def test_calls_that_do_not_fit(example):
         (None, feed | {"W0": feed["x"]}, ValueError, "feed has 'W0', wanted 'x', 'h0', 'z' alone"),
         (None, feed | {"a": feed["x"]}, ValueError, "feed has 'a', wanted 'x', 'h0', 'z' alone"),
         (None, feed | {"x": feed["x"].astype("f8")}, TypeError, "feed has 'x' of type float64, wanted float32"),
-        (None, feed | {"x": feed["x"][0]}, ValueError, "onnxruntime: "),
+        (None, feed | {"x": feed["x"][0]}, ValueError, r"feed has 'x' of shape \(5, 4\), wanted \(T, B, 4\)"),
+        (None, feed | {"x": feed["x"][..., 1:]}, ValueError, "onnxruntime: "),
     ):
         with pytest.raises(error, match=reason):
             model.run(names, given)
@@ -191,7 +192,7 @@ def test_bodies(tmp_path, rng):
         feed = {"x": rng.standard_normal((7, 5, 4)).astype("f4"), "condition": np.array(condition)}
         cases.agree(model.run(None, feed), cases.theirs(made, feed))
     alone = cases.model([nodes[-1]], [ports[1], port("b", [None] * 3), port("a", [None] * 4)], ["y"], tensors)
-    with pytest.raises(ValueError, match=r"model\.onnx: GRU inside the If node 'choice' do not run here"):
+    with pytest.raises(ValueError, match=r"model\.onnx: GRU inside the If node 'choice' does not run here"):
         cases.load(tmp_path, alone)
 
 
@@ -218,7 +219,7 @@ def test_functions(tmp_path, rng):
     )
     nodes = [node("Layer", ["x", "W0", "R0"], ["y"], domain="own", name="layer")]
     made = cases.model(nodes, [port("x", [None, None, 4])], ["y"], tensors, functions=[inner], domains={"own": 1})
-    with pytest.raises(ValueError, match="RNN inside the Layer node 'layer' do not run here"):
+    with pytest.raises(ValueError, match="RNN inside the Layer node 'layer' does not run here"):
         cases.load(tmp_path, made)
     inner.domain = ""
     made = cases.model(nodes, [port("x", [None, None, 4])], ["y"], tensors, functions=[inner])
@@ -261,6 +262,27 @@ def test_what_onnxruntime_refuses(tmp_path, rng):
     made = cases.model(nodes, [port("x", [None, None, 4])], ["y"], layers(rng, "LSTM"))
     with pytest.raises(ValueError, match="onnxruntime refuses the part NoSuchOperator node 'strange': "):
         cases.load(tmp_path, made)
+
+
+@pytest.mark.parametrize("where", ["graph", "body", "function"])
+def test_random_numbers_are_no_constants(tmp_path, rng, where):
+    """A weight that is drawn is drawn in each run, also in a body or a function."""
+    draw = node("RandomNormal", [], ["noise"], shape=[1, 9, 4], name="draw")
+    options = {}
+    if where == "body":
+        body = onnx.helper.make_graph([draw], "body", [], [port("noise", None)])
+        draw = node("If", ["true"], ["noise"], then_branch=body, else_branch=body)
+    elif where == "function":
+        opset = onnx.helper.make_opsetid("", 17)
+        made = onnx.helper.make_function("own", "Draw", [], ["noise"], [draw], [opset])
+        draw, options = node("Draw", [], ["noise"], domain="own"), {"functions": [made], "domains": {"own": 1}}
+    tensors = cases.weights(rng, "GRU", 4, 3)
+    tensors.pop("W")
+    tensors["true"] = np.array(True)
+    nodes = [draw, node("GRU", ["x", "noise", "R", "B"], ["y"], hidden_size=3)]
+    model = cases.load(tmp_path, cases.model(nodes, [port("x", [None, None, 4])], ["y"], tensors, **options))
+    x = rng.standard_normal((5, 2, 4)).astype("f4")
+    assert not np.array_equal(model(x), model(x))
 
 
 def test_float16_around_a_layer(tmp_path, rng):

@@ -290,7 +290,7 @@ def test_inputs_that_do_not_fit(tmp_path, rng):
     x, h0, lens = np.zeros((5, 2, 4), "f4"), np.zeros((1, 2, 3), "f4"), np.array([5, 2], np.int32)
     called = r"LSTM node 'rnn' \(x is 'x', lengths is 'lens', state h is 'h0'\): "
     for changes, reason in (
-        ({"x": x[0]}, called + r"x has shape \(2, 4\), wanted three axes"),
+        ({"x": x[0]}, r"feed has 'x' of shape \(2, 4\), wanted \(\?, \?, 4\)"),
         ({"x": x[..., :3]}, called + "x has shape .*: its last axis is 3 wide, wanted 4"),
         ({"lens": lens + 1}, called + r"lengths\[0\] is 6, but x has 5 steps"),
         ({"lens": lens[:1]}, called + r"lengths has shape \(1,\), wanted \(2,\)"),

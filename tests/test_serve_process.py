@@ -327,7 +327,7 @@ def test_a_stop_finishes_what_runs_and_refuses_the_rest(arguments, served):
         assert status == 200
         wanted = served["wide"](x)[1][0]
         assert json.loads(content)["outputs"][0]["data"] == wanted.ravel().tolist()
-        assert server.stop() == 0
+        assert server.process.wait(30) == 0
 
 
 def test_a_second_signal_stops_at_once(arguments):

@@ -409,3 +409,28 @@ def test_metrics_add_up(server):
     assert after['fastrnn_state_bytes{model="tones"}'] > 1024 * 16 * 4
     assert after['fastrnn_queue_seconds_bucket{le="1e-05",model="tones"}'] >= 0
     assert not any("none-of-them" in name for name in after)
+
+
+def test_the_application_can_be_mounted_in_another(served):
+    """And called by any client of ASGI."""
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    from fastrnn.serve import application
+
+    app = Starlette(routes=[Mount("/models", application({"tones": served["tones"]}))])
+    x = random_x("tones", (1, 3))
+    inputs = [tensor(shape=[1, 3, 3], data=x.ravel().tolist())]
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": json.dumps({"inputs": inputs}).encode()}
+
+    async def send(message):
+        sent.append(message)
+
+    for path in ("/models/v2/models/tones/infer", "/models/v2/models/tones/versions/1/infer"):
+        scope = {"type": "http", "method": "POST", "path": path, "headers": [], "root_path": "", "query_string": b""}
+        asyncio.run(app(scope, receive, send))
+        assert sent[-2]["status"] == 200
+        assert same(serving.output(json.loads(sent[-1]["body"])), served["tones"](x)[0])

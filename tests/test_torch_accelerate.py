@@ -886,7 +886,7 @@ def test_computed_weights_with_gradients():
 # Weights in fewer bytes
 
 
-@pytest.mark.parametrize("weight_dtype", ["float16"])
+@pytest.mark.parametrize("weight_dtype", ["float16", "int8"])
 @pytest.mark.parametrize("kind", [*LAYERS.values(), *CELLS.values()])
 def test_weight_dtype(kind, weight_dtype):
     """The bits of fastrnn's layer with these weights; the module's own weights stay, and changes are noticed."""

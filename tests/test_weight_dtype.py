@@ -473,7 +473,7 @@ def set_to(name, index, value):
         (lambda arrays: arrays.pop("weight_hh_l0"), "weight_hh_l0_scale is surplus"),
         (
             lambda arrays: arrays.update(weight_hh_l0_scale=arrays["weight_hh_l0_scale"][1:]),
-            r"weight_hh_l0 has shape \(15, 5\) and weight_hh_l0_scale \(14,\), wanted",
+            r"weight_hh_l0_scale has shape \(14,\), wanted \(15,\)",
         ),
         (
             lambda arrays: arrays.update(weight_hh_l0_scale=arrays["weight_hh_l0_scale"].astype("f8")),
@@ -481,7 +481,7 @@ def set_to(name, index, value):
         ),
         (
             lambda arrays: arrays.update(weight_hh_l0=arrays["weight_hh_l0"].ravel()),
-            r"weight_hh_l0 has shape \(75,\) and",
+            r"weight_hh_l0 has shape \(75,\), wanted",
         ),
         (
             lambda arrays: arrays.update(weight_hh_l0=np.pad(arrays["weight_hh_l0"], ((0, 0), (0, 1)))),
@@ -553,5 +553,5 @@ def test_every_weight_dtype_is_in_the_lists():
     from fastrnn.commands.parsers import WEIGHT_DTYPES
     from fastrnn.spec import WEIGHT_DTYPES as wanted
 
-    assert WEIGHT_DTYPES == wanted == tuple(_core.WEIGHT_DTYPES)
+    assert WEIGHT_DTYPES == wanted == tuple(_core.WEIGHT_DTYPES) == tuple(_core.WEIGHT_TYPES)
     assert cases.LAYERS

@@ -2,17 +2,17 @@
 #ifndef FR_COMMON_H
 #define FR_COMMON_H
 
-#if !defined(__GNUC__)
+#if !defined(__GNUC__) && !defined(__clang__) /* which clang-cl alone defines */
 #error "fastrnn needs gcc or clang: it uses their builtins, their assembler syntax and the atomics of C11"
-#elif __SIZEOF_POINTER__ < 8
-#error "fastrnn needs a 64-bit target: the limits of its sizes are computed in size_t and kept in int64_t"
+#elif defined(__FAST_MATH__)
+#error "fastrnn needs exact arithmetic: compile it without -ffast-math and -Ofast"
 #endif
+
+#include "fastrnn.h" /* first: it refuses 32-bit targets, which may have no other headers */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "fastrnn.h"
 
 #define FR_ALIGNMENT 64 /* bytes: a cache line and the widest vector */
 

@@ -14,7 +14,7 @@ static bool has_f16c(void)
     return ecx >> 29 & 1;
 }
 
-static bool has_avx_vnni(void)
+static bool has_avxvnni(void)
 {
     unsigned eax = 0, ebx, ecx = 0, edx;
     __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
@@ -39,7 +39,7 @@ bool fr_cpu_has_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 
-bool fr_cpu_has_avx2_vnni(void) { return fr_cpu_has_avx2() && has_avx_vnni(); }
+bool fr_cpu_has_avx2_vnni(void) { return fr_cpu_has_avx2() && has_avxvnni(); }
 
 bool fr_cpu_has_avx512_vnni(void) { return fr_cpu_has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 

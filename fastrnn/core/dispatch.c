@@ -13,7 +13,11 @@ typedef struct fr_candidate {
 static const fr_candidate candidates[] = { /* the first that has the type and runs here is taken */
 #define FR_CANDIDATE(isa, weights) {&fr_kernels_##isa##weights, fr_cpu_has_##isa},
 #define FR_INT8_CANDIDATE(isa) FR_CANDIDATE(isa, _int8)
+#if defined(FASTRNN_ONLY_FLOAT32)
+#define FR_CANDIDATES(isa) FR_CANDIDATE(isa, )
+#else
 #define FR_CANDIDATES(isa) FR_CANDIDATE(isa, ) FR_CANDIDATE(isa, _float16) FR_INT8_CANDIDATE(isa)
+#endif
     FR_FOR_EACH_ISA(FR_CANDIDATES, FR_INT8_CANDIDATE)
 #undef FR_CANDIDATES
 #undef FR_INT8_CANDIDATE

@@ -1,7 +1,7 @@
 /* Rows of weights as int8: a weight is about scale * q, q an integer from -127 to 127, with one scale for a row of k weights.
  *
- * A scale has 17 significant bits, so that scale * q is exact in float: the row of these products has the same scale and the same q.
- * It is never subnormal, as kernels take subnormal numbers for zero; in a row of zeros q is 0. */
+ * A scale has 17 significant bits, so that scale * q is exact in float: the row of these products has the same scale and the
+ * same q. It is never subnormal, as kernels take subnormal numbers for zero; in a row of zeros q is 0. */
 #ifndef FR_INT8_WEIGHTS_H
 #define FR_INT8_WEIGHTS_H
 

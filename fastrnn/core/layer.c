@@ -1,8 +1,8 @@
 #include "layer.h"
 
-#include <stdlib.h>
-
+#include "allocator.h"
 #include "dispatch.h"
+#include "error.h"
 #include "parallel/pool.h"
 #include "structs.h"
 
@@ -21,11 +21,13 @@ const char *fastrnn_status_message(fastrnn_status status)
     case FASTRNN_ERROR_SNAPSHOT: return "not a snapshot of this layer or model and number of rows";
     case FASTRNN_ERROR_STORE: return "not a state store of this layer on this instruction set, or of this model";
     case FASTRNN_ERROR_ID: return "an id is not the index of a row of the embedding's weight";
+    case FASTRNN_ERROR_FILE: return "not a readable file of this library's format";
     }
     return "unknown status";
 }
 
 const char *fastrnn_version(void) { return FASTRNN_VERSION; }
+int fastrnn_abi_version(void) { return FASTRNN_ABI_VERSION; }
 
 const char *fastrnn_isa(size_t index)
 {
@@ -61,15 +63,27 @@ static bool read_cell(fastrnn_cell *cell, const fastrnn_cell *given, int64_t ind
            cell->struct_size == given->struct_size;
 }
 
+/* Adds a fault if a member is out of range. */
+static void check_member(const char *name, int64_t value, int64_t least, int64_t most)
+{
+    if (!fr_in_range(value, least, most))
+        fr_add_fault("config->%s is %lld, wanted %lld to %lld", name, (long long)value, (long long)least, (long long)most);
+}
+
 static bool config_is_valid(const fastrnn_config *config)
 {
-    return fr_in_range(config->kind, FASTRNN_LSTM, FASTRNN_RNN) &&
-           fr_in_range(config->dtype, FASTRNN_FLOAT32, FASTRNN_FLOAT64) &&
-           fr_in_range(config->input_size, 0, FR_MOST_UNITS) && fr_in_range(config->hidden_size, 1, FR_MOST_UNITS) &&
-           fr_in_range(config->proj_size, 0, config->kind == FASTRNN_LSTM ? FR_MOST_UNITS : 0) &&
-           fr_in_range(config->num_layers, 1, FR_MOST_LAYERS) && !(config->bidirectional && config->reverse) &&
-           fr_in_range(config->weight_dtype, FASTRNN_WEIGHTS_FLOAT32,
-                       config->dtype == FASTRNN_FLOAT32 ? FASTRNN_WEIGHTS_INT8 : FASTRNN_WEIGHTS_FLOAT32);
+    const bool is_float = config->dtype == FASTRNN_FLOAT32;
+    fr_clear_faults();
+    check_member("kind", config->kind, FASTRNN_LSTM, FASTRNN_RNN);
+    check_member("dtype", config->dtype, FASTRNN_FLOAT32, FASTRNN_FLOAT64);
+    check_member("input_size", config->input_size, 0, FR_MOST_UNITS);
+    check_member("hidden_size", config->hidden_size, 1, FR_MOST_UNITS);
+    check_member("proj_size", config->proj_size, 0, config->kind == FASTRNN_LSTM ? FR_MOST_UNITS : 0);
+    check_member("num_layers", config->num_layers, 1, FR_MOST_LAYERS);
+    check_member("weight_dtype", config->weight_dtype, FASTRNN_WEIGHTS_FLOAT32, is_float ? FASTRNN_WEIGHTS_INT8 : FASTRNN_WEIGHTS_FLOAT32);
+    if (config->bidirectional && config->reverse)
+        fr_add_fault("config sets bidirectional and reverse, wanted at most one of them");
+    return !fr_has_faults();
 }
 
 static fr_weight_type weight_type_of(const fastrnn_config *config)
@@ -84,20 +98,62 @@ static fr_weight_type weight_type_of(const fastrnn_config *config)
 
 bool fr_config_read(fastrnn_config *config, const fastrnn_config *given)
 {
-    return fr_struct_read(config, sizeof *config, FR_SIZE_UP_TO(fastrnn_config, reverse), given) && config_is_valid(config);
+    if (given && fr_struct_read(config, sizeof *config, FR_SIZE_UP_TO(fastrnn_config, reverse), given))
+        return config_is_valid(config);
+    fr_fail_struct("config");
+    return false;
 }
 
-static bool cell_is_valid(const fastrnn_config *config, const fastrnn_cell *cell)
+/* Adds what is wrong with the index-th cell. */
+static void check_cell(const fastrnn_config *config, const fastrnn_cell *cell, int64_t index)
 {
     const fastrnn_cell_options *options = &cell->options;
-    if (!cell->weight_ih || !cell->weight_hh || (config->proj_size && !cell->weight_hr) ||
-        (cell->peephole && config->kind != FASTRNN_LSTM) || !(options->cell_clip >= 0) || !(options->gate_clip >= 0) ||
-        !(options->proj_clip >= 0))
-        return false;
+    const struct {
+        const char *name;
+        const void *array;
+        bool wanted, possible;
+    } arrays[] = {{"weight_ih", cell->weight_ih, true, true},
+                  {"weight_hh", cell->weight_hh, true, true},
+                  {"weight_hr", cell->weight_hr, config->proj_size != 0, true},
+                  {"peephole", cell->peephole, false, config->kind == FASTRNN_LSTM}};
+    const struct {
+        const char *name;
+        double clip;
+    } clips[] = {{"cell_clip", options->cell_clip}, {"gate_clip", options->gate_clip}, {"proj_clip", options->proj_clip}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        if (arrays[i].array ? !arrays[i].possible : arrays[i].wanted)
+            fr_add_fault("cells[%lld].%s is %s", (long long)index, arrays[i].name,
+                         arrays[i].array ? "given, but the cell has none" : "NULL");
+    for (size_t i = 0; i < sizeof clips / sizeof *clips; i++)
+        if (!(clips[i].clip >= 0))
+            fr_add_fault("cells[%lld].options.%s is negative or NaN", (long long)index, clips[i].name);
     for (int i = 0; i < FASTRNN_MAX_ACTIVATIONS; i++)
         if (!fr_in_range(options->activations[i].name, FASTRNN_DEFAULT, FASTRNN_NUM_ACTIVATIONS))
-            return false;
-    return true;
+            fr_add_fault("cells[%lld].options.activations[%d].name is %lld, wanted 0 to %d", (long long)index, i,
+                         (long long)options->activations[i].name, (int)FASTRNN_NUM_ACTIVATIONS);
+}
+
+static fastrnn_status check_cells(const fastrnn_config *config, const fastrnn_cell *cells, int64_t count)
+{
+    fr_clear_faults();
+    for (int64_t i = 0; i < count; i++) {
+        fastrnn_cell cell;
+        if (!read_cell(&cell, cells, i))
+            return fr_fail_struct("cells");
+        check_cell(config, &cell, i);
+    }
+    return fr_has_faults() ? FASTRNN_ERROR_ARGUMENT : FASTRNN_OK;
+}
+
+/* The kernels for a layer, or NULL. */
+static const fr_kernels *kernels_for(const fastrnn_config *config, const char *isa)
+{
+    const fr_kernels *kernels = fr_kernels_named(isa, weight_type_of(config));
+#if defined(FASTRNN_ONLY_FLOAT32)
+    return config->dtype == FASTRNN_FLOAT64 ? NULL : kernels;
+#else
+    return config->dtype == FASTRNN_FLOAT64 && kernels ? &fr_kernels_scalar_f64 : kernels;
+#endif
 }
 
 static fr_widths widest_of(const fastrnn_layer *layer)
@@ -155,37 +211,41 @@ fastrnn_status fastrnn_layer_create(const fastrnn_config *given, const fastrnn_c
     fastrnn_config config;
     fastrnn_cell cell;
     fastrnn_blas known_blas = {0};
-    if (!given || !cells || !layer || !fr_config_read(&config, given) ||
-        (blas && config.weight_dtype != FASTRNN_WEIGHTS_FLOAT32) ||
-        (blas && !fr_struct_read(&known_blas, sizeof known_blas, FR_SIZE_UP_TO(fastrnn_blas, dgemm), blas)))
+    if (!cells || !layer)
+        return fr_fail_null(cells ? "layer" : "cells");
+    if (!fr_config_read(&config, given))
         return FASTRNN_ERROR_ARGUMENT;
+    if (blas && !fr_struct_read(&known_blas, sizeof known_blas, FR_SIZE_UP_TO(fastrnn_blas, dgemm), blas))
+        return fr_fail_struct("blas");
+    if (blas && config.weight_dtype != FASTRNN_WEIGHTS_FLOAT32)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "blas is given, but config->weight_dtype is not FASTRNN_WEIGHTS_FLOAT32");
     const int64_t D = config.bidirectional ? 2 : 1, P = config.proj_size ? config.proj_size : config.hidden_size;
     const int64_t num_cells = config.num_layers * D;
-    for (int64_t i = 0; i < num_cells; i++)
-        if (!read_cell(&cell, cells, i) || !cell_is_valid(&config, &cell))
-            return FASTRNN_ERROR_ARGUMENT;
+    if (check_cells(&config, cells, num_cells) != FASTRNN_OK)
+        return FASTRNN_ERROR_ARGUMENT;
     if (config.dtype == FASTRNN_FLOAT64 && !blas)
-        return FASTRNN_ERROR_BLAS;
-    const fr_kernels *kernels = fr_kernels_named(isa, weight_type_of(&config));
+        return fr_fail(FASTRNN_ERROR_BLAS, "config->dtype is FASTRNN_FLOAT64, and blas is NULL");
+    const fr_kernels *kernels = kernels_for(&config, isa);
+    if (!kernels && fr_kernels_named(isa, FR_WEIGHT_FLOAT32))
+        return fr_fail(FASTRNN_ERROR_ISA, "config->dtype is %d and weight_dtype %d, which this build does not have",
+                       (int)config.dtype, (int)config.weight_dtype);
     if (!kernels)
-        return FASTRNN_ERROR_ISA;
-    if (config.dtype == FASTRNN_FLOAT64)
-        kernels = &fr_kernels_scalar_f64;
+        return fr_fail_isa(isa);
     fr_backend backend = {.kernels = kernels, .blas = blas};
     size_t nbytes = 0;
     for (int64_t i = 0; i < num_cells; i++) {
         const int64_t width = i < D ? config.input_size : D * P;
         if (!read_cell(&cell, cells, i) || !fr_cell_add_bytes(&nbytes, &backend, &config, width, &cell))
-            return FASTRNN_ERROR_SIZE;
+            return fr_fail_size("the weights");
         if (!fr_cell_fits(&backend, &config, width, &cell))
-            return FASTRNN_ERROR_ARGUMENT;
+            return fr_fail(FASTRNN_ERROR_ARGUMENT, "weights of cells[%lld] do not fit config->weight_dtype", (long long)i);
     }
-    fastrnn_layer *made = malloc(sizeof *made + (size_t)num_cells * sizeof *made->cells);
-    void *weights = malloc(nbytes + FR_ALIGNMENT);
+    fastrnn_layer *made = fr_allocate(sizeof *made + (size_t)num_cells * sizeof *made->cells);
+    void *weights = fr_allocate(nbytes);
     if (!made || !weights) {
-        free(made);
-        free(weights);
-        return FASTRNN_ERROR_MEMORY;
+        fr_free(made);
+        fr_free(weights);
+        return fr_fail_memory();
     }
     *made = (fastrnn_layer){.backend = backend, .num_layers = config.num_layers, .num_directions = D,
                             .num_cells = num_cells, .reverse = config.reverse != 0, .input_size = config.input_size, .h_size = P,
@@ -212,8 +272,8 @@ fastrnn_status fastrnn_layer_create(const fastrnn_config *given, const fastrnn_c
 void fastrnn_layer_destroy(fastrnn_layer *layer)
 {
     if (layer)
-        free(layer->weights);
-    free(layer);
+        fr_free(layer->weights);
+    fr_free(layer);
 }
 
 const char *fastrnn_layer_isa(const fastrnn_layer *layer) { return layer ? layer->backend.kernels->isa : NULL; }
@@ -226,9 +286,14 @@ fastrnn_status fastrnn_layer_unpack(const fastrnn_layer *layer, int64_t index, c
     const size_t first = FR_SIZE_UP_TO(fastrnn_cell, options.reset_before);
     fastrnn_cell_arrays known;
     fastrnn_cell unpacked;
-    if (!layer || !fr_in_range(index, 0, layer->num_cells - 1) || !arrays || !cell || !fr_struct_size(cell, first) ||
-        !fr_struct_read(&known, sizeof known, FR_SIZE_UP_TO(fastrnn_cell_arrays, peephole), arrays))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!layer || !cell)
+        return fr_fail_null(layer ? "cell" : "layer");
+    if (!fr_in_range(index, 0, layer->num_cells - 1))
+        return fr_fail_index("index", index, layer->num_cells);
+    if (!fr_struct_size(cell, first))
+        return fr_fail_struct("cell");
+    if (!arrays || !fr_struct_read(&known, sizeof known, FR_SIZE_UP_TO(fastrnn_cell_arrays, peephole), arrays))
+        return fr_fail_struct("arrays");
     fr_cell_unpack(&layer->cells[index], &layer->backend, &known, &unpacked);
     fr_struct_write(cell, &unpacked, sizeof unpacked, first);
     return FASTRNN_OK;

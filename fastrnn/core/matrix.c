@@ -75,13 +75,23 @@ static void get_weight(const fr_kernels *kernels, void *given, const void *eleme
 bool fr_weights_fit(const fr_backend *backend, const void *given, int64_t rows, int64_t k)
 {
     const float *weight = given;
-    const fr_weight_type type = backend->kernels->weight_type;
-    if (type == FR_WEIGHT_INT8 && k > FR_INT8_MOST_COLUMNS)
-        return false;
-    for (int64_t i = 0; i < rows * k; i++)
-        if ((type == FR_WEIGHT_FLOAT16 && !fr_float16_fits(weight[i])) || (type == FR_WEIGHT_INT8 && !isfinite(weight[i])))
+    switch (backend->kernels->weight_type) {
+    case FR_WEIGHT_FLOAT32: return true;
+    case FR_WEIGHT_FLOAT64: return true;
+    case FR_WEIGHT_FLOAT16:
+        for (int64_t i = 0; i < rows * k; i++)
+            if (!fr_float16_fits(weight[i]))
+                return false;
+        return true;
+    case FR_WEIGHT_INT8:
+        if (k > FR_INT8_MOST_COLUMNS)
             return false;
-    return true;
+        for (int64_t i = 0; i < rows * k; i++)
+            if (!isfinite(weight[i]))
+                return false;
+        return true;
+    }
+    return false;
 }
 
 /* The address of the weight of input i of a gate's unit. In the layout for BLAS the weights of a unit are contiguous. */

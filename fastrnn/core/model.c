@@ -1,8 +1,8 @@
 #include "model.h"
 
-#include <stdlib.h>
-
+#include "allocator.h"
 #include "dispatch.h"
+#include "error.h"
 #include "structs.h"
 
 int64_t fr_model_steps(const fastrnn_model *model, int64_t num_ops, int64_t steps)
@@ -72,7 +72,7 @@ static fastrnn_status add_op(fastrnn_model *model, const fastrnn_op *given, cons
         model->first_not_streamed = index;
     op->state_offset = model->state_size;
     model->state_size += state_size_of(op);
-    return model->state_size <= FR_MOST_ROWS ? FASTRNN_OK : FASTRNN_ERROR_SIZE;
+    return model->state_size <= FR_MOST_ROWS ? FASTRNN_OK : fr_fail_size("the state of a stream");
 }
 
 /* Elements of the longest row that the op reads or writes in a block. */
@@ -101,8 +101,12 @@ static bool ops_are_valid(const fastrnn_op *ops, int64_t count)
 {
     fastrnn_op op, before;
     for (int64_t i = 0; i < count; i++, before = op)
-        if (!fr_op_read(&op, ops, i) || !fr_op_is_valid(&op) || !fr_op_follows(&op, i ? &before : NULL))
+        if (!fr_op_read(&op, ops, i)) {
+            fr_fail_struct("ops");
             return false;
+        } else if (!fr_op_is_valid(&op, i) || !fr_op_follows(&op, i ? &before : NULL, i)) {
+            return false;
+        }
     return true;
 }
 
@@ -123,27 +127,31 @@ static fastrnn_status fill(fastrnn_model *model, const fastrnn_op *ops, int64_t 
 
 fastrnn_status fastrnn_model_create(const fastrnn_op *ops, int64_t count, const char *isa, fastrnn_model **model)
 {
-    if (!ops || !model || !fr_in_range(count, 1, FR_MOST_LAYERS) || !ops_are_valid(ops, count))
+    if (!ops || !model)
+        return fr_fail_null(ops ? "model" : "ops");
+    if (!fr_in_range(count, 1, FR_MOST_LAYERS))
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "count is %lld, wanted 1 to %lld", (long long)count, (long long)FR_MOST_LAYERS);
+    if (!ops_are_valid(ops, count))
         return FASTRNN_ERROR_ARGUMENT;
     const fr_backend backend = {.kernels = fr_kernels_named(isa, FR_WEIGHT_FLOAT32)};
     if (!backend.kernels)
-        return FASTRNN_ERROR_ISA;
+        return fr_fail_isa(isa);
     size_t nbytes = 0, scratch_bytes = 0;
     for (int64_t i = 0; i < count; i++) {
         fastrnn_op given;
         fr_op_read(&given, ops, i);
         if (!fr_op_add_bytes(&nbytes, &scratch_bytes, &backend, &given))
-            return FASTRNN_ERROR_SIZE;
+            return fr_fail_size("the weights");
     }
-    fastrnn_model *made = malloc(sizeof *made + (size_t)count * (sizeof *made->ops + sizeof *made->stages));
+    fastrnn_model *made = fr_allocate(sizeof *made + (size_t)count * (sizeof *made->ops + sizeof *made->stages));
     if (!made)
-        return FASTRNN_ERROR_MEMORY;
+        return fr_fail_memory();
     *made = (fastrnn_model){.backend = backend, .stride = 1, .first_not_streamed = -1, .nbytes = nbytes,
-                            .fingerprint = FR_HASH_START, .weights = malloc(nbytes + FR_ALIGNMENT),
+                            .fingerprint = FR_HASH_START, .weights = fr_allocate(nbytes),
                             .stages = (void *)&made->ops[count]};
-    void *scratch = malloc(scratch_bytes + FR_ALIGNMENT);
-    const fastrnn_status status = made->weights && scratch ? fill(made, ops, count, scratch) : FASTRNN_ERROR_MEMORY;
-    free(scratch);
+    void *scratch = fr_allocate(scratch_bytes);
+    const fastrnn_status status = made->weights && scratch ? fill(made, ops, count, scratch) : fr_fail_memory();
+    fr_free(scratch);
     if (status == FASTRNN_OK)
         *model = made;
     else
@@ -158,8 +166,8 @@ void fastrnn_model_destroy(fastrnn_model *model)
     for (int64_t i = 0; i < model->num_ops; i++)
         if (model->ops[i].options.kind == FASTRNN_OP_LAYER)
             fastrnn_layer_destroy(model->ops[i].layer);
-    free(model->weights);
-    free(model);
+    fr_free(model->weights);
+    fr_free(model);
 }
 
 const char *fastrnn_model_isa(const fastrnn_model *model) { return model ? model->backend.kernels->isa : NULL; }
@@ -169,8 +177,10 @@ uint64_t fastrnn_model_fingerprint(const fastrnn_model *model) { return model ? 
 fastrnn_status fastrnn_model_describe(const fastrnn_model *model, fastrnn_model_info *info)
 {
     const size_t first = FR_SIZE_UP_TO(fastrnn_model_info, state_size);
-    if (!model || !info || !fr_struct_size(info, first))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!model)
+        return fr_fail_null("model");
+    if (!info || !fr_struct_size(info, first))
+        return fr_fail_struct("info");
     const bool ids = fr_takes_ids(model);
     const fastrnn_model_info found = {.num_ids = ids ? model->ops[0].input_size : 0,
                                       .input_size = ids ? 1 : model->ops[0].input_size,

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "error.h"
 #include "model_store.h"
 #include "structs.h"
 
@@ -201,7 +202,7 @@ static fastrnn_status make_plan(const fastrnn_model_plan *given, int64_t total_s
         take(memory, 1, needs->scratch);
     }
     if (memory->overflows)
-        return FASTRNN_ERROR_SIZE;
+        return fr_fail_size("the plan");
     if (memory->base) {
         *to = made;
         *plan = to;
@@ -219,21 +220,28 @@ static bool lengths_are_streamed(const fastrnn_batch *batch, int64_t stride)
 
 static fastrnn_status check_state(const fastrnn_model *model, const fastrnn_batch *batch)
 {
-    if (batch->h0 || batch->c0 || batch->hn || batch->cn || batch->unrolled || (batch->slots && !batch->store))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (batch->h0 || batch->c0 || batch->hn || batch->cn || batch->unrolled)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "h0, c0, hn, cn or unrolled is given, wanted NULL: the state of a model is in a store");
+    if (batch->slots && !batch->store)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "slots is given, but store is NULL");
     if (!batch->store)
         return FASTRNN_OK;
     const fastrnn_status status = fr_model_store_check(model, batch->store, batch->num_rows, batch->slots);
     if (status == FASTRNN_OK && !lengths_are_streamed(batch, model->stride))
-        return FASTRNN_ERROR_ARGUMENT;
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "num_steps or one of lengths is no multiple of the model's stride of %lld",
+                       (long long)model->stride);
     return status;
 }
 
 static fastrnn_status check(const fastrnn_model *model, const fastrnn_batch *batch, fastrnn_model_plan *plan, int64_t *total_steps)
 {
-    if (!model || !batch || !fr_struct_is_known(batch, sizeof *batch, sizeof *batch) ||
-        !fr_in_range(batch->past_end, FASTRNN_PAST_END_NOTHING, FASTRNN_PAST_END_ZERO))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!model)
+        return fr_fail_null("model");
+    if (!batch || !fr_struct_is_known(batch, sizeof *batch, sizeof *batch))
+        return fr_fail_struct("batch");
+    if (!fr_in_range(batch->past_end, FASTRNN_PAST_END_NOTHING, FASTRNN_PAST_END_ZERO))
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "past_end is %d, wanted FASTRNN_PAST_END_NOTHING or FASTRNN_PAST_END_ZERO",
+                       (int)batch->past_end);
     *plan = (fastrnn_model_plan){.model = model, .batch = batch};
     const fastrnn_status status = fr_batch_check(batch, total_steps, &plan->row_indices);
     return status == FASTRNN_OK ? check_state(model, batch) : status;
@@ -255,7 +263,7 @@ fastrnn_status fastrnn_model_plan_size(const fastrnn_model *model, const fastrnn
     fr_needs needs;
     int64_t total_steps;
     size_t counted = 0;
-    fastrnn_status status = size ? check(model, batch, &plan, &total_steps) : FASTRNN_ERROR_ARGUMENT;
+    fastrnn_status status = size ? check(model, batch, &plan, &total_steps) : fr_fail_null("size");
     if (status == FASTRNN_OK)
         status = count(&plan, total_steps, &needs, &counted);
     if (status == FASTRNN_OK)
@@ -271,14 +279,14 @@ fastrnn_status fastrnn_model_plan_make(const fastrnn_model *model, const fastrnn
     int64_t total_steps;
     size_t wanted = 0;
     if (!memory || !plan)
-        return FASTRNN_ERROR_ARGUMENT;
+        return fr_fail_null(memory ? "plan" : "memory");
     fastrnn_status status = check(model, batch, &made, &total_steps);
     if (status == FASTRNN_OK)
         status = count(&made, total_steps, &needs, &wanted);
     if (status != FASTRNN_OK)
         return status;
     if (size < wanted) /* also if the thread pool's threshold has changed since fastrnn_model_plan_size */
-        return FASTRNN_ERROR_ARGUMENT;
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "size is %zu, wanted at least %zu", size, wanted);
     fr_memory taken = {.base = fr_arena_of(memory).next};
     return make_plan(&made, total_steps, &taken, &needs, plan);
 }

@@ -2,12 +2,13 @@
 
 #include <string.h>
 
+#include "error.h"
 #include "snapshot.h"
 #include "store.h"
 
 #define LAYOUT_VERSION 1
 
-static const char magic[8] = "FASTRNNO"; /* without the terminating zero */
+static const char model_store_magic[8] = "FASTRNNO"; /* without the terminating zero */
 
 typedef struct fr_model_store_header {
     char magic[8];
@@ -22,7 +23,7 @@ static fr_model_store_header header_of(const fastrnn_model *model, int64_t capac
 {
     fr_model_store_header header = {.version = LAYOUT_VERSION, .fingerprint = model->fingerprint, .capacity = capacity,
                                     .state_size = model->state_size};
-    memcpy(header.magic, magic, sizeof magic);
+    memcpy(header.magic, model_store_magic, sizeof model_store_magic);
     return header;
 }
 
@@ -52,11 +53,12 @@ static fr_pieces pieces_of(const void *store)
 fastrnn_status fr_model_store_check(const fastrnn_model *model, const void *store, int64_t count, const int64_t *slots)
 {
     if (!is_of(model, store))
-        return FASTRNN_ERROR_STORE;
-    if (count < 0 || (!slots && count != capacity_of(store)))
-        return FASTRNN_ERROR_ARGUMENT;
-    return !slots || fr_slots_are_distinct(slots, count, capacity_of(store), pieces_of(store).marks) ? FASTRNN_OK
-                                                                                                     : FASTRNN_ERROR_ARGUMENT;
+        return fr_fail_store();
+    const int64_t capacity = capacity_of(store);
+    if (count < 0 || (!slots && count != capacity) ||
+        (slots && !fr_slots_are_distinct(slots, count, capacity, pieces_of(store).marks)))
+        return fr_fail_slots(slots, count, capacity);
+    return FASTRNN_OK;
 }
 
 /* A vector of a row's state: the index-th of one kind of an op's. `offset` numbers of the row's state are before it. */
@@ -126,13 +128,17 @@ void fr_model_store_scatter(const fastrnn_model *model, void *store, int64_t cou
 
 fastrnn_status fastrnn_model_store_size(const fastrnn_model *model, int64_t capacity, size_t *size)
 {
-    if (!has_streams(model) || !size || capacity < 0)
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!model || !size)
+        return fr_fail_null(model ? "size" : "model");
+    if (!has_streams(model))
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "the model's op %lld cannot run in a stream", (long long)model->first_not_streamed);
+    if (capacity < 0)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "capacity is %lld, wanted at least 0", (long long)capacity);
     size_t bytes = 0;
     if (capacity > FR_MOST_ROWS || !fr_add_bytes(&bytes, 1, sizeof(fr_model_store_header)) ||
         !fr_add_bytes(&bytes, 1, (size_t)capacity) ||
         !fr_add_bytes(&bytes, (size_t)capacity, (size_t)model->state_size * sizeof(float)))
-        return FASTRNN_ERROR_SIZE;
+        return fr_fail_size("the store");
     *size = bytes;
     return FASTRNN_OK;
 }
@@ -144,7 +150,7 @@ fastrnn_status fastrnn_model_store_init(const fastrnn_model *model, int64_t capa
     if (status != FASTRNN_OK)
         return status;
     if (!store || (uintptr_t)store % FR_ALIGNMENT != 0)
-        return FASTRNN_ERROR_ARGUMENT;
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "store is NULL or not aligned to %d bytes", FR_ALIGNMENT);
     memset(store, 0, size);
     const fr_model_store_header header = header_of(model, capacity);
     memcpy(store, &header, sizeof header);
@@ -168,8 +174,9 @@ static fastrnn_status check_layer(const fastrnn_model *model, const void *store,
     const fastrnn_status status = fr_model_store_check(model, store, count, slots);
     if (status != FASTRNN_OK)
         return status;
-    return fr_in_range(op, 0, model->num_ops - 1) && model->ops[op].options.kind == FASTRNN_OP_LAYER ? FASTRNN_OK
-                                                                                                     : FASTRNN_ERROR_ARGUMENT;
+    if (fr_in_range(op, 0, model->num_ops - 1) && model->ops[op].options.kind == FASTRNN_OP_LAYER)
+        return FASTRNN_OK;
+    return fr_fail(FASTRNN_ERROR_ARGUMENT, "op is %lld, wanted the index of a FASTRNN_OP_LAYER", (long long)op);
 }
 
 /* A row's vector in an array (L, count, width); NULL without an array. */
@@ -221,12 +228,14 @@ static char *in_snapshot(const fastrnn_model *model, const void *snapshot, const
 fastrnn_status fastrnn_model_snapshot_size(const fastrnn_model *model, const void *store, int64_t count, size_t *size)
 {
     size_t bytes = FR_SNAPSHOT_HEADER;
-    if (!size || count < 0)
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!size)
+        return fr_fail_null("size");
+    if (count < 0)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "count is %lld, wanted at least 0", (long long)count);
     if (!is_of(model, store))
-        return FASTRNN_ERROR_STORE;
+        return fr_fail_store();
     if (count > FR_MOST_ROWS || !fr_add_bytes(&bytes, (size_t)count, (size_t)model->state_size * sizeof(float)))
-        return FASTRNN_ERROR_SIZE;
+        return fr_fail_size("the snapshot");
     *size = FR_SNAPSHOT_HEADER + (size_t)count * (size_t)model->state_size * sizeof(float);
     return FASTRNN_OK;
 }
@@ -236,7 +245,7 @@ fastrnn_status fastrnn_model_snapshot_save(const fastrnn_model *model, const voi
 {
     const fastrnn_status status = fr_model_store_check(model, store, count, slots);
     if (status != FASTRNN_OK || !snapshot)
-        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
+        return status != FASTRNN_OK ? status : fr_fail_null("snapshot");
     const fastrnn_snapshot_info info = info_of(model, count);
     const fr_states states = states_of(store, slots);
     fr_snapshot_put_header(snapshot, &info);
@@ -254,10 +263,10 @@ fastrnn_status fastrnn_model_snapshot_restore(const fastrnn_model *model, void *
     if (status == FASTRNN_OK)
         status = fastrnn_model_snapshot_size(model, store, count, &wanted);
     if (status != FASTRNN_OK || !snapshot)
-        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
+        return status != FASTRNN_OK ? status : fr_fail_null("snapshot");
     const fastrnn_snapshot_info info = info_of(model, count);
     if (size != wanted || !fr_snapshot_has_header(snapshot, size, &info))
-        return FASTRNN_ERROR_SNAPSHOT;
+        return fr_fail_snapshot(snapshot, size, &info, wanted);
     const fr_states states = states_of(store, slots);
     for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
         for (int64_t row = 0; row < count; row++)

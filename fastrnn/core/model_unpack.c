@@ -1,6 +1,7 @@
 /* The weights of a model's ops in the layout in which they were given. */
 #include <string.h>
 
+#include "error.h"
 #include "model.h"
 
 static const fr_op *op_at(const fastrnn_model *model, int64_t index)
@@ -28,7 +29,7 @@ fastrnn_status fastrnn_model_unpack(const fastrnn_model *model, int64_t index, v
 {
     const fr_op *op = op_at(model, index);
     if (!op)
-        return FASTRNN_ERROR_ARGUMENT;
+        return model ? fr_fail_index("index", index, model->num_ops) : fr_fail_null("model");
     if (op->matrix.k)
         unpack_product(model, op, weight);
     else

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "error.h"
 #include "store.h"
 #include "structs.h"
 #include "unrolled.h"
@@ -10,8 +11,10 @@ _Static_assert(sizeof(fr_plan) <= sizeof(((fastrnn_plan *)NULL)->opaque), "fastr
 
 static bool lengths_are_valid(const fastrnn_batch *batch, int64_t *total_steps)
 {
-    if (batch->num_rows == 0 || batch->lengths[0] != batch->num_steps)
-        return batch->num_rows == 0 && batch->num_steps == 0;
+    if (batch->num_rows == 0)
+        return batch->num_steps == 0;
+    if (batch->lengths[0] != batch->num_steps)
+        return false;
     int64_t row = batch->num_rows;
     for (int64_t step = 0; step < batch->num_steps; step++) {
         for (; row > 0 && batch->lengths[row - 1] <= step; row--)
@@ -27,18 +30,45 @@ static bool lengths_are_valid(const fastrnn_batch *batch, int64_t *total_steps)
     return true;
 }
 
+/* The reason for which lengths are not valid. */
+static fastrnn_status explain_lengths(const fastrnn_batch *batch)
+{
+    for (int64_t row = 0; row < batch->num_rows; row++) {
+        const long long length = batch->lengths[row], most = row ? batch->lengths[row - 1] : batch->num_steps;
+        if (length < 0)
+            return fr_fail(FASTRNN_ERROR_ARGUMENT, "lengths[%lld] is %lld, wanted at least 0", (long long)row, length);
+        if (length > most && row)
+            return fr_fail(FASTRNN_ERROR_ARGUMENT, "lengths[%lld] is %lld, but the row before it has %lld: wanted the longest rows first",
+                           (long long)row, length, most);
+        if (length != most && !row)
+            return fr_fail(FASTRNN_ERROR_ARGUMENT, "lengths[0] is %lld, but num_steps is %lld", length, most);
+    }
+    return fr_fail(FASTRNN_ERROR_ARGUMENT, "batch_sizes contradicts lengths, or num_steps is %lld without rows",
+                   (long long)batch->num_steps);
+}
+
+static fastrnn_status fail_rows(const fastrnn_batch *batch)
+{
+    return fr_fail(FASTRNN_ERROR_SIZE, "%lld rows of up to %lld steps are more than the library can count", (long long)batch->num_rows,
+                   (long long)batch->num_steps);
+}
+
 /* Sets the sum of lengths. Lengths that contradict batch_sizes would make a run leave its buffers. */
 static fastrnn_status check_sizes(const fastrnn_batch *batch, int64_t *total_steps)
 {
     *total_steps = 0;
-    if (batch->num_rows < 0 || batch->num_steps < 0 || (batch->lengths == NULL) != (batch->batch_sizes == NULL))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (batch->num_rows < 0 || batch->num_steps < 0)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "num_rows is %lld and num_steps %lld, wanted at least 0", (long long)batch->num_rows,
+                       (long long)batch->num_steps);
+    if ((batch->lengths == NULL) != (batch->batch_sizes == NULL))
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "%s is NULL, wanted lengths and batch_sizes, or neither",
+                       batch->lengths ? "batch_sizes" : "lengths");
     if (batch->num_rows > FR_MOST_ROWS || batch->num_steps > FR_MOST_ROWS)
-        return FASTRNN_ERROR_SIZE;
+        return fail_rows(batch);
     if (batch->lengths)
-        return lengths_are_valid(batch, total_steps) ? FASTRNN_OK : FASTRNN_ERROR_ARGUMENT;
+        return lengths_are_valid(batch, total_steps) ? FASTRNN_OK : explain_lengths(batch);
     if (batch->num_rows && batch->num_steps > FR_MOST_ROWS / batch->num_rows)
-        return FASTRNN_ERROR_SIZE;
+        return fail_rows(batch);
     *total_steps = batch->num_rows * batch->num_steps;
     return FASTRNN_OK;
 }
@@ -47,8 +77,11 @@ static bool indices_are_in_range(const fastrnn_batch *batch, bool *identity)
 {
     *identity = true;
     for (int64_t row = 0; batch->row_indices && row < batch->num_rows; row++) {
-        if (!fr_in_range(batch->row_indices[row], 0, batch->num_rows - 1))
+        if (!fr_in_range(batch->row_indices[row], 0, batch->num_rows - 1)) {
+            fr_fail(FASTRNN_ERROR_ARGUMENT, "row_indices[%lld] is %lld, wanted 0 to %lld", (long long)row,
+                    (long long)batch->row_indices[row], (long long)batch->num_rows - 1);
             return false;
+        }
         *identity = *identity && batch->row_indices[row] == row;
     }
     return true;
@@ -256,13 +289,10 @@ static bool slots_are_consecutive(const fr_rows *rows)
 static fastrnn_status check_state(const fastrnn_layer *layer, const fastrnn_batch *batch)
 {
     if (!batch->store)
-        return batch->slots ? FASTRNN_ERROR_ARGUMENT : FASTRNN_OK;
-    if (!fr_store_is_of(layer, batch->store))
-        return FASTRNN_ERROR_STORE;
-    if (batch->h0 || batch->c0 || batch->hn || batch->cn || batch->unrolled ||
-        !fr_store_has_slots(batch->store, batch->num_rows, batch->slots))
-        return FASTRNN_ERROR_ARGUMENT;
-    return FASTRNN_OK;
+        return batch->slots ? fr_fail(FASTRNN_ERROR_ARGUMENT, "slots is given, but store is NULL") : FASTRNN_OK;
+    if (batch->h0 || batch->c0 || batch->hn || batch->cn || batch->unrolled)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "h0, c0, hn, cn or unrolled is given besides store, wanted NULL");
+    return fr_store_check(layer, batch->store, batch->num_rows, batch->slots);
 }
 
 static bool is_unrolled_for(const fastrnn_layer *layer, const fastrnn_batch *batch)
@@ -274,7 +304,7 @@ fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *bat
                             const int64_t *row_indices, bool packed_x, fr_plan *plan)
 {
     if (batch->num_rows > layer->most_steps || total_steps > layer->most_steps)
-        return FASTRNN_ERROR_SIZE;
+        return fr_fail_size("the workspace");
     *plan = (fr_plan){.layer = layer, .batch = batch, .packed_x = packed_x, .row_indices = row_indices,
                       .total_steps = total_steps, .macs = macs_of(layer, total_steps)};
     plan->alone = fr_partition_make(plan, 1, 1);
@@ -287,7 +317,7 @@ fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *bat
     }
     if (!lay_out(plan, &plan->alone, consecutive, &plan->alone_layout) ||
         !lay_out(plan, &plan->shared, consecutive, &plan->shared_layout))
-        return FASTRNN_ERROR_SIZE;
+        return fr_fail_size("the workspace");
     return FASTRNN_OK;
 }
 
@@ -303,7 +333,7 @@ static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batc
     const int64_t *row_indices;
     fastrnn_status status = fr_batch_check(batch, &total_steps, &row_indices);
     if (status == FASTRNN_OK && batch->unrolled && !is_unrolled_for(layer, batch))
-        status = FASTRNN_ERROR_ARGUMENT;
+        status = fr_fail(FASTRNN_ERROR_ARGUMENT, "unrolled is of another layer or number of steps, or lengths is given besides it");
     if (status == FASTRNN_OK)
         status = check_state(layer, batch);
     return status == FASTRNN_OK ? fr_plan_make(layer, batch, total_steps, row_indices, batch->packed, plan) : status;
@@ -311,8 +341,12 @@ static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batc
 
 fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan)
 {
-    if (!layer || !batch || !plan || !fr_struct_is_known(batch, sizeof *batch, sizeof *batch) || plan->struct_size < sizeof *plan)
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!layer)
+        return fr_fail_null("layer");
+    if (!batch || !fr_struct_is_known(batch, sizeof *batch, sizeof *batch))
+        return fr_fail_struct("batch");
+    if (!plan || plan->struct_size < sizeof *plan)
+        return fr_fail_struct("plan");
     fr_plan made = {0};
     const fastrnn_status status = make(layer, batch, &made);
     if (status == FASTRNN_OK)

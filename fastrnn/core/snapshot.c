@@ -3,10 +3,11 @@
 
 #include <string.h>
 
+#include "error.h"
 #include "store.h"
 #include "structs.h"
 
-static const char magic[8] = "FASTRNNS"; /* without the terminating zero */
+static const char snapshot_magic[8] = "FASTRNNS"; /* without the terminating zero */
 
 static void put(unsigned char *to, uint64_t value, int bytes)
 {
@@ -37,7 +38,7 @@ void fr_snapshot_copy_reals(void *to, const void *from, int64_t count, size_t re
 void fr_snapshot_put_header(void *snapshot, const fastrnn_snapshot_info *info)
 {
     unsigned char *header = snapshot;
-    memcpy(header, magic, sizeof magic);
+    memcpy(header, snapshot_magic, sizeof snapshot_magic);
     put(header + 8, info->version, 4);
     put(header + 12, info->real_size, 4);
     put(header + 16, info->fingerprint, 8);
@@ -86,10 +87,12 @@ static fastrnn_snapshot_info info_of(const fastrnn_layer *layer, const void *sto
 fastrnn_status fastrnn_snapshot_size(const fastrnn_layer *layer, const void *store, int64_t count, size_t *size)
 {
     size_t largest; /* the arrays are smaller than a store of as many slots: if that fits size_t, so do they */
-    if (!size || count < 0)
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!size)
+        return fr_fail_null("size");
+    if (count < 0)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "count is %lld, wanted at least 0", (long long)count);
     if (!fr_store_is_of(layer, store))
-        return FASTRNN_ERROR_STORE;
+        return fr_fail_store();
     const fastrnn_status status = fastrnn_store_size(layer, count, fr_store_extra_size(store), &largest);
     if (status != FASTRNN_OK)
         return status;
@@ -105,7 +108,7 @@ fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *sto
 {
     const fastrnn_status status = fr_store_check(layer, store, count, slots);
     if (status != FASTRNN_OK || !snapshot)
-        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
+        return status != FASTRNN_OK ? status : fr_fail_null("snapshot");
     const fastrnn_snapshot_info info = info_of(layer, store, count);
     fr_snapshot_put_header(snapshot, &info);
     const fr_state_arrays arrays = arrays_of(layer, count, snapshot);
@@ -116,16 +119,33 @@ fastrnn_status fastrnn_snapshot_save(const fastrnn_layer *layer, const void *sto
 fastrnn_status fastrnn_snapshot_describe(const void *snapshot, size_t size, fastrnn_snapshot_info *info)
 {
     const size_t first = FR_SIZE_UP_TO(fastrnn_snapshot_info, extra_size);
-    if (!snapshot || !info || !fr_struct_size(info, first))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!snapshot)
+        return fr_fail_null("snapshot");
+    if (!info || !fr_struct_size(info, first))
+        return fr_fail_struct("info");
     const unsigned char *header = snapshot;
-    if (size < FR_SNAPSHOT_HEADER || memcmp(header, magic, sizeof magic) != 0)
-        return FASTRNN_ERROR_SNAPSHOT;
+    if (size < FR_SNAPSHOT_HEADER || memcmp(header, snapshot_magic, sizeof snapshot_magic) != 0)
+        return fr_fail(FASTRNN_ERROR_SNAPSHOT, "the %zu bytes do not begin with the header of a snapshot", size);
     const fastrnn_snapshot_info found = {.version = (uint32_t)get(header + 8, 4), .real_size = (uint32_t)get(header + 12, 4),
                                          .fingerprint = get(header + 16, 8), .num_rows = (int64_t)get(header + 24, 8),
                                          .extra_size = (int64_t)get(header + 32, 8)};
     fr_struct_write(info, &found, sizeof found, first);
     return FASTRNN_OK;
+}
+
+fastrnn_status fr_fail_snapshot(const void *snapshot, size_t size, const fastrnn_snapshot_info *wanted, size_t wanted_size)
+{
+    fastrnn_snapshot_info found = {.struct_size = sizeof found};
+    if (fastrnn_snapshot_describe(snapshot, size, &found) != FASTRNN_OK)
+        return FASTRNN_ERROR_SNAPSHOT;
+    const char *what = found.version != wanted->version           ? "another version"
+                       : found.real_size != wanted->real_size     ? "another dtype"
+                       : found.fingerprint != wanted->fingerprint ? "other weights"
+                                                                  : "another extra_size, or is cut";
+    if (found.num_rows != wanted->num_rows)
+        return fr_fail(FASTRNN_ERROR_SNAPSHOT, "the snapshot has %lld rows, but count is %lld", (long long)found.num_rows,
+                       (long long)wanted->num_rows);
+    return fr_fail(FASTRNN_ERROR_SNAPSHOT, "the snapshot of %zu bytes, wanted %zu, is of %s", size, wanted_size, what);
 }
 
 fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, void *store, int64_t count, const int64_t *slots,
@@ -136,10 +156,10 @@ fastrnn_status fastrnn_snapshot_restore(const fastrnn_layer *layer, void *store,
     if (status == FASTRNN_OK)
         status = fastrnn_snapshot_size(layer, store, count, &wanted);
     if (status != FASTRNN_OK || !snapshot)
-        return status != FASTRNN_OK ? status : FASTRNN_ERROR_ARGUMENT;
+        return status != FASTRNN_OK ? status : fr_fail_null("snapshot");
     const fastrnn_snapshot_info info = info_of(layer, store, count);
     if (size != wanted || !fr_snapshot_has_header(snapshot, size, &info))
-        return FASTRNN_ERROR_SNAPSHOT;
+        return fr_fail_snapshot(snapshot, size, &info, wanted);
     const fr_state_arrays arrays = arrays_of(layer, count, snapshot);
     fr_store_transfer(layer, store, count, slots, &arrays, restore_vector);
     return FASTRNN_OK;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "error.h"
 #include "plan.h"
 #include "store.h"
 #include "structs.h"
@@ -84,8 +85,14 @@ static const fr_plan *plan_in(const fastrnn_plan *plan) { return (const void *)p
 
 static fastrnn_status make_plan(const fastrnn_layer *layer, const fastrnn_batch *given, fastrnn_batch *batch, fastrnn_plan *plan)
 {
-    if (!layer || !given || !fr_struct_read(batch, sizeof *batch, sizeof *batch, given) || !batch->store || batch->num_steps != 1)
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!layer)
+        return fr_fail_null("layer");
+    if (!given || !fr_struct_read(batch, sizeof *batch, sizeof *batch, given))
+        return fr_fail_struct("batch");
+    if (!batch->store)
+        return fr_fail_null("store");
+    if (batch->num_steps != 1)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "num_steps is %lld, wanted 1", (long long)batch->num_steps);
     batch->struct_size = sizeof *batch;
     plan->struct_size = sizeof *plan;
     return fastrnn_plan_make(layer, batch, plan);
@@ -109,7 +116,7 @@ fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch
 {
     fastrnn_batch batch;
     fastrnn_plan plan;
-    const fastrnn_status status = size ? make_plan(layer, given, &batch, &plan) : FASTRNN_ERROR_ARGUMENT;
+    const fastrnn_status status = size ? make_plan(layer, given, &batch, &plan) : fr_fail_null("size");
     if (status == FASTRNN_OK)
         *size = size_of_step(&plan);
     return status;
@@ -118,14 +125,16 @@ fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch
 fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_batch *given, unsigned flags, void *memory,
                                     size_t size, fastrnn_step **prepared)
 {
-    if (!memory || !prepared || (flags & ~(unsigned)FASTRNN_STEP_CALLER_MODE))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!memory || !prepared)
+        return fr_fail_null(memory ? "step" : "memory");
+    if (flags & ~(unsigned)FASTRNN_STEP_CALLER_MODE)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "flags is %lld, wanted 0 or FASTRNN_STEP_CALLER_MODE", (long long)flags);
     fastrnn_step made = {0};
     const fastrnn_status status = make_plan(layer, given, &made.batch, &made.plan);
     if (status != FASTRNN_OK)
         return status;
     if (size < size_of_step(&made.plan)) /* also if the thread pool's threshold has changed since fastrnn_step_size */
-        return FASTRNN_ERROR_ARGUMENT;
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "size is %zu, wanted at least %zu", size, size_of_step(&made.plan));
     fr_arena arena = fr_arena_of(memory);
     fastrnn_step *step = fr_take(&arena, 1, sizeof *step);
     *step = made;

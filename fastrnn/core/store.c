@@ -2,9 +2,11 @@
 
 #include <string.h>
 
+#include "error.h"
+
 #define LAYOUT_VERSION 1
 
-static const char magic[8] = "FASTRNNM"; /* without the terminating zero */
+static const char store_magic[8] = "FASTRNNM"; /* without the terminating zero */
 
 typedef struct fr_store_header {
     char magic[8];
@@ -20,7 +22,7 @@ static fr_store_header header_of(const fastrnn_layer *layer, int64_t capacity, i
     fr_store_header header = {.version = LAYOUT_VERSION, .real_size = (uint32_t)layer->backend.kernels->real_size,
                               .vector_length = (uint32_t)layer->backend.kernels->vector_length,
                               .fingerprint = layer->fingerprint, .capacity = capacity, .extra_size = extra_size};
-    memcpy(header.magic, magic, sizeof magic);
+    memcpy(header.magic, store_magic, sizeof store_magic);
     return header;
 }
 
@@ -181,16 +183,21 @@ void fr_store_scatter(const fastrnn_layer *layer, const fr_rows *rows, int64_t a
 
 fastrnn_status fastrnn_store_size(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, size_t *size)
 {
-    if (!has_streams(layer) || !size || capacity < 0 || extra_size < 0)
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!layer || !size)
+        return fr_fail_null(layer ? "size" : "layer");
+    if (!has_streams(layer))
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "layer has the reverse direction, which cannot run in a stream");
+    if (capacity < 0 || extra_size < 0)
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "capacity is %lld and extra_size %lld, wanted at least 0", (long long)capacity,
+                       (long long)extra_size);
     *size = 0;
     if (capacity > FR_MOST_ROWS || extra_size > FR_MOST_ROWS)
-        return FASTRNN_ERROR_SIZE;
+        return fr_fail_size("the store");
     fr_add_bytes(size, 1, sizeof(fr_store_header));
     if (!fr_add_bytes(size, 1, (size_t)capacity) || !fr_add_bytes(size, 1, (size_t)capacity) ||
         !fr_store_add_state_bytes(size, layer, capacity) ||
         !fr_add_bytes(size, (size_t)capacity, (size_t)extra_size * layer->backend.kernels->real_size))
-        return FASTRNN_ERROR_SIZE;
+        return fr_fail_size("the store");
     return FASTRNN_OK;
 }
 
@@ -201,7 +208,7 @@ fastrnn_status fastrnn_store_init(const fastrnn_layer *layer, int64_t capacity, 
     if (status != FASTRNN_OK)
         return status;
     if (!store || (uintptr_t)store % FR_ALIGNMENT != 0)
-        return FASTRNN_ERROR_ARGUMENT;
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "store is NULL or not aligned to %d bytes", FR_ALIGNMENT);
     memset(store, 0, size);
     const fr_store_header header = header_of(layer, capacity, extra_size);
     memcpy(store, &header, sizeof header);
@@ -232,8 +239,9 @@ void *fastrnn_store_extra(const fastrnn_layer *layer, void *store, int64_t slot)
 fastrnn_status fr_store_check(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots)
 {
     if (!fr_store_is_of(layer, store))
-        return FASTRNN_ERROR_STORE;
-    return count >= 0 && fr_store_has_slots(address(store), count, slots) ? FASTRNN_OK : FASTRNN_ERROR_ARGUMENT;
+        return fr_fail_store();
+    return count >= 0 && fr_store_has_slots(address(store), count, slots) ? FASTRNN_OK
+                                                                          : fr_fail_slots(slots, count, fr_store_capacity(store));
 }
 
 /* Vectors of one kind (h, c or extra), in the slots and in part `index` of an array (parts, count, width). */

@@ -1,17 +1,20 @@
 #include "unrolled.h"
 
-#include <stdlib.h>
+#include "allocator.h"
+#include "error.h"
 
 fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_steps, fastrnn_unrolled **unrolled)
 {
-    if (!layer || !unrolled || !fr_in_range(num_steps, 0, FR_MOST_ROWS))
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!layer || !unrolled)
+        return fr_fail_null(layer ? "unrolled" : "layer");
+    if (!fr_in_range(num_steps, 0, FR_MOST_ROWS))
+        return fr_fail_index("num_steps", num_steps, FR_MOST_ROWS + 1);
     size_t bytes = sizeof(fastrnn_unrolled);
     if (!fr_add_bytes(&bytes, (size_t)num_steps, (size_t)layer->num_cells * sizeof(fr_node)))
-        return FASTRNN_ERROR_SIZE;
-    fastrnn_unrolled *made = malloc(bytes);
+        return fr_fail_size("the list of steps");
+    fastrnn_unrolled *made = fr_allocate(bytes);
     if (!made)
-        return FASTRNN_ERROR_MEMORY;
+        return fr_fail_memory();
     made->layer = layer;
     made->num_steps = num_steps;
     fr_node *node = made->nodes;
@@ -22,7 +25,7 @@ fastrnn_status fastrnn_unrolled_create(const fastrnn_layer *layer, int64_t num_s
     return FASTRNN_OK;
 }
 
-void fastrnn_unrolled_destroy(fastrnn_unrolled *unrolled) { free(unrolled); }
+void fastrnn_unrolled_destroy(fastrnn_unrolled *unrolled) { fr_free(unrolled); }
 
 bool fr_unrolled_step(const fr_node *node, const fr_sequence *sequence, const fr_team *team, fr_block *block)
 {

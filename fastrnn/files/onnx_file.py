@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import extras
 from ..onnx.constants import Constants
-from ..onnx.graph import DOMAINS, MOST_REASONS, Graph, Node, Tensor, refuse
+from ..onnx.graph import DOMAINS, MOST_REASONS, RANDOM, Graph, Node, Tensor, refuse
 from ..onnx.recurrent import OPERATORS, choose
 from ..onnx.session import evaluate
 from ..spec import LayerSpec
@@ -110,9 +110,7 @@ class _Reader:
             self.faults.append("constants have the same name")
         inputs = {info.name: info for info in graph.input if info.name not in known}
         known |= inputs.keys()
-        functions = {
-            (function.domain, function.name): _recurrent_operators(function.node) for function in model.functions
-        }
+        functions = {(function.domain, function.name): function for function in model.functions}
         self._inline(_inner_tensors(graph.node))
         for function in model.functions:
             if function.domain in DOMAINS:
@@ -334,16 +332,18 @@ def _read_file(target: str, location: str, begin: int, nbytes: int) -> bytes:
 # Nodes
 
 
-def _node(proto: Any, functions: dict[tuple[str, str], list[str]]) -> Node:
+def _node(proto: Any, functions: dict[tuple[str, str], Any]) -> Node:
     inputs, outputs = tuple(proto.input), tuple(proto.output)
     name = proto.name or next(filter(None, outputs), "")
     bodies = list(_bodies(proto))
     captures: set[str] = set()
-    inner = [*functions.get((proto.domain, proto.op_type), [])]
+    function = functions.get((proto.domain, proto.op_type))
+    inner = [] if function is None else _recurrent_operators(function.node)
+    is_random = _is_random([proto]) or (function is not None and _is_random(function.node))
     for body in bodies:
         captures |= _captures(body)
         inner += _recurrent_operators(body.node)
-    return Node(proto.op_type, proto.domain, name, inputs, outputs, frozenset(captures), tuple(inner), proto)
+    return Node(proto.op_type, proto.domain, name, inputs, outputs, frozenset(captures), tuple(inner), is_random, proto)
 
 
 def _bodies(proto: Any) -> Iterable[Any]:
@@ -383,6 +383,16 @@ def _parts(*sparse: Any) -> Iterable[Any]:
     """The tensors that sparse tensors are made of."""
     for tensor in sparse:
         yield from (tensor.values, tensor.indices)
+
+
+def _is_random(protos: Iterable[Any]) -> bool:
+    """Whether nodes, or those in their bodies, may draw numbers; a Dropout does in training."""
+    for proto in protos:
+        if proto.op_type in RANDOM or (proto.op_type == "Dropout" and len(proto.input) > 2):
+            return True
+        if any(_is_random(body.node) for body in _bodies(proto)):
+            return True
+    return False
 
 
 def _recurrent_operators(protos: Iterable[Any]) -> list[str]:

@@ -285,7 +285,7 @@ def _read_recurrence(
             raise Fault(
                 f"merge_mode is {merge_mode!r}, but its layers have {cells[0].units} and {cells[1].units} units"
             )
-        run = options[0]
+        run = options[0] | {"unroll": options[1]["unroll"]}
     else:
         cells = _cells(entry.class_name, config, group, context.major, unsupported)
         structure = "layer" if len(cells) == 1 else "cells"
@@ -298,8 +298,8 @@ def _read_recurrence(
 
 
 def _run_options(config: Mapping[str, Any]) -> dict[str, bool]:
-    options = ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask", "time_major")
-    return {option: get_flag(config, option, False) for option in options}
+    options = ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask", "unroll")
+    return {option: get_flag(config, option, False) for option in (*options, "time_major")}
 
 
 def _cells(

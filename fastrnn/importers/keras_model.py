@@ -50,6 +50,7 @@ class Recurrence:
     structure : "layer" has one cell, "cells" a stack of them, "bidirectional" the forward and the backward one
     group : its own place in Keras 3's files, such as ``layers/lstm_1``
     zero_output_for_mask : of a bidirectional layer without meaning: Keras sets it
+    unroll : whether Keras writes out the steps of the (backward) layer
     """
 
     names: tuple[str, ...]
@@ -62,11 +63,18 @@ class Recurrence:
     go_backwards: bool
     stateful: bool
     zero_output_for_mask: bool
+    unroll: bool
     merge_mode: str | None = "concat"
 
     @property
     def name(self) -> str:
         return "/".join(self.names)
+
+    @property
+    def mistakes_zeros(self) -> bool:
+        """Whether Keras turns the outputs round and not the mask by which it sets them to zero."""
+        zeros_backwards = self.structure == "bidirectional" or (self.go_backwards and self.zero_output_for_mask)
+        return self.unroll and self.return_sequences and zeros_backwards
 
     @property
     def weights(self) -> tuple[WeightGroup, ...]:
@@ -121,7 +129,7 @@ class Model:
 
 
 def refusals(model: Model) -> list[str]:
-    """Why nothing here computes what a chain does; of one without other layers than recurrent ones, only lost masks.
+    """Why nothing here computes what a chain does; of one without other layers than recurrent ones, only by its masks.
 
     What depends on the layers before is only looked at where all of them are read.
     """
@@ -129,19 +137,23 @@ def refusals(model: Model) -> list[str]:
     if model.has_operations:
         reasons += [f"{_title(layer)} {reason}" for layer in model.chain for reason in _option_refusals(layer)]
     if not model.unsupported:
-        reasons += _lost_mask_refusals(model.chain)
+        reasons += _mask_refusals(model.chain)
         reasons += _flow_refusals(model) if model.has_operations else []
     return reasons
 
 
-def _lost_mask_refusals(chain: Sequence[Layer]) -> list[str]:
-    """Layers that combine steps, behind one that passes on no mask: for them the masked steps count, too."""
-    reasons, masked, why = [], "", ""
+def _mask_refusals(chain: Sequence[Layer]) -> list[str]:
+    """Layers for which Keras mistakes masked steps."""
+    reasons, masked, lost = [], "", ""  # the layer that a mask is of; what an Identity makes of a mask
     for layer in chain:
         if isinstance(layer, Operation) and layer.mask == "ends" and masked:
-            why = f"takes the steps that {masked!r} masks, because in Keras 2 {_title(layer)} passes on no mask"
-        elif why and (isinstance(layer, Recurrence) or (isinstance(layer, Operation) and layer.combines_steps)):
-            reasons.append(f"{_title(layer)} {why}")
+            lost = f"takes the steps that {masked!r} masks, because in Keras 2 {_title(layer)} passes on no mask"
+        elif lost and (isinstance(layer, Recurrence) or (isinstance(layer, Operation) and layer.combines_steps)):
+            reasons.append(f"{_title(layer)} {lost}")
+        elif masked and isinstance(layer, Recurrence) and layer.mistakes_zeros:
+            reasons.append(
+                f"{_title(layer)} is unrolled, and Keras gives zeros for steps other than those that {masked!r} masks"
+            )
         masked = mask_after(layer, masked)
     return reasons
 

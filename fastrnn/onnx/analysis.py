@@ -119,7 +119,9 @@ def _elsewhere(graph: Graph) -> tuple[str, ...]:
     found = []
     for node in graph.nodes:
         if node.inner:
-            found.append(f"{' and '.join(sorted({*node.inner}))} inside the {node.title} do not run here")
+            names = sorted({*node.inner})
+            runs = "do not run" if len(names) > 1 else "does not run"
+            found.append(f"{' and '.join(names)} inside the {node.title} {runs} here")
         if (node.domain, node.op) in OTHERS:
             found.append(f"the {node.title} of {node.domain} does not run here")
     return tuple(found)

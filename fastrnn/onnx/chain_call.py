@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -57,6 +58,12 @@ class ChainCall:
             if output.states
         }
         self._fill = _fill(ops, isa) if chain.lengths is not None and not self._pools else None
+
+    def on(self, model: Sequential) -> ChainCall:
+        """The same call of another model with the same operations."""
+        other = copy.copy(self)
+        other._model = model
+        return other
 
     def __call__(self, values: dict[str, Any], gives: Sequence[str]) -> None:
         """Take what the chain reads out of `values`, and put there the names in `gives`.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import DOMAINS, RANDOM, Graph, Node
+from .graph import DOMAINS, Graph, Node
 
 Arrays = list[NDArray[Any]]
 
@@ -38,7 +38,7 @@ class Constants:
         self._left = MOST_GROWTH * graph.nbytes + SPARE
         self.names = set(graph.tensors)
         for node in graph.nodes:
-            if node.op not in RANDOM and all(name in self.names for name in node.reads):
+            if not node.is_random and all(name in self.names for name in node.reads):
                 self.names.update(filter(None, node.outputs))
 
     def __contains__(self, name: str) -> bool:

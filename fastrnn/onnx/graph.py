@@ -50,6 +50,7 @@ class Node:
     inputs, outputs : names; "" where an optional one is missing
     captures : names from outside that its bodies use (If, Loop, Scan)
     inner : names of recurrent operators in its bodies, or in the function that it calls
+    is_random : whether it may give other values in each run, although nothing feeds it
     proto : the NodeProto
     """
 
@@ -60,6 +61,7 @@ class Node:
     outputs: tuple[str, ...]
     captures: frozenset[str]
     inner: tuple[str, ...]
+    is_random: bool
     proto: Any
 
     @property

@@ -90,6 +90,13 @@ def _same(f: Follower, node: Node) -> Value:
     return f.value(node)
 
 
+def _dropout(f: Follower, node: Node) -> Value:
+    training = f.optional(node, 2)
+    if training is not None and np.any(training):
+        raise _refuse(node, "is in training mode")
+    return f.value(node)
+
+
 def _cast(f: Follower, node: Node) -> Value:
     from onnx import TensorProto
 
@@ -323,10 +330,10 @@ def _slice(f: Follower, node: Node) -> Value:
         place = _place(axis, _axes(value, node), node)
         if step == -1 and (start == -1 or start >= END) and end < -END and isinstance(value, Data) and not value.is_ids:
             value = _reversed(f, node, value, place)
-        elif step == 1:
+        elif step == 1 and end != 0:
             value = _take(f, node, value, place, start, min(end, END))
         else:
-            raise _refuse(node, f"has step {step}")
+            raise _refuse(node, f"takes a part from {start} to {end} in steps of {step}")
     return value
 
 
@@ -334,9 +341,13 @@ def _split(f: Follower, node: Node) -> Value:
     value = f.value(node)
     axes = _axes(value, node)
     place = _place(node.attributes.get("axis", 0), axes, node)
-    sizes = f.numbers(node, "split", 1, 13) or [1] * len(node.outputs)
-    if axes[place] != STATES or len(sizes) != len(node.outputs):
+    sizes, count = f.numbers(node, "split", 1, 13), _count(value)
+    if axes[place] != STATES:
         raise _refuse(node, "divides another axis than that of states")
+    if sizes is None and count is not None and count % len(node.outputs) == 0:
+        sizes = [count // len(node.outputs)] * len(node.outputs)
+    if sizes is None or len(sizes) != len(node.outputs) or count not in (None, sum(sizes)):
+        raise _refuse(node, f"divides {count} states into {sizes} and {len(node.outputs)} outputs")
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     return [_some_states(node, value, start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
@@ -726,7 +737,7 @@ RULES: dict[str, Callable[[Follower, Node], Value]] = {
     "Concat": _concat,
     "Conv": _conv,
     "Div": _divide,
-    "Dropout": _same,
+    "Dropout": _dropout,
     "Elu": _activation,
     "Expand": _expand,
     "Flatten": _flatten,

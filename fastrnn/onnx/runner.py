@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,6 +38,29 @@ class Step(Protocol):
 
     def __call__(self, values: dict[str, Any], gives: Sequence[str]) -> None:
         """Take what is read out of `values`, and put there at least the names in `gives`."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What an array for an input must have.
+
+    Attributes
+    ----------
+    dtype, ndim : as of the port; None where the file does not say
+    sizes : axes that must have a size. Of an initial state they are those of the layers. Of other inputs none are: what
+        runs here is computed for any number of rows and steps, and onnxruntime checks by itself.
+    """
+
+    dtype: np.dtype[Any] | None
+    ndim: int | None
+    sizes: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, port: Port, is_state: bool) -> _Wanted:
+        if port.shape is None:
+            return cls(port.dtype, None, ())
+        sizes = [(axis, size) for axis, size in enumerate(port.shape) if is_state and isinstance(size, int)]
+        return cls(port.dtype, len(port.shape), tuple(sizes))
 
 
 @dataclass(frozen=True)
@@ -77,8 +101,15 @@ class Runner:
         self.outputs = tuple(_port(info) for info in graph.outputs.values())
         self.path, self.optional = graph.path, frozenset(optional)
         self.dtypes = {port.name: port.dtype for port in self.inputs}
+        self._wanted = {port.name: _Wanted.of(port, port.name in self.optional) for port in self.inputs}
         self._steps, self._fixed = tuple(steps), dict(fixed)
         self._plans: dict[tuple[str, ...] | None, _Plan] = {}
+
+    def with_steps(self, steps: Sequence[Step]) -> Runner:
+        """The same inputs and outputs, computed by other steps."""
+        other = copy.copy(self)
+        other._steps, other._plans = tuple(steps), {}
+        return other
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
         """Compute outputs by the graph's own names, as ``onnxruntime.InferenceSession.run`` does.
@@ -104,11 +135,16 @@ class Runner:
         return self.compute(None if output_names is None else tuple(output_names), feed)
 
     def fits(self, feed: Mapping[str, Any]) -> bool:
-        """Whether all are inputs, and arrays of their types."""
-        dtypes = self.dtypes
+        """Whether all are inputs, and arrays of their types, numbers of axes, and sizes where these must be kept."""
         for name, array in feed.items():
-            if type(array) is not np.ndarray or array.dtype != dtypes.get(name):
+            wanted = self._wanted.get(name)
+            if wanted is None or type(array) is not np.ndarray or array.dtype != wanted.dtype:
                 return False
+            if wanted.ndim is not None and array.ndim != wanted.ndim:
+                return False
+            for axis, size in wanted.sizes:
+                if array.shape[axis] != size:
+                    return False
         return True
 
     def compute(self, output_names: tuple[str, ...] | None, feed: Mapping[str, Any]) -> list[Any]:
@@ -149,7 +185,11 @@ class Runner:
         array = as_array(value, name)
         if array.dtype != dtype:
             raise TypeError(f"feed has {name!r} of type {array.dtype}, wanted {dtype}")
-        return np.asarray(array)
+        array, port = np.asarray(array), next(port for port in self.inputs if port.name == name)
+        if not self.fits({name: array}):
+            wanted = ", ".join(str(size or "?") for size in port.shape or ())
+            raise ValueError(f"feed has {name!r} of shape {array.shape}, wanted ({wanted})")
+        return array
 
     def listed(self) -> str:
         """The names of the inputs, for messages."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
 from ..models import sequential
+from ..spec import WeightDtype
 from .analysis import Analysis, Part
 from .chain_call import ChainCall
 from .runner import Port, Runner
@@ -45,13 +46,22 @@ class Sequential(sequential.Sequential):
         chain = analysis.chain
         assert chain is not None and chain.is_plain
         model = cls.from_spec(chain.spec, isa=isa)
-        runner = Runner(analysis.graph, [ChainCall(chain, model)], {}, ())
-        names = (runner, runner.inputs, runner.outputs, analysis.parts, analysis.lengths)
+        call = ChainCall(chain, model)
+        runner = Runner(analysis.graph, [call], {}, ())
+        names = (call, runner, runner.inputs, runner.outputs, analysis.parts, analysis.lengths)
         vars(model).update(zip(_NAMES, names, strict=True))  # the model itself is immutable by now
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (*super().__reduce__(), {name: vars(self)[name] for name in _NAMES})
+
+    def with_weight_dtype(self, weight_dtype: WeightDtype) -> Self:
+        """As of fastrnn.Sequential; :meth:`run` computes with these weights, too."""
+        model = super().with_weight_dtype(weight_dtype)
+        names = {name: vars(self)[name] for name in _NAMES}
+        runner = names["_runner"].with_steps([names["_call"].on(model)])
+        vars(model).update(names | {"_runner": runner})
+        return model
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
         """Compute outputs by the graph's own names, in the graph's order of axes.
@@ -75,4 +85,4 @@ class Sequential(sequential.Sequential):
 
 
 #: What a model from a graph has beside that of a model.
-_NAMES = ("_runner", "inputs", "outputs", "parts", "lengths_input")
+_NAMES = ("_call", "_runner", "inputs", "outputs", "parts", "lengths_input")

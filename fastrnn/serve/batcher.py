@@ -1,8 +1,9 @@
 """The batcher: requests of one model wait in a queue, and what waits when a batch begins runs together.
 
 Everything but the computation runs on the event loop's thread, so nothing here needs a lock. A request is a job of one
-or more rows. A batch takes rows from the front of the queue, runs at most `max_batch_steps` steps of each, and puts the
-rows that have more to run at the end. A row's bits do not depend on how it is divided, nor on the rows beside it.
+or more rows. A batch has the rows that are in progress and, up to `max_batch_rows`, those that wait; it runs at most
+`max_batch_steps` steps of each. So what has begun is in every batch until it ends, and a long row does not delay the
+others. A row's bits do not depend on how it is divided, nor on the rows beside it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from .models import ServedModel
 from .options import Options
 from .refusals import Refusal, shutting_down
 
-#: Multiply-adds of a batch, about 10 ms: with many rows of a large model each of them runs fewer steps in a batch.
+#: Multiply-adds of a batch, about 10 ms: with many rows of a large model each of them runs fewer steps in a batch,
+#: and if these would be fewer than LEAST_STEPS, the batch has fewer rows, but not fewer than LEAST_ROWS.
 BATCH_WORK = 1e9
+LEAST_STEPS = 8
+LEAST_ROWS = 16
 
-#: Multiply-adds up to which a batch runs on the event loop's thread: that takes no longer than to wake another one.
-INLINE_WORK = 2e6
+#: Multiply-adds, about 0.4 ms, up to which a batch runs on the event loop's thread: waking another one and being woken
+#: would add a good part of that to the latency of a single session, and most where both share a processor.
+INLINE_WORK = 2e7
 
 
 class Row:
@@ -40,18 +45,16 @@ class Row:
     done : steps that have run
     parts : of y, (S, P) each
     session : where it runs, or None
-    saved : the state of a row that is of no session, from one batch to the next
     state : its last state, if asked for
     """
 
-    __slots__ = ("chunk", "done", "job", "parts", "saved", "session", "state", "steps")
+    __slots__ = ("chunk", "done", "job", "parts", "session", "state", "steps")
 
     def __init__(self, job: Job, chunk: NDArray[Any]) -> None:
         self.job, self.chunk, self.steps = job, chunk, len(chunk)
         self.done = 0
         self.parts: list[NDArray[Any]] = []
         self.session: Session[Any] | None = None
-        self.saved: bytes | None = None
         self.state: dict[str, NDArray[Any]] | None = None
 
 
@@ -135,9 +138,12 @@ class Batcher:
 
     def __init__(self, served: ServedModel, options: Options, metrics: Metrics) -> None:
         self.served, self.options = served, options
+        most = max(int(BATCH_WORK / (LEAST_STEPS * served.step_work)), LEAST_ROWS)
+        self.most_rows = min(most, options.max_batch_rows)  # of a batch
         self.waiting = 0  # jobs that have not begun
         self.alive = 0  # jobs that have not ended
-        self._ready: deque[Row] = deque()
+        self._new: deque[Row] = deque()  # rows that have not begun
+        self._continuing: list[Row] = []  # rows in progress, between two batches
         self._running = False
         self._beginning: asyncio.Handle | None = None
         self._room: deque[asyncio.Future[None]] = deque()
@@ -183,7 +189,7 @@ class Batcher:
         if deadline is not None:
             job.timer = loop.call_at(deadline, self.refuse, job, "late", "the deadline has passed")
         if job.channel is None:
-            self._ready.extend(job.rows)
+            self._new.extend(job.rows)
             if not job.rows:
                 self._complete(job)
         else:
@@ -219,7 +225,7 @@ class Batcher:
             elif job.action is not None:
                 self._act(job, channel)
             else:
-                self._ready.append(job.rows[0])
+                self._new.append(job.rows[0])
                 self._schedule()
                 break
         channel.advancing = False
@@ -247,31 +253,39 @@ class Batcher:
 
     def _schedule(self) -> None:
         """Begin a batch when the event loop has handled what has arrived."""
-        if not self._ready or self._running:
+        if self._running or not (self._new or self._continuing):
             return
-        waits = self.options.max_delay_us > 0 and len(self._ready) < self.options.max_batch_rows
+        missing = self.most_rows - len(self._new)
+        waits = self.options.max_delay_us > 0 and missing > 0 and not self._continuing
         if self._beginning is not None:
             if waits or not isinstance(self._beginning, asyncio.TimerHandle):
                 return
             self._beginning.cancel()
         loop = asyncio.get_running_loop()
         if waits:
-            self._beginning = loop.call_at(self._ready[0].job.submitted + self.options.max_delay_us * 1e-6, self._begin)
+            due = self._new[0].job.submitted + self.options.max_delay_us * 1e-6
+            self._beginning = loop.call_at(due, self._begin)
         else:
             self._beginning = loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         self._beginning = None
         batch: list[Row] = []
+        for row in self._continuing:
+            if row.job.dead:
+                self._abandon(row)
+            else:
+                batch.append(row)
+        self._continuing = []
         work = 0
-        while self._ready and len(batch) < self.options.max_batch_rows:
-            row = self._ready.popleft()
+        while self._new and len(batch) < self.most_rows:
+            row = self._new.popleft()
             if row.job.dead:
                 self._abandon(row)
                 continue
             work += row.steps * self.served.step_work
             if self.served.pool is None and batch and work > BATCH_WORK:
-                self._ready.appendleft(row)
+                self._new.appendleft(row)
                 break
             batch.append(row)
             if not row.job.begun:
@@ -284,20 +298,19 @@ class Batcher:
 
     def _open(self, row: Row, pool: StreamPool[Any]) -> Session[Any]:
         """The session in which the row runs in this batch, in the state that it needs."""
+        if row.session is not None:
+            return row.session
         channel = row.job.channel
         if channel is None:
-            session, row.saved = pool.open(row.saved), None
-            return session
-        if row.done == 0 and row.session is None:
-            if channel.session is None:
-                channel.session = pool.open()
-                channel.on_open(channel)
-                row.job.undo = b""
-            elif channel.undoes:
-                row.job.undo = channel.session.snapshot()
-            if row.job.start:
-                channel.session.reset()
-        assert channel.session is not None
+            return pool.open()
+        if channel.session is None:
+            channel.session = pool.open()
+            channel.on_open(channel)
+            row.job.undo = b""
+        elif channel.undoes:
+            row.job.undo = channel.session.snapshot()
+        if row.job.start:
+            channel.session.reset()
         return channel.session
 
     def _slice(self, num_rows: int) -> int:
@@ -308,7 +321,7 @@ class Batcher:
     def _dispatch(self, batch: list[Row]) -> None:
         self._running = True
         self._metrics.rows.observe(len(batch))
-        self._metrics.fill.observe(len(batch) / self.options.max_batch_rows)
+        self._metrics.fill.observe(len(batch) / self.most_rows)
         if self.served.pool is None:
             steps = [row.steps for row in batch]
             whole = [row.chunk for row in batch]
@@ -365,18 +378,10 @@ class Batcher:
                 if row.job.dead:
                     self._abandon(row)
                 elif row.done < row.steps:
-                    self._put_back(row)
+                    self._continuing.append(row)
                 else:
                     self._finish_row(row)
-        if self._ready:
-            self._schedule()
-
-    def _put_back(self, row: Row) -> None:
-        """Let the other rows have their turn. A row of no session leaves its slot to them."""
-        if row.job.channel is None and row.session is not None:
-            row.saved = row.session.snapshot()
-            self._free(row)
-        self._ready.append(row)
+        self._schedule()
 
     def _free(self, row: Row) -> None:
         if row.job.channel is None and row.session is not None:

@@ -51,7 +51,8 @@ class Application(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].endswith("/infer"):
-            parts = scope["path"].split("/")  # "", v2, models, NAME, infer
+            path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where the application is mounted
+            parts = path.split("/")  # "", v2, models, NAME, infer
             if parts[:3] == ["", "v2", "models"] and len(parts) == 5:
                 await self.infer(scope, receive, send, parts[3])
                 return

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the C core with tests/capi/test_core.c, test_weights.c, test_int8.c, test_models.c, test_threads.c and embed.c, and runs them.
+# Builds the C core with tests/capi/test_*.c and embed.c, and runs them; checks the header and the example in it.
 #   tests/capi/run.sh [plain | sanitize | thread | neon | all]   (CC names the compiler, gcc by default)
 set -eu
 
@@ -27,13 +27,39 @@ make_and_run() {
     $cc $warnings "$@" tests/capi/test_int8.c "$out"/*.o -lm -o "$out/test_int8"
     $cc $warnings "$@" tests/capi/test_models.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_models"
     $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
+    $cc $warnings "$@" tests/capi/test_errors.c "$out"/*.o -lm -o "$out/test_errors"
+    $cc $warnings "$@" tests/capi/test_sizes.c "$out"/*.o -lm -o "$out/test_sizes"
+    $cc $warnings "$@" tests/capi/test_realtime.c "$out"/*.o -lm -ldl -o "$out/test_realtime"
     $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
     $runner "$out/test_core" $core_arguments
     $runner "$out/test_weights" $core_arguments
     $runner "$out/test_int8" $core_arguments
     $runner "$out/test_models" $threads_arguments
     $runner "$out/test_threads" $threads_arguments
+    $runner "$out/test_errors"
+    $runner "$out/test_sizes"
+    $runner "$out/test_realtime" $threads_arguments
     $runner "$out/embed"
+}
+
+# The header, alone, is C11 and C++11 without warnings, and the example in its first comment, compiled and run.
+check_header() {
+    local cc=$1 objects=$2 out=$build/header
+    mkdir "$out"
+    echo "== the header: as C11 and C++11, and its example"
+    $cc -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c include/fastrnn.h
+    if $cc -x c++ -std=c++11 -fsyntax-only - </dev/null 2>/dev/null; then
+        $cc -std=c++11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c++ include/fastrnn.h
+    else
+        echo "NOT RUN: C++, as $cc has no C++ compiler"
+    fi
+    sed -n 's/^ \*   //p' include/fastrnn.h | sed -n '/^#include <fastrnn/,/^}/p' >"$out/example.c"
+    [ "$(grep -c . "$out/example.c")" -le 16 ]
+    $cc $warnings "$out/example.c" "$objects"/*.o -lm -o "$out/example"
+    cp tests/data/stream.safetensors "$out/model.safetensors"
+    # Eight zeros, and again: a linear op of weights 1 and bias 0.25 after an RNN of weights 0.
+    [ "$(cd "$out" && head -c 64 /dev/zero | ./example)" = "$(printf '0.25\n0.25')" ]
+    [ "$(cd "$out" && rm model.safetensors && ./example)" = "model.safetensors cannot be opened" ]
 }
 
 # refused COMPILER FLAG PHRASE: with the flag, the compiler refuses the core with an error that has the phrase.
@@ -51,8 +77,11 @@ cc=${CC:-gcc}
 case $mode in
     plain | all)
         case $($cc -dumpmachine) in x86_64*) refused "$cc" -m32 "needs a 64-bit target" ;; esac
-        refused "$cc" -U__GNUC__ "needs gcc or clang"
+        refused "$cc" "-U__GNUC__ -U__clang__" "needs gcc or clang"
+        refused "$cc" "-U__clang__ -D_MSC_VER" "which MSVC does not have"
+        refused "$cc" -ffast-math "needs exact arithmetic"
         make_and_run plain "$cc" "" "" "" -O3
+        check_header "$cc" "$build/plain"
         ;;
 esac
 case $mode in
@@ -73,7 +102,7 @@ esac
 case $mode in
     neon | all)
         if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
-            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static
+            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static -DLINKED_STATICALLY
         else
             echo "== neon: NOT RUN, as aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
         fi

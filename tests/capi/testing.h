@@ -15,6 +15,14 @@
 
 #include "fastrnn.h"
 
+#if defined(__has_feature) /* clang's counterpart of gcc's __SANITIZE_... macros */
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#elif __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
 #define POISON 0xA5
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 

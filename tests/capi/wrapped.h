@@ -11,14 +11,6 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
-#if defined(__has_feature) /* clang's counterpart of gcc's __SANITIZE_... macros */
-#if __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#elif __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);

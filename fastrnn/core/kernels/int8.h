@@ -1,17 +1,18 @@
 /* Products of int8 weights with rows of reals, which are quantised for each product, and whole steps.
  *
- * A weight is scale * q, where q is an integer of -127 to 127 and each output element has its own scale. A row of reals x is quantised so:
+ * A weight is scale * q, where q is an integer of -127 to 127 and each output element has its own scale. A row of reals x is
+ * quantised so:
  *     largest = max(|x[0]|, |x[1]|, ..., 127 * 2^-126)
  *     scale = largest / 127
  *     q[i] = x[i] * (127 / largest), rounded to the nearest integer, ties to even
- * If x has an infinity or a NaN, all q are 0 and scale is NaN. Every instruction set computes the same q and scale, and the sum of the
- * products of integers is exact, so that it does not depend on the order. Then, in this order,
+ * If x has an infinity or a NaN, all q are 0 and scale is NaN. Every instruction set computes the same q and scale, and the sum
+ * of the products of integers is exact, so that it does not depend on the order. Then, in this order,
  *     out = bias + (sum * scale of x) * scale of the weights
  * with one v_fma, so that out depends on the instruction set in its last bits only.
  *
- * Instructions multiply four bytes of each lane with four others and add the products to the lane's 32-bit sum. A panel therefore has
- * groups of four columns, [k/4][gate][V][4], and columns past k are zeros. FR_WEIGHT_OFFSET is added to each byte of a panel, where an
- * instruction wants unsigned bytes; the sums then start at -FR_WEIGHT_OFFSET times the sum of the row's q.
+ * Instructions multiply four bytes of each lane with four others and add the products to the lane's 32-bit sum. A panel
+ * therefore has groups of four columns, [k/4][gate][V][4], and columns past k are zeros. FR_WEIGHT_OFFSET is added to each byte
+ * of a panel, where an instruction wants unsigned bytes; the sums then start at -FR_WEIGHT_OFFSET times the sum of the row's q.
  */
 #ifndef FR_INT8_H
 #define FR_INT8_H
@@ -57,7 +58,8 @@ static void quantize_row(const real *x, int64_t k, int8_t *q, real *scale, int32
     memcpy(&largest, &bits, sizeof largest);
     largest = largest > least ? largest : least;
     *scale = largest / FR_INT8_MOST;
-    const vf factor = v_set1(FR_INT8_MOST / largest), top = v_set1(FR_INT8_MOST); /* only arithmetic that rounds upwards exceeds it */
+    const vf factor = v_set1(FR_INT8_MOST / largest);
+    const vf top = v_set1(FR_INT8_MOST); /* only arithmetic that rounds upwards exceeds it */
     vi total = vi_set1(0);
     for (i = 0; i < whole; i += FR_V) {
         const vi rounded = v_round(v_min(top, v_mul(v_load_unaligned(x + i), factor)));
@@ -92,14 +94,16 @@ typedef struct fr_vectors {
     int64_t row, block;
 } fr_vectors;
 
-/* out = base + in . weights. Gate j is `gate` elements after gate j - 1, but the last one has places of its own, as a GRU keeps the two
- * parts of its candidate gate apart. */
+/* out = base + in . weights. Gate j is `gate` elements after gate j - 1, but the last one has places of its own, as a GRU keeps
+ * the two parts of its candidate gate apart. */
 typedef struct fr_dots {
     const fr_quantized *in;
     int64_t groups; /* of four columns */
     const fr_weights *weights;
+    int64_t panel_gates; /* of the panels; a tile computes all of them, or one */
     int64_t gate;
     fr_vectors base, out, last_base, last_out;
+    const char *prefetch; /* the part of the next panel that this tile requests, or NULL */
 } fr_dots;
 
 FR_INLINE real *vector_of(const fr_vectors *v, int64_t row, int64_t block) { return v->first + row * v->row + block * v->block; }
@@ -130,6 +134,10 @@ FR_INLINE void dot_group(vi *restrict acc, const int rows, const int nb, const i
 #undef FR_WEIGHT
 }
 
+#define PREFETCHING_TILES 2             /* the first tiles of rows share the next panel */
+#define PREFETCHED_PANELS (1 << 20)     /* bytes from which on the L2 cache does not hold all panels */
+#define FR_PREFETCHES(GROUPS, GATES) (((GROUPS) * (GATES) * FR_V * 4 / PREFETCHING_TILES + FR_ALIGNMENT - 1) / FR_ALIGNMENT)
+
 FR_INLINE void dot_tile(const fr_dots *d, int64_t row0, int64_t block0, const int rows, const int nb, const int gates)
 {
     vi acc[FR_INT8_TILE_VECTORS];
@@ -140,15 +148,25 @@ FR_INLINE void dot_tile(const fr_dots *d, int64_t row0, int64_t block0, const in
             acc[row * nb * gates + n] = vi_set1(FR_WEIGHT_OFFSET ? d->in->starts[row0 + row] : 0);
     const int8_t *in = d->in->values + row0 * d->in->stride;
     const char *panels = w_panel(d->weights, block0);
-    const int64_t in_stride = d->in->stride, panel_stride = d->weights->panel_stride, group_bytes = gates * FR_V * 4;
+    const int64_t in_stride = d->in->stride, panel_stride = d->weights->panel_stride;
+    const int64_t panel_gates = gates == 1 ? d->panel_gates : gates, group_bytes = panel_gates * FR_V * 4;
     int64_t groups = d->groups;
-    for (; groups >= FR_INT8_GROUPS; groups -= FR_INT8_GROUPS, in += 4 * FR_INT8_GROUPS, panels += FR_INT8_GROUPS * group_bytes)
+    const int at_once = rows * nb * gates > FR_INT8_TILE_VECTORS / 2 ? 1 : FR_INT8_GROUPS; /* a loop body of many sums is long */
+    const char *prefetch = d->prefetch;
+    for (; groups >= at_once; groups -= at_once, in += 4 * at_once, panels += at_once * group_bytes) {
+        if (rows > 1 && prefetch) {
+            FR_UNROLL
+            for (int i = 0; i < FR_PREFETCHES(at_once, gates); i++)
+                __builtin_prefetch(prefetch + i * FR_ALIGNMENT);
+            prefetch += at_once * group_bytes / PREFETCHING_TILES;
+        }
         FR_UNROLL
-        for (int g = 0; g < FR_INT8_GROUPS; g++)
+        for (int g = 0; g < at_once; g++)
             dot_group(acc, rows, nb, gates, in + 4 * g, in_stride, panels + g * group_bytes, panel_stride);
-    for (; FR_INT8_GROUPS > 1 && groups > 0; groups--, in += 4, panels += group_bytes)
+    }
+    for (; at_once > 1 && groups > 0; groups--, in += 4, panels += group_bytes)
         dot_group(acc, rows, nb, gates, in, in_stride, panels, panel_stride);
-    const real *scales = (const real *)d->weights->scales + block0 * gates * FR_V;
+    const real *scales = (const real *)d->weights->scales + block0 * panel_gates * FR_V;
     const fr_vectors base = d->base, out = d->out, last_base = d->last_base, last_out = d->last_out;
     const int64_t gate_stride = d->gate;
     FR_UNROLL
@@ -162,7 +180,7 @@ FR_INLINE void dot_tile(const fr_dots *d, int64_t row0, int64_t block0, const in
             const real *from = last ? vector_of(&last_base, row, block) : vector_of(&base, row, block) + gate;
             real *to = last ? vector_of(&last_out, row, block) : vector_of(&out, row, block) + gate;
             const vf sum = v_mul(v_to_real(acc[r * nb * gates + n]), scale);
-            v_store(to, v_fma(sum, v_load(scales + n * FR_V), v_load(from)));
+            v_store(to, v_fma(sum, v_load(scales + (n / gates * panel_gates + n % gates) * FR_V), v_load(from)));
         }
     }
 }
@@ -189,11 +207,11 @@ typedef void fr_dot_tile(const fr_dots *, int64_t row, int64_t block);
         FR_DOT_TILE_ROW(GATES, 4), FR_DOT_TILE_ROW(GATES, 5), FR_DOT_TILE_ROW(GATES, 6)};
 
 FR_DEFINE_DOT_TILES(1)
-FR_DEFINE_DOT_TILES(2)
 FR_DEFINE_DOT_TILES(3)
 FR_DEFINE_DOT_TILES(4)
 
-static fr_dot_tile *const (*const dot_tiles[4])[4] = {dot_1_tiles, dot_2_tiles, dot_3_tiles, dot_4_tiles};
+/* By gates. Panels of two gates, which only a GRU with options has, are multiplied gate by gate. */
+static fr_dot_tile *const (*const dot_tiles[])[4] = {NULL, dot_1_tiles, NULL, dot_3_tiles, dot_4_tiles};
 
 /* How rows are divided into tiles: the first `longer` of them have one row more than the others. */
 typedef struct fr_dot_rows {
@@ -222,10 +240,13 @@ static int next_shape(int shape, const fr_dot_rows *t, int gates, int64_t blocks
     return shape;
 }
 
-static void dots(fr_dot_tile *const tiles[][4], const fr_dot_rows *t, int shape, const fr_dots *d, int64_t block)
+/* next: the panel that is read after this one, or NULL. */
+static void dots(fr_dot_tile *const tiles[][4], const fr_dot_rows *t, int shape, fr_dots *d, int64_t block,
+                 const char *next)
 {
     int64_t row = 0;
     for (int64_t tile = 0; tile < t->tiles; tile++) {
+        d->prefetch = next && tile < PREFETCHING_TILES ? next + tile * (d->weights->panel_stride / PREFETCHING_TILES) : NULL;
         const int tile_rows = t->least_rows + (tile < t->longer);
         tiles[tile_rows - 1][shape](d, row, block);
         row += tile_rows;
@@ -243,28 +264,38 @@ static void product_int8(const fr_product_args *a)
         return;
     fr_quantized in;
     quantize(a->rows, a->k, a->in, a->in_stride, a->scratch, &in);
-    const int64_t last = (a->gates - 1) * a->out_gate_stride, row = a->out_row_stride, block = a->out_block_stride;
-    const real *base = a->bias ? a->bias : a->out, *out = a->out;
-    const fr_dots d = {
-        .in = &in, .groups = fr_ceil_div(a->k, 4), .weights = &a->weights, .gate = a->out_gate_stride,
-        .base = vectors_at(base, a->bias ? 0 : row, block), .last_base = vectors_at(base + last, a->bias ? 0 : row, block),
-        .out = vectors_at(out, row, block), .last_out = vectors_at(out + last, row, block),
-    };
-    const fr_dot_rows t = divide_rows(a->rows, a->gates);
-    int shape = 3;
-    for (int64_t at = 0; at < a->blocks; at += 1 << shape) {
-        shape = next_shape(shape, &t, a->gates, a->blocks - at);
-        dots(dot_tiles[a->gates - 1], &t, shape, &d, at);
+    const int gates = a->gates == 2 ? 1 : a->gates; /* of a tile */
+    const int64_t last = (gates - 1) * a->out_gate_stride, row = a->out_row_stride, block = a->out_block_stride;
+    const fr_dot_rows t = divide_rows(a->rows, gates);
+    const bool prefetches = t.tiles > 1 && a->blocks * a->weights.panel_stride >= PREFETCHED_PANELS;
+    for (int first_gate = 0; first_gate < a->gates; first_gate += gates) {
+        const real *out = (const real *)a->out + first_gate * a->out_gate_stride;
+        const real *base = a->bias ? (const real *)a->bias + first_gate * a->out_gate_stride : out;
+        const int64_t base_row = a->bias ? 0 : row;
+        const fr_weights weights = {.panels = (const char *)a->weights.panels + first_gate * FR_V * 4,
+                                    .panel_stride = a->weights.panel_stride,
+                                    .scales = (const real *)a->weights.scales + first_gate * FR_V};
+        fr_dots d = {
+            .in = &in, .groups = fr_ceil_div(a->k, 4), .weights = &weights, .panel_gates = a->gates, .gate = a->out_gate_stride,
+            .base = vectors_at(base, base_row, block), .last_base = vectors_at(base + last, base_row, block),
+            .out = vectors_at(out, row, block), .last_out = vectors_at(out + last, row, block),
+        };
+        int shape = 3;
+        for (int64_t at = 0; at < a->blocks; at += 1 << shape) {
+            shape = next_shape(shape, &t, gates, a->blocks - at);
+            dots(dot_tiles[gates], &t, shape, &d, at, prefetches ? w_panel(&weights, at + (1 << shape)) : NULL);
+        }
     }
 }
 
-/* The products of a few blocks of all rows go to a buffer that stays in the cache, [block][row][FR_SAVED(gates)][V]; then the gates of these
- * blocks are computed. */
+/* The products of a few blocks of all rows go to a buffer that stays in the cache, [block][row][FR_SAVED(gates)][V]; then the
+ * gates of these blocks are computed. */
 FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
 {
     const int gates = kind == FASTRNN_LSTM ? 4 : kind == FASTRNN_GRU ? 3 : 1;
-    const int64_t row = FR_SAVED(gates) * FR_V, block = a->rows * row; /* of the buffer; a row of bias and pre has blocks of `row` */
-    /* Of the last gate: in bias and pre, and in the buffer. A GRU's candidate gate has two columns: what x gives, and what h gives. */
+    /* Elements of the buffer; a row of bias and pre has blocks of `row`, too. */
+    const int64_t row = FR_SAVED(gates) * FR_V, block = a->rows * row;
+    /* Of the last gate: in bias and pre, and in the buffer. A GRU's candidate gate has two columns: what x and what h give. */
     const int64_t last = (gates - 1) * FR_V, other = kind == FASTRNN_GRU ? 3 * FR_V : last;
     if (a->rows == 0)
         return;
@@ -274,13 +305,16 @@ FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
         rest = quantize(a->rows, a->input_size, a->x, a->x_stride, rest, &x);
     real *buffer = (real *)(void *)rest;
     const real *bias = a->bias, *pre = a->pre;
-    fr_dots of_x = {.in = &x, .groups = fr_ceil_div(a->input_size, 4), .weights = &a->weight_ih, .gate = FR_V,
+    fr_dots of_x = {.in = &x, .groups = fr_ceil_div(a->input_size, 4), .weights = &a->weight_ih, .panel_gates = gates,
+                    .gate = FR_V,
                     .base = vectors_at(bias, 0, row), .last_base = vectors_at(bias + last, 0, row)};
-    fr_dots of_h = {.in = &h, .groups = fr_ceil_div(a->h_size, 4), .weights = &a->weight_hh, .gate = FR_V,
+    fr_dots of_h = {.in = &h, .groups = fr_ceil_div(a->h_size, 4), .weights = &a->weight_hh, .panel_gates = gates,
+                    .gate = FR_V,
                     .base = vectors_at(pre, a->pre_stride, row), .last_base = vectors_at(pre + last, a->pre_stride, row)};
     if (kind == FASTRNN_GRU)
         of_h.last_base = vectors_at(bias + other, 0, row);
     const fr_dot_rows t = divide_rows(a->rows, gates);
+    const bool prefetches = t.tiles > 1 && a->blocks * a->weight_hh.panel_stride >= PREFETCHED_PANELS;
     int shape = 3;
     for (int64_t at = 0, count; at < a->blocks; at += count) {
         shape = next_shape(shape, &t, gates, a->blocks - at);
@@ -294,13 +328,15 @@ FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
             of_x.last_out = vectors_at(out + other, row, block);
             if (kind != FASTRNN_GRU)
                 of_h.last_base = of_x.last_out;
-            dots(dot_tiles[gates - 1], &t, shape, &of_x, start);
+            dots(dot_tiles[gates], &t, shape, &of_x, start, prefetches ? w_panel(&a->weight_hh, start) : NULL);
         } else if (kind == FASTRNN_GRU) {
             for (int64_t r = 0; r < a->rows; r++)
                 for (int64_t b = 0; b < count; b++)
                     v_store(buffer + b * block + r * row + other, v_load(pre + r * a->pre_stride + (start + b) * row + last));
         }
-        dots(dot_tiles[gates - 1], &t, shape, &of_h, start);
+        const int64_t next = a->backwards ? fr_max(start - count, 0) : start + count;
+        dots(dot_tiles[gates], &t, shape, &of_h, start,
+             prefetches ? w_panel(a->x ? &a->weight_ih : &a->weight_hh, next) : NULL);
         for (int64_t b = 0; b < count; b++)
             finish(a, 0, start + b, a->rows, (vf *)(void *)(buffer + b * block), kind);
     }

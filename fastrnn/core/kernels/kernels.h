@@ -142,6 +142,7 @@ typedef struct fr_kernels {
     void (*gru_pointwise)(const fr_pointwise_args *); /* after gru_reset: the new h */
     void (*rnn_pointwise)(const fr_pointwise_args *);
     void (*clip)(double bound, int64_t rows, int64_t count, void *values, int64_t stride); /* of states; bound may be infinite */
+    /* Of models, not of layers. Instruction sets that only int8 weights have do not have these. */
     void (*activate)(fastrnn_activation, int64_t count, const void *x, void *y); /* any alignment; y may be x */
     void (*scale)(const fr_op_args *);      /* weight * x + bias */
     void (*layer_norm)(const fr_op_args *); /* (x - mean) / sqrt(variance + eps) * weight + bias */

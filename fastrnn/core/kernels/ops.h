@@ -69,15 +69,6 @@ static void activate(fastrnn_activation f, int64_t count, const void *x, void *y
     }
 }
 
-static void clip(double bound, int64_t rows, int64_t count, void *values, int64_t stride)
-{
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t i = 0; i < count; i += FR_V) {
-            real *at = (real *)values + row * stride + i;
-            store_state(at, v_clip(v_load(at), bound));
-        }
-}
-
 static void scale(const fr_op_args *a)
 {
     for (int64_t row = 0; row < a->rows; row++) {

@@ -109,4 +109,13 @@ static void rnn_pointwise(const fr_pointwise_args *a)
         }
 }
 
+static void clip(double bound, int64_t rows, int64_t count, void *values, int64_t stride)
+{
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < count; i += FR_V) {
+            real *at = (real *)values + row * stride + i;
+            store_state(at, v_clip(v_load(at), bound));
+        }
+}
+
 #endif

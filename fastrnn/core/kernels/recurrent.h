@@ -185,7 +185,7 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
     if (!chunked || h_begin < h_end)
         accumulate(acc, rows, nb, gates, type, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride, &a->weight_hh, block0,
                    h_begin, h_end, chunk, chunked);
-    if (!chunked && rows == 1) {
+    if (!chunked && rows == 1 && FR_V > 1) { /* the scalar set's code would be much larger */
         FR_UNROLL
         for (int b = 0; b < nb; b++) {
             const vf *g = &acc[b * gates];
@@ -426,6 +426,8 @@ FR_INLINE void step(fr_tile *const tiles[][FR_NUM_SHAPES], const int gates, cons
 }
 
 FR_DEFINE_KERNELS(float32, FR_WEIGHT_FLOAT32)
+#ifndef FASTRNN_ONLY_FLOAT32
 FR_DEFINE_KERNELS(float16, FR_WEIGHT_FLOAT16)
+#endif
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "../error.h"
 #include "../structs.h"
 
 static const fr_op_type *const types[] = {
@@ -31,19 +32,31 @@ static bool has_output_size(fastrnn_op_kind kind)
 }
 
 /* With these limits products of two sizes fit int64_t. */
-static bool sizes_are_valid(const fastrnn_op *op)
+static bool size_is_valid(const char *name, int64_t index, int64_t size, bool has_size, int64_t most)
 {
-    if (op->kind == FASTRNN_OP_LAYER)
-        return op->input_size == 0 && op->output_size == 0;
-    return fr_in_range(op->input_size, 1, op->kind == FASTRNN_OP_EMBEDDING ? FR_MOST_ROWS : FR_MOST_UNITS) &&
-           (has_output_size(op->kind) ? fr_in_range(op->output_size, 1, FR_MOST_UNITS) : op->output_size == 0);
+    const int64_t least = has_size ? 1 : 0;
+    if (fr_in_range(size, least, has_size ? most : 0))
+        return true;
+    fr_fail(FASTRNN_ERROR_ARGUMENT, "ops[%lld].%s is %lld, wanted %lld to %lld", (long long)index, name, (long long)size,
+            (long long)least, (long long)(has_size ? most : 0));
+    return false;
 }
 
-bool fr_op_is_valid(const fastrnn_op *op)
+bool fr_op_is_valid(const fastrnn_op *op, int64_t index)
 {
-    if (!fr_in_range(op->kind, 0, sizeof types / sizeof *types - 1) || !sizes_are_valid(op))
+    if (!fr_in_range(op->kind, 0, sizeof types / sizeof *types - 1)) {
+        fr_fail(FASTRNN_ERROR_ARGUMENT, "ops[%lld].kind is %lld, which is unknown", (long long)index, (long long)op->kind);
         return false;
-    return !types[op->kind]->is_valid || types[op->kind]->is_valid(op);
+    }
+    const int64_t most = op->kind == FASTRNN_OP_EMBEDDING ? FR_MOST_ROWS : FR_MOST_UNITS;
+    if (!size_is_valid("input_size", index, op->input_size, op->kind != FASTRNN_OP_LAYER, most) ||
+        !size_is_valid("output_size", index, op->output_size, has_output_size(op->kind), FR_MOST_UNITS))
+        return false;
+    fr_clear_faults();
+    const bool valid = !types[op->kind]->is_valid || types[op->kind]->is_valid(op);
+    if (!valid && op->kind != FASTRNN_OP_LAYER) /* of a layer the text says more */
+        fr_fail(FASTRNN_ERROR_ARGUMENT, "ops[%lld] has a weight that is NULL, or a member that is out of range", (long long)index);
+    return valid;
 }
 
 static int64_t input_size_of(const fastrnn_op *op)
@@ -58,13 +71,21 @@ static int64_t output_size_of(const fastrnn_op *op)
     return type->output_size ? type->output_size(op) : has_output_size(op->kind) ? op->output_size : op->input_size;
 }
 
-bool fr_op_follows(const fastrnn_op *op, const fastrnn_op *before)
+bool fr_op_follows(const fastrnn_op *op, const fastrnn_op *before, int64_t index)
 {
-    if (op->kind == FASTRNN_OP_EMBEDDING)
-        return !before;
-    if (op->kind == FASTRNN_OP_FINAL && !(before && before->kind == FASTRNN_OP_LAYER))
+    if (op->kind == FASTRNN_OP_EMBEDDING && before) {
+        fr_fail(FASTRNN_ERROR_ARGUMENT, "ops[%lld] is an embedding, which can only be the first op", (long long)index);
         return false;
-    return !before || input_size_of(op) == output_size_of(before);
+    }
+    if (op->kind == FASTRNN_OP_FINAL && !(before && before->kind == FASTRNN_OP_LAYER)) {
+        fr_fail(FASTRNN_ERROR_ARGUMENT, "ops[%lld] is FASTRNN_OP_FINAL, wanted FASTRNN_OP_LAYER before it", (long long)index);
+        return false;
+    }
+    if (!before || input_size_of(op) == output_size_of(before))
+        return true;
+    fr_fail(FASTRNN_ERROR_ARGUMENT, "ops[%lld] takes vectors of %lld elements, but the op before it gives %lld", (long long)index,
+            (long long)input_size_of(op), (long long)output_size_of(before));
+    return false;
 }
 
 bool fr_op_add_bytes(size_t *total, size_t *scratch, const fr_backend *backend, const fastrnn_op *given)

@@ -74,9 +74,9 @@ extern const fr_op_type fr_op_recurrent, fr_op_embedding, fr_op_linear, fr_op_co
 /* The index-th of an array of ops, as this version's struct. False if the struct is unknown. */
 bool fr_op_read(fastrnn_op *op, const fastrnn_op *given, int64_t index);
 
-bool fr_op_is_valid(const fastrnn_op *op);
+bool fr_op_is_valid(const fastrnn_op *op, int64_t index);
 /* Whether an op can follow `before`, or be the first if that is NULL. Both are valid. */
-bool fr_op_follows(const fastrnn_op *op, const fastrnn_op *before);
+bool fr_op_follows(const fastrnn_op *op, const fastrnn_op *before, int64_t index);
 
 /* Prepares an op; its layer is made by the caller. */
 bool fr_op_add_bytes(size_t *total, size_t *scratch, const fr_backend *backend, const fastrnn_op *given);

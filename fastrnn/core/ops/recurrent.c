@@ -1,10 +1,13 @@
 /* Recurrent layers, which the executor runs as the plan of a layer. */
+#include "../error.h"
 #include "op.h"
 
 static bool is_valid(const fastrnn_op *given)
 {
     fastrnn_config config;
-    return given->config && given->cells && fr_config_read(&config, given->config);
+    if (!given->cells)
+        fr_fail_null("cells of an op");
+    return given->cells && fr_config_read(&config, given->config);
 }
 
 static int64_t input_size(const fastrnn_op *given)

@@ -4,6 +4,7 @@
 #define FR_OS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Time, threads, locks and forks: posix.c, else other.c, which cannot create threads. */
@@ -52,6 +53,13 @@ void fr_lock_wait(fr_lock *lock);
 
 /* In a child after fork: makes the lock free, whichever thread of the parent held it. False if the system refused it. */
 bool fr_lock_reset(fr_lock *lock);
+
+/* ---- Files ----------------------------------------------------------------------------------------------------- */
+
+/* The bytes of a file, which are in memory only as far as they are looked at, where the system can do that. Returns NULL, or the
+ * reason for which there is none, such as "cannot be opened". */
+const char *fr_file_map(const char *path, const void **data, size_t *size);
+void fr_file_unmap(const void *data, size_t size);
 
 /* ---- Forks ----------------------------------------------------------------------------------------------------- */
 

@@ -2,7 +2,10 @@
 #include "os.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <time.h>
+
+#include "../allocator.h"
 
 #if !defined(FR_OS_POSIX)
 
@@ -46,6 +49,30 @@ bool fr_lock_reset(fr_lock *lock) { (void)lock; return true; }
 
 void fr_fork_watch(void (*in_child)(void)) { (void)in_child; }
 unsigned fr_forks(void) { return 0; }
+
+/* Standard C reads a file into memory. */
+const char *fr_file_map(const char *path, const void **data, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return "cannot be opened";
+    const long end = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    char *bytes = end > 0 && fseek(file, 0, SEEK_SET) == 0 ? fr_allocate((size_t)end) : NULL;
+    const bool is_read = bytes && fread(bytes, 1, (size_t)end, file) == (size_t)end;
+    fclose(file);
+    *data = bytes;
+    *size = (size_t)end;
+    if (is_read)
+        return NULL;
+    fr_free(bytes);
+    return end == 0 ? "is empty" : bytes || end < 0 ? "cannot be read" : "does not fit in memory";
+}
+
+void fr_file_unmap(const void *data, size_t size)
+{
+    (void)size;
+    fr_free((void *)(uintptr_t)data);
+}
 
 /* Threads that the program itself creates may use it. */
 static atomic_flag process_lock = ATOMIC_FLAG_INIT;

@@ -5,13 +5,18 @@
 
 #if defined(FR_OS_POSIX)
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "../allocator.h"
 
 #define STACK_BYTES (1 << 20)
 
@@ -81,10 +86,10 @@ bool fr_lock_reset(fr_lock *lock)
 
 fr_lock *fr_lock_create(void)
 {
-    fr_lock *lock = malloc(sizeof *lock);
+    fr_lock *lock = fr_allocate(sizeof *lock);
     if (lock && fr_lock_reset(lock))
         return lock;
-    free(lock);
+    fr_free(lock);
     return NULL;
 }
 
@@ -92,13 +97,33 @@ void fr_lock_destroy(fr_lock *lock)
 {
     pthread_cond_destroy(&lock->notified);
     pthread_mutex_destroy(&lock->mutex);
-    free(lock);
+    fr_free(lock);
 }
 
 void fr_lock_acquire(fr_lock *lock) { pthread_mutex_lock(&lock->mutex); }
 void fr_lock_release(fr_lock *lock) { pthread_mutex_unlock(&lock->mutex); }
 void fr_lock_wait(fr_lock *lock) { pthread_cond_wait(&lock->notified, &lock->mutex); }
 void fr_lock_notify_all(fr_lock *lock) { pthread_cond_broadcast(&lock->notified); }
+
+const char *fr_file_map(const char *path, const void **data, size_t *size)
+{
+    struct stat status;
+    void *mapped = MAP_FAILED;
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return "cannot be opened";
+    const bool is_file = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+    if (is_file && status.st_size > 0)
+        mapped = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+    close(file);
+    if (!is_file || status.st_size <= 0 || mapped == MAP_FAILED)
+        return !is_file ? "is no regular file" : status.st_size <= 0 ? "is empty" : "cannot be mapped";
+    *data = mapped;
+    *size = (size_t)status.st_size;
+    return NULL;
+}
+
+void fr_file_unmap(const void *data, size_t size) { munmap((void *)(uintptr_t)data, size); }
 
 static pthread_mutex_t process_mutex = PTHREAD_MUTEX_INITIALIZER;
 

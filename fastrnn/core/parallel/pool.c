@@ -1,8 +1,8 @@
 #include "pool.h"
 
-#include <stdlib.h>
-
+#include "../allocator.h"
 #include "../cpu.h"
+#include "../error.h"
 #include "../os/os.h"
 
 #define AWAKE_SECONDS 200e-6 /* how long an idle worker polls for work before it sleeps */
@@ -66,17 +66,19 @@ static void reset_pools_after_fork(void)
 
 fastrnn_status fastrnn_pool_create(int num_threads, fastrnn_pool **pool)
 {
-    if (num_threads < 1 || num_threads > FR_MOST_THREADS || !pool)
-        return FASTRNN_ERROR_ARGUMENT;
+    if (!pool)
+        return fr_fail_null("pool");
+    if (!fr_in_range(num_threads, 1, FR_MOST_THREADS))
+        return fr_fail(FASTRNN_ERROR_ARGUMENT, "num_threads is %d, wanted 1 to %d", num_threads, FR_MOST_THREADS);
     const size_t size = sizeof(fastrnn_pool) + (size_t)num_threads * sizeof(fr_worker);
-    fastrnn_pool *made = aligned_alloc(FR_ALIGNMENT, (size_t)fr_round_up((int64_t)size, FR_ALIGNMENT));
+    fastrnn_pool *made = fr_allocate(size);
     if (!made)
-        return FASTRNN_ERROR_MEMORY;
+        return fr_fail_memory();
     *made = (fastrnn_pool){.num_threads = num_threads, .threshold = 1, .backoff = 1, .taken = ATOMIC_FLAG_INIT};
     made->lock = fr_lock_create();
     if (!made->lock) {
-        free(made);
-        return FASTRNN_ERROR_MEMORY;
+        fr_free(made);
+        return fr_fail_memory();
     }
     made->affinity = fr_affinity_get();
     fr_fork_watch(reset_pools_after_fork);
@@ -104,7 +106,7 @@ void fastrnn_pool_destroy(fastrnn_pool *pool)
     for (int i = 0; i < pool->started; i++)
         fr_thread_join(&pool->workers[i].thread);
     fr_lock_destroy(pool->lock);
-    free(pool);
+    fr_free(pool);
 }
 
 /* The next region after `seen`, or `seen` itself if the worker was woken to poll for work. */
