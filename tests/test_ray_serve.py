@@ -22,6 +22,8 @@ from ray.serve.context import _get_global_client  # noqa: E402
 from ray.serve.schema import ServeDeploySchema  # noqa: E402
 from serving import random_layer  # noqa: E402
 
+pytestmark = pytest.mark.slow  # a cluster starts
+
 CHUNK = 5  # steps
 WIDTH = 6
 
