@@ -328,6 +328,35 @@ def test_the_server_is_imported_when_it_is_asked_for():
     assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout == "[]\n"
 
 
+#: What a file of ray/ may import of its own package.
+RAY_DEPENDENCIES = {
+    "__init__": {"deployment", "predictor"},
+    "columns": set(),
+    "deployment": {"model_files", "replica", "reserved", "routing", "snapshots"},
+    "model_files": set(),
+    "predictor": {"columns", "model_files", "reserved", "vocabulary"},
+    "replica": {"routing", "snapshots"},
+    "reserved": set(),
+    "routing": set(),
+    "snapshots": set(),
+    "vocabulary": {"model_files"},
+}
+
+
+def test_ray_is_imported_when_it_is_asked_for():
+    files = sorted((PACKAGE / "ray").glob("*.py"))
+    assert {path.stem for path in files} == set(RAY_DEPENDENCIES)
+    for path in PYTHON_FILES:
+        own = {name for name in own_imports(path) if name.startswith("fastrnn.ray.")}
+        if path in files:
+            assert own == {f"fastrnn.ray.{name}" for name in RAY_DEPENDENCIES[path.stem]}, path.name
+        else:
+            assert not own, path.name
+            assert not top_level_imports(path) & {"filelock", "fsspec", "pyarrow", "ray"}, path.name
+    command = "import sys, fastrnn.ray; print([name for name in sys.modules if name in ('ray', 'pyarrow', 'fsspec')])"
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout == "[]\n"
+
+
 #: What a file of onnx/ may import of its own package.
 ONNX_DEPENDENCIES = {
     "axes": set(),

@@ -19,6 +19,8 @@ pytest.importorskip("g2p_en", reason="needs the package g2p_en")
 
 from fastrnn import ray as fray  # noqa: E402
 
+pytestmark = pytest.mark.slow  # a cluster starts
+
 LETTERS = ["<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz"]
 NUM_WORDS = 2000
 

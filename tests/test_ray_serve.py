@@ -22,6 +22,8 @@ from ray.serve.context import _get_global_client  # noqa: E402
 from ray.serve.schema import ServeDeploySchema  # noqa: E402
 from serving import random_layer  # noqa: E402
 
+pytestmark = pytest.mark.slow  # a cluster starts
+
 CHUNK = 5  # steps
 WIDTH = 6
 
@@ -198,8 +200,13 @@ def test_sessions_move_and_go_on(fleet, rng):
                         await socket.close()
             assert 0 < closed < 8
             assert not any(client.lost for client in clients)
-            left = list(fleet.snapshots.rglob("*"))
-            assert left and not any(path.is_file() for path in left)
+            assert list(fleet.snapshots.iterdir())
+            for _ in range(50):  # until no sequence is between two replicas
+                await asyncio.gather(*(client.step() for client in clients))
+                if not any(path.is_file() for path in fleet.snapshots.rglob("*")):
+                    break
+            else:
+                raise AssertionError("a sequence has both a state and a snapshot")
 
     fleet.scale(2)
     asyncio.run(run())
