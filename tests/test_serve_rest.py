@@ -365,6 +365,14 @@ def test_sequences_of_models_without_streams_are_refused(server):
     assert status == 400 and "step 1 of row 0 of x is 11" in content["error"]
 
 
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
+def test_what_is_not_http(server, data):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(data)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and list(json.loads(body)) == ["error"]
+
+
 def test_bodies_without_a_length_are_limited(server):
     """Chunked transfer encoding: what has arrived is counted."""
     with socket.create_connection(("127.0.0.1", server.port), 10) as connection:

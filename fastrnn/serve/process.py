@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
+import json
 import logging
 import os
 import signal
@@ -211,9 +212,15 @@ def _add_port(server: Any, host: str, port: int) -> int:
 
 def _web_server(app: Any, options: Options) -> Any:
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+        def send_400_response(self, msg: str) -> None:  # what is not HTTP never reaches the application
+            super().send_400_response(json.dumps({"error": msg}))
 
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         log_level="warning",
         access_log=False,
