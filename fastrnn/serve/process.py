@@ -225,6 +225,7 @@ def _web_server(app: Any, options: Options) -> Any:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=FRAME_FACTOR * options.max_body_bytes,

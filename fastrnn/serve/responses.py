@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
+from starlette.types import Send
 
 from .refusals import Refusal
 
+JSON = (b"content-type", b"application/json")
 
-def error_response(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
+
+class Reply(NamedTuple):
+    """A response as ASGI sends it. Starlette's would take as long as a refusal may take altogether."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    async def send(self, send: Send) -> None:
+        headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def error_reply(refusal: Refusal) -> Reply:
     """A refusal as every request of HTTP is told it."""
-    headers = dict(headers or {})
+    headers = [JSON]
     if refusal.retry_after is not None:
-        headers["retry-after"] = str(refusal.retry_after)
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
     if refusal.kind.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return json_response({"error": str(refusal)}, refusal.kind.status, headers)
+        headers.append((b"www-authenticate", b"Bearer"))
+    if refusal.kind.status == 405:
+        headers.append((b"allow", b"POST"))
+    return Reply(refusal.kind.status, headers, json.dumps({"error": str(refusal)}).encode())
+
+
+def error_response(refusal: Refusal) -> Response:
+    """The same, for Starlette."""
+    reply = error_reply(refusal)
+    response = Response(reply.body, reply.status)
+    response.raw_headers.extend(reply.headers)
+    return response
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -27,7 +27,7 @@ from .metrics import NO_MODEL
 from .models import VERSION
 from .options import Options
 from .refusals import Refusal
-from .responses import error_response, json_response
+from .responses import JSON, Reply, error_reply, error_response, json_response
 from .service import Entry, Pending, Service
 from .websocket import StreamEndpoint
 
@@ -192,32 +192,30 @@ class InferEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str, version: str = "") -> None:
         headers = dict(scope["headers"])
         exchange = Exchange(self.service, headers, receive)
-        response: Response | None = None
+        reply: Reply | None = None
         try:
-            response = await exchange.run(scope["method"], model, version)
+            reply = await exchange.run(scope["method"], model, version)
             outcome = "ok"
         except Refusal as refusal:
             outcome = refusal.kind.outcome
-            response = error_response(refusal)
-            if scope["method"] != "POST":
-                response.headers["allow"] = "POST"
+            reply = error_reply(refusal)
         except ClientDisconnect:
             outcome = "cancelled"
         except Exception:
             log.exception("request failed", extra={"fields": {"request_id": exchange.id}})
             outcome = "failed"
-            response = error_response(Refusal("failed", "the server failed; its log says why"))
+            reply = error_reply(Refusal("failed", "the server failed; its log says why"))
         finally:
             exchange.close()
         self.service.metrics.count_request(exchange.model, "http", outcome)
         if log.isEnabledFor(logging.DEBUG):
             fields = {"request_id": exchange.id, "model": exchange.model, "outcome": outcome}
             log.debug("request", extra={"fields": fields})
-        if response is not None and not exchange.gone:
-            response.raw_headers.append((b"x-request-id", exchange.id.encode("latin-1")))
+        if reply is not None and not exchange.gone:
+            reply.headers.append((b"x-request-id", exchange.id.encode("latin-1")))
             if self.service.draining:
-                response.raw_headers.append((b"connection", b"close"))
-            await response(scope, receive, send)
+                reply.headers.append((b"connection", b"close"))
+            await reply.send(send)
 
 
 class Exchange:
@@ -237,7 +235,7 @@ class Exchange:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         self.id = given if 0 < len(given) <= 128 and given.isprintable() else os.urandom(16).hex()
 
-    async def run(self, method: str, model: str, version: str) -> Response:
+    async def run(self, method: str, model: str, version: str) -> Reply:
         tenant = self.service.access.tenant(token_of_header(self._header(b"authorization")))
         entry = self.service.entry(model, version)
         self.model = entry.served.name
@@ -398,7 +396,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
 
 async def answer(
     model: str, request_id: str, binary: Mapping[str, bool], outputs: Mapping[str, NDArray[Any]]
-) -> Response:
+) -> Reply:
     """The response with these outputs, which JSON can hold where they are not binary."""
     tensors: list[str] = []
     data: list[bytes] = []
@@ -413,9 +411,9 @@ async def answer(
     head = f'{{"model_name": "{model}", "model_version": "{VERSION}"{own}'
     text = f'{head}, "outputs": [{", ".join(tensors)}]}}'.encode()
     if not data:
-        return Response(text, media_type="application/json")
-    headers = {"inference-header-content-length": str(len(text))}
-    return Response(b"".join([text, *data]), 200, headers, "application/octet-stream")
+        return Reply(200, [JSON], text)
+    headers = [(b"content-type", b"application/octet-stream"), (JSON_LENGTH, b"%d" % len(text))]
+    return Reply(200, headers, b"".join([text, *data]))
 
 
 async def _numbers(array: NDArray[Any]) -> str:
