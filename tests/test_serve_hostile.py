@@ -2,6 +2,7 @@
 what is correct is still answered with the right bits."""
 
 import asyncio
+import gc
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastrnn.serve import Options, application
+from fastrnn.serve.batcher import Job, Row
 from fastrnn.serve.grpc_messages import CLASSES
 from fastrnn.serve.grpc_server import _Call
 from fastrnn.serve.refusals import Refusal
@@ -238,3 +240,18 @@ def test_correct_requests_are_still_answered(client):
     client.check()
     service = client.app.service
     assert len(service.entries["tones"].sessions) <= 4
+
+
+def test_memory_of_what_has_ended_is_free_at_once(client):
+    """Not when garbage is collected, which a server under load would do late."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            client.check()
+            messages = [{"type": "websocket.receive", "bytes": X.tobytes()}, {"type": "websocket.receive", "text": "?"}]
+            client.connect(messages)
+        left = [thing for thing in gc.get_objects() if isinstance(thing, Row | Job)]
+        assert not left
+    finally:
+        gc.enable()

@@ -266,6 +266,7 @@ def test_clients_that_are_killed_leave_nothing(server):
             raw = connection.socket
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             connection.send(frame)
+        connection.socket.shutdown(socket.SHUT_RDWR)  # close() alone would wait for the library's thread that reads
         connection.socket.close()
     with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
         raw.sendall(b"GET /v2/models/speech/stream HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n")
@@ -279,7 +280,7 @@ def test_clients_that_are_killed_leave_nothing(server):
 def test_slow_readers_do_not_delay_others(server, served):
     """A client that sends and does not read is not read any further, and others are answered."""
     x = random_x("wide", (1, 97))
-    slow, _ = open_session(server, "wide", max_queue=1)
+    slow, _ = open_session(server, "wide", max_queue=1, close_timeout=0.2)
     slow.socket.settimeout(1)
     with slow:
         with contextlib.suppress(TimeoutError, ConnectionClosed):  # the server reads no more, and the library gives up

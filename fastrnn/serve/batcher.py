@@ -41,6 +41,7 @@ class Row:
 
     Attributes
     ----------
+    job : deleted when the row has ended: arrays of a job that refers to itself would stay until garbage is collected
     chunk : (T, I), or ids (T,)
     done : steps that have run
     parts : of y, (S, P) each
@@ -97,7 +98,7 @@ class Job:
 
     Attributes
     ----------
-    future : its result is this job when all rows have run, or of an action what that returns; or a Refusal
+    future : its result is None when all rows have run, or of an action what that returns; or a Refusal
     start, end : whether its session begins anew before it, and ends after it
     begun : whether it was in a batch
     dead : whether it is refused; it ends when no batch runs it
@@ -208,7 +209,7 @@ class Batcher:
             _settle(job)
         else:
             for row in job.rows:
-                row.chunk = row.chunk[:0]
+                row.chunk = row.chunk[:0].copy()  # which does not keep the request's body
             self._end(job)
 
     # Channels
@@ -393,6 +394,7 @@ class Batcher:
         if job.wants_state and row.session is not None:
             row.state = self.served.state_of(row.session)
         self._free(row)
+        del row.job
         job.left -= 1
         if job.left == 0:
             self._complete(job)
@@ -409,7 +411,7 @@ class Batcher:
         if job.channel is not None and job.end:
             job.channel.missing = f"{job.channel.name} has ended"
             self.close_session(job.channel)
-        self._end(job, job)
+        self._end(job)
 
     def _undo(self, job: Job) -> None:
         """Restore the state that the job's session had before it."""
@@ -425,6 +427,7 @@ class Batcher:
         """Forget a row of a dead job."""
         job = row.job
         self._free(row)
+        del row.job
         job.left -= 1
         if job.begun and job.left == 0:
             self._undo(job)

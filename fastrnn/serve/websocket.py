@@ -165,7 +165,8 @@ class Connection:
             raise Refusal("invalid", f"the frame has {steps} steps, wanted a multiple of {served.stride}")
         chunk: NDArray[Any] = np.frombuffer(data, served.x_dtype.newbyteorder("<"))
         chunk = check_ids(served, chunk, "the frame") if served.num_ids else chunk.reshape(steps, served.input_size)
-        return Job([chunk], channel=self.channel), lambda job: _bytes_of(job.rows[0].parts)
+        job = Job([chunk], channel=self.channel)
+        return job, lambda _: _bytes_of(job.rows[0].parts)
 
     def _text(self, text: str) -> tuple[Job, Answer]:
         """A job of a control message."""
