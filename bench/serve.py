@@ -8,8 +8,9 @@
     python bench/serve.py shutdowns     # a hundred SIGTERMs under load
     python bench/serve.py ray           # the same server alone, and as one and two replicas of Ray Serve (extra ray)
 
-``--seconds`` and ``--rounds`` make them shorter. The server and this program, which makes the load, have a processor
-each. Both servers use the same uvicorn with the same options, the same WebSocket protocol and the same weights, and
+``--seconds`` and ``--count`` make them shorter. overload, soak and shutdowns fail if an answer is wrong, missing or
+sent twice, or if the server's metrics do not agree with what was asked. The server and this program, which makes the
+load, have a processor each. Both servers use the same uvicorn with the same options, the same WebSocket protocol and the same weights, and
 their answers are compared first.
 """
 
@@ -35,7 +36,8 @@ import fastrnn
 from fastrnn.benchmark import onnx_model
 from fastrnn.benchmark.workloads import Workload, build_layer
 
-SERVER_CORE, LOAD_CORE = 0, 1
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 
 
 def workload_of(cell, size, input_size=None):
@@ -250,10 +252,14 @@ def ask(connection, request, http_answer=False):
 
 
 def closed_loop(port, sessions, chunk, seconds):
-    """Sessions that send a chunk as soon as the last one is answered; returns the latencies, in seconds."""
+    """Sessions that send a chunk as soon as the last one is answered.
+
+    Returns the latencies after a start, in seconds, the chunks a second, and how many chunks were answered in all.
+    """
     request = frame(chunk.tobytes())
     connections = [open_session(port) for _ in range(sessions)]
     latencies = []
+    answered = 0
     with selectors.DefaultSelector() as selector:
         sent, received = {}, {}
         for connection in connections:
@@ -264,7 +270,7 @@ def closed_loop(port, sessions, chunk, seconds):
         for connection in connections:
             sent[connection] = time.perf_counter()
             connection.sendall(request)
-        while (now := time.perf_counter()) < end:
+        while sent:
             for key, _ in selector.select(1):
                 connection = key.fileobj
                 data = received[connection] + connection.recv(1 << 18)
@@ -273,14 +279,19 @@ def closed_loop(port, sessions, chunk, seconds):
                     received[connection] = data
                     continue
                 received[connection] = answer[1]
+                assert not answer[1], "there is more than one answer"
+                answered += 1
                 now = time.perf_counter()
-                if sent[connection] > warm:
+                if warm < sent[connection] and now < end:
                     latencies.append(now - sent[connection])
-                sent[connection] = now
-                connection.sendall(request)
+                if now < end:
+                    sent[connection] = now
+                    connection.sendall(request)
+                else:
+                    del sent[connection]
     for connection in connections:
         connection.close()
-    return np.array(latencies), len(latencies) / (0.8 * seconds)
+    return np.array(latencies), len(latencies) / (0.8 * seconds), answered
 
 
 def chunk_of(size, steps):
@@ -312,7 +323,7 @@ def load(options):
         for name, make in SERVERS.items():
             with make(cell, size) as (port, _):
                 for sessions in counts[name]:
-                    latencies, rate = closed_loop(port, sessions, chunk, options.seconds)
+                    latencies, rate, _ = closed_loop(port, sessions, chunk, options.seconds)
                     p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
                     print(
                         f"{cell} {size:<5}{steps:>5} {name:8} {sessions:>8} {p50:>8.2f} {p99:>8.2f} {rate:>9.0f}",
@@ -357,9 +368,13 @@ def timed(call, seconds):
     return float(np.median(times)) * 1e6
 
 
-def open_loop(port, request, rate, seconds, connections=64):
-    """Requests of HTTP at a constant rate; returns latencies of those with status 200, counts by status, unanswered."""
+def open_loop(port, request, rate, seconds, connections=64, wanted=None):
+    """Requests of HTTP at a constant rate, each with an id.
+
+    Returns times of sending and latencies of those with status 200, counts by status, and how many had no answer.
+    """
     latencies, counts = [], {}
+    numbers = {}
     idle = []
     sent, received = {}, {}
     with selectors.DefaultSelector() as selector:
@@ -380,7 +395,8 @@ def open_loop(port, request, rate, seconds, connections=64):
                 due += 1
                 connection = idle.pop() if idle else add()
                 sent[connection] = now
-                connection.sendall(request)
+                numbers[connection] = due
+                connection.sendall(request.replace(b"\r\n", b"\r\nX-Request-ID: %d\r\n" % due, 1))
             wait = max(0.0, min(start + (due + 1) / rate - time.perf_counter(), 0.1))
             for key, _ in selector.select(wait):
                 connection = key.fileobj
@@ -388,7 +404,10 @@ def open_loop(port, request, rate, seconds, connections=64):
                 if (parts := http_parts(received[connection])) is None:
                     continue
                 received[connection] = b""
-                status, head, _ = parts
+                status, head, body = parts
+                name = b"x-request-id: %d" % numbers.pop(connection)
+                assert name in head.split(b"\r\n"), "an answer to another request"
+                assert wanted is None or status != 200 or body.endswith(wanted), "an answer has other bits"
                 counts[status] = counts.get(status, 0) + 1
                 began = sent.pop(connection)
                 if status == 200:
@@ -402,30 +421,51 @@ def open_loop(port, request, rate, seconds, connections=64):
 
 
 def overload(options):
-    """Goodput and latency at the rate that the server bears, and at ten times it."""
+    """Goodput and latency at the rate that the server bears, and at ten times it, where each refusal is told."""
     size, seconds = options.size, options.seconds
     # Much to compute, little to send: this program must be able to offer ten times as much as one processor computes.
-    request = infer_request(chunk_of(16, options.steps)[None], ["h"])
+    x = chunk_of(16, options.steps)[None]
+    request = infer_request(x, ["h"])
+    h = build_layer(workload_of("lstm", size, 16))(x)[1][0].tobytes()
+    results = []
     with fastrnn_server("lstm", size, "--max-queue", 8, input_size=16) as (port, process):
-        rate = best = 10.0
-        while True:  # the highest rate at which hardly anything is refused
-            _, counts, _ = open_loop(port, request, rate, max(seconds / 12, 1))
+
+        def offer(rate, seconds):
+            results.append(open_loop(port, request, rate, seconds, wanted=h))
+            return results[-1]
+
+        rate = best = options.rate or 10.0
+        while not options.rate:  # the highest rate at which hardly anything is refused
+            _, counts, _ = offer(rate, max(seconds / 12, 1))
             if counts.get(429, 0) > 0.01 * sum(counts.values()):
                 break
             best, rate = rate, rate * 1.3
-        at_capacity = open_loop(port, request, best, seconds / 2)
-        saturated = open_loop(port, request, 2 * best, seconds / 2)
+        at_capacity, saturated = offer(best, seconds / 2), offer(2 * best, seconds / 2)
         peak = max(len(result[0]) / (seconds / 2) for result in (at_capacity, saturated))
         before = memory(process.pid)
-        result = open_loop(port, request, 10 * best, seconds)
+        result = offer(10 * best, seconds)
+        after = memory(process.pid)
         goodput, p99, late = len(result[0]) / seconds, summary(at_capacity)[1], summary(result)[1]
         print(f"capacity: {best:.0f} requests a second of {options.steps} steps of LSTM {size}, p99 {p99 * 1e3:.1f} ms")
         print(f"peak of goodput {peak:.0f} a second; at twice the capacity p99 {summary(saturated)[1] * 1e3:.1f} ms")
         print(
             f"ten times: goodput {goodput:.0f} a second ({goodput / peak:.0%}), p99 {late * 1e3:.1f} ms "
-            f"({late / p99:.2f} times), answers {result[1]}, without an answer {result[2]}, "
-            f"memory {before:.0f} to {memory(process.pid):.0f} MB"
+            f"({late / p99:.2f} times), answers {result[1]}, memory {before:.0f} to {after:.0f} MB"
         )
+        counted = metrics(port)
+    answers = {status: sum(result[1].get(status, 0) for result in results) for status in (200, 429)}
+    assert not any(result[2] for result in results), "a request has no answer"
+    assert sum(answers.values()) == sum(sum(result[1].values()) for result in results), "a status is not 200 or 429"
+    for status, outcome in ((200, "ok"), (429, "refused")):
+        name = f'fastrnn_requests_total{{model="m",outcome="{outcome}",protocol="http"}}'
+        assert counted.get(name, 0) == answers[status], (name, counted.get(name, 0), answers[status])
+    return answers
+
+
+def metrics(port):
+    """The server's metrics, by name with labels."""
+    text = http(port, "GET", "/metrics")[1].decode()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")}
 
 
 def summary(result):
@@ -448,7 +488,7 @@ def soak(options):
     chunk = frame(chunk_of(size, 5).tobytes())
     x = chunk_of(size, 5)[None]
     frames = sequences = ended = 0
-    with fastrnn_server("lstm", size, "--idle-seconds", "2") as (port, process):
+    with fastrnn_server("lstm", size, "--idle-seconds", "3") as (port, process):
         connections = []
         start = time.monotonic()
         samples = []
@@ -469,19 +509,21 @@ def soak(options):
                 samples.append((time.monotonic(), memory(process.pid)))
         for connection in connections:
             connection.close()
-        time.sleep(3)
-        text = http(port, "GET", "/metrics")[1].decode()
         rest.close()
-    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
+        live = 'fastrnn_sessions_live{model="m"}'
+        end = time.monotonic() + 30
+        while (values := metrics(port))[live] and time.monotonic() < end:  # until the sequences have expired
+            time.sleep(0.1)
     print(f"memory, MB: {', '.join(f'{size:.0f}' for _, size in samples)}")
     print(f"frames {frames}, sequences {sequences}")
-    websocket = float(values['fastrnn_requests_total{model="m",outcome="ok",protocol="websocket"}'])
-    rest_count = float(values['fastrnn_requests_total{model="m",outcome="ok",protocol="http"}'])
-    live = float(values['fastrnn_sessions_live{model="m"}'])
-    steps = float(values['fastrnn_steps_total{model="m"}'])
-    print(f"counted: frames {websocket:.0f}, requests {rest_count:.0f}, steps {steps:.0f}, live {live:.0f}")
-    assert (websocket, rest_count, live, steps) == (frames, sequences, 0, 5 * (frames + sequences))
-    assert samples[-1][1] < 1.1 * samples[len(samples) // 4][1] + 5
+    websocket = values['fastrnn_requests_total{model="m",outcome="ok",protocol="websocket"}']
+    rest_count = values['fastrnn_requests_total{model="m",outcome="ok",protocol="http"}']
+    steps = values['fastrnn_steps_total{model="m"}']
+    expired = values['fastrnn_sessions_expired_total{model="m"}']
+    print(f"counted: frames {websocket:.0f}, requests {rest_count:.0f}, steps {steps:.0f}, expired {expired:.0f}")
+    found = (websocket, rest_count, values[live], steps, expired)
+    assert found == (frames, sequences, 0, 5 * (frames + sequences), sequences - ended), found
+    assert samples[-1][1] < 1.1 * samples[len(samples) // 4][1] + 10, "memory grows"
 
 
 def shutdowns(options):
@@ -495,7 +537,7 @@ def shutdowns(options):
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "m.safetensors"
         layer.save(path)
-        for _ in range(options.rounds):
+        for _ in range(options.count):
             port = free_port()
             command = [sys.executable, "-m", "fastrnn", "serve", f"m={path}", "--port", str(port), "--grpc-port", "0"]
             with server([*command, "--snapshot-dir", directory, "--log-level", "error"], port) as process:
@@ -524,7 +566,8 @@ def shutdowns(options):
                             refused += 1
                             connections.pop(number).close()
                 assert process.wait(30) == 0
-    print(f"{options.rounds} stops, {answered} answers in order, {refused} refused, none lost")
+    print(f"{options.count} stops, {answered} answers in order, {refused} refused, none lost")
+    return answered
 
 
 @contextlib.contextmanager
@@ -577,7 +620,7 @@ def ray_cost(options):
         for sessions in (1, 64):
             own = time.process_time()
             before = {kind: processor_seconds(part) for kind, part in (parts | {"replicas": server_part}).items()}
-            latencies, rate = closed_loop(port, sessions, chunk, options.seconds)
+            latencies, rate, _ = closed_loop(port, sessions, chunk, options.seconds)
             own = time.process_time() - own
             spent = {}
             for kind, part in (parts | {"replicas": server_part}).items():
@@ -605,10 +648,11 @@ def main():
     for name, seconds in defaults.items():
         command = commands.add_parser(name)
         command.add_argument("--seconds", type=float, default=seconds)
-        command.add_argument("--rounds", type=int, default=100)
+        command.add_argument("--count", type=int, default=100, help="of shutdowns")
         command.add_argument("--cases", type=int, default=None)
         command.add_argument("--size", type=int, default=1024)
         command.add_argument("--steps", type=int, default=100)
+        command.add_argument("--rate", type=float, help="requests a second that the server bears; found if not given")
         command.set_defaults(run=globals()[name])
     behind = commands.add_parser("ray")
     behind.add_argument("--seconds", type=float, default=5)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -360,48 +359,3 @@ def test_a_second_signal_stops_at_once(arguments):
             assert time.monotonic() < deadline
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(5) != 0
-
-
-@pytest.mark.parametrize("rounds", [3])
-def test_stops_under_load_lose_nothing(arguments, served, tmp_path, rounds):
-    """Over several processes, sequences go on where their last answer left them: an answer that came was saved, and a
-    request without an answer was not computed. bench/serve.py does this a hundred times."""
-    x = random_x("speech", (1, 400))
-    wanted = served["speech"](x)[0][0]
-    position = dict.fromkeys(range(1, 9), 0)
-    answered = 0
-    for _ in range(rounds):
-        with serving.Server(*arguments, "--snapshot-dir", tmp_path) as server:
-            faults = []
-            stopping = threading.Event()
-
-            def work(number, server=server, faults=faults, stopping=stopping):
-                nonlocal answered
-                while position[number] < 400 and not faults:
-                    first = position[number]
-                    parameters = {"sequence_id": number, "sequence_start": first == 0}
-                    try:
-                        status, content = server.infer("speech", x[:, first : first + 1], parameters)
-                    except OSError:
-                        if not stopping.is_set():
-                            faults.append("connection refused")
-                        return
-                    if status == 503:
-                        return
-                    if status != 200:
-                        faults.append((number, first, status, content))
-                    elif serving.output(content)[0, 0].tobytes() != wanted[first].tobytes():
-                        faults.append((number, first, "other bits"))
-                    position[number] += 1
-                    answered += 1
-
-            threads = [threading.Thread(target=work, args=(number,)) for number in position]
-            for thread in threads:
-                thread.start()
-            time.sleep(0.25)
-            stopping.set()
-            assert server.stop() == 0, server.log
-            for thread in threads:
-                thread.join(20)
-            assert not faults
-    assert answered > 10 * rounds and os.listdir(tmp_path)

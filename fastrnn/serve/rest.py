@@ -394,9 +394,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     return flag
 
 
-async def answer(
-    model: str, request_id: str, binary: Mapping[str, bool], outputs: Mapping[str, NDArray[Any]]
-) -> Reply:
+async def answer(model: str, request_id: str, binary: Mapping[str, bool], outputs: Mapping[str, NDArray[Any]]) -> Reply:
     """The response with these outputs, which JSON can hold where they are not binary."""
     tensors: list[str] = []
     data: list[bytes] = []
