@@ -10,8 +10,8 @@
 
 ``--seconds`` and ``--count`` make them shorter. overload, soak and shutdowns fail if an answer is wrong, missing or
 sent twice, or if the server's metrics do not agree with what was asked. The server and this program, which makes the
-load, have a processor each. Both servers use the same uvicorn with the same options, the same WebSocket protocol and the same weights, and
-their answers are compared first.
+load, have a processor each. Both servers use the same uvicorn with the same options, the same WebSocket protocol and
+the same weights, and their answers are compared first.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ class Session(_core.BaseSession, Generic[StateT]):
     """A live stream of a pool. Made by :meth:`StreamPool.open`.
 
     It has the bits of a stream of one row of its own. Any number of sessions run together in one call of
-    :meth:`StreamPool.run`. In a ``with`` statement a session is closed at the end.
+    :meth:`StreamPool.run`. In a ``with`` statement a session is closed at the end; one to which nothing refers any more
+    is closed too.
     """
 
     pool: StreamPool[StateT]
@@ -63,6 +64,10 @@ class Session(_core.BaseSession, Generic[StateT]):
         """
         if not self.closed:
             heapq.heappush(self.pool._free, self.take_slot())
+
+    def __del__(self) -> None:
+        if self.pool is not None:  # its making has not failed
+            self.close()
 
     def __enter__(self) -> Self:
         return self

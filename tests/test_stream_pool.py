@@ -1,6 +1,7 @@
 """Stream pools: every session has the bits of a private stream, whatever joins and leaves."""
 
 import copy
+import gc
 import pickle
 import threading
 
@@ -184,6 +185,29 @@ def test_full_pool_and_stale_handles():
     with pool.open() if len(pool) < 2 else second as session:
         assert not session.closed
     assert session.closed
+
+
+def test_the_slot_of_a_handle_that_is_dropped_is_free():
+    layer = random_layer("GRU", 3, 4)
+    pool = fastrnn.StreamPool(layer, 2)
+    kept = pool.open()
+    x = np.ones((2, 3), "f4")
+    for _ in range(3):
+        pool.run((session, x) for session in [pool.open()])
+        assert len(pool) == 1
+        dropped = pool.open()
+        dropped.close()
+        del dropped
+        assert len(pool) == 1
+        cycle = [pool.open()]
+        cycle.append(cycle)
+        assert len(pool) == 2
+        del cycle
+        collector = threading.Thread(target=gc.collect)
+        collector.start()
+        collector.join()
+        assert len(pool) == 1
+    assert pool.run([(kept, x)])[0].tobytes() == layer(x[None])[0].tobytes()
 
 
 def test_a_refused_call_changes_nothing():
