@@ -145,7 +145,7 @@ fastrnn_status fastrnn_model_store_size(const fastrnn_model *model, int64_t capa
 
 fastrnn_status fastrnn_model_store_init(const fastrnn_model *model, int64_t capacity, void *store)
 {
-    size_t size;
+    size_t size = 0; /* for compilers that do not see that a failure ends here */
     const fastrnn_status status = fastrnn_model_store_size(model, capacity, &size);
     if (status != FASTRNN_OK)
         return status;

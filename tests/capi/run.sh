@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Builds the C core with tests/capi/test_*.c and embed.c, and runs them; checks the header and the example in it.
-#   tests/capi/run.sh [plain | sanitize | thread | neon | all]   (CC names the compiler, gcc by default)
+#   tests/capi/run.sh [plain | short | sanitize | thread | neon | all]   (CC names the compiler, gcc by default; "short" is "plain" with
+#   fewer sizes and rounds, as the others have)
 set -eu
 
 mode=${1:-all}
-case $mode in plain | sanitize | thread | neon | all) ;; *) echo "usage: $0 [plain | sanitize | thread | neon | all]" >&2; exit 2 ;; esac
+case $mode in
+    plain | short | sanitize | thread | neon | all) ;;
+    *) echo "usage: $0 [plain | short | sanitize | thread | neon | all]" >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")/../.."
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
@@ -75,25 +79,26 @@ refused() {
 
 cc=${CC:-gcc}
 case $mode in
-    plain | all)
+    plain | short | all)
         case $($cc -dumpmachine) in x86_64*) refused "$cc" -m32 "needs a 64-bit target" ;; esac
         refused "$cc" "-U__GNUC__ -U__clang__" "needs gcc or clang"
         refused "$cc" "-U__clang__ -D_MSC_VER" "which MSVC does not have"
         refused "$cc" -ffast-math "needs exact arithmetic"
-        make_and_run plain "$cc" "" "" "" -O3
+        if [ "$mode" = short ]; then fewer=reduced; else fewer=; fi
+        make_and_run plain "$cc" "" "$fewer" "$fewer" -O3
         check_header "$cc" "$build/plain"
         ;;
 esac
 case $mode in
     sanitize | all)
         export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
-        make_and_run sanitize "$cc" "" "" reduced -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+        make_and_run sanitize "$cc" "" reduced reduced -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
         ;;
 esac
 case $mode in
     thread | all)
         if echo 'int main(void) { return 0; }' | $cc -fsanitize=thread -x c - -o "$build/probe" 2>/dev/null && "$build/probe"; then
-            make_and_run thread "$cc" "" reduced reduced -O1 -g -fsanitize=thread
+            make_and_run thread "$cc" "" reduced reduced -O1 -g1 -fsanitize=thread
         else
             echo "== thread: NOT RUN, as $cc cannot link or run programs with -fsanitize=thread"
         fi
