@@ -6,6 +6,7 @@
 set -eu
 
 mode=${1:-quick} python=$(command -v "${2:-python3}")
+case $python in /*) ;; *) python=$PWD/$python ;; esac # as this changes the folder
 case $mode in quick | all) ;; *) echo "usage: $0 quick | all [PYTHON]" >&2; exit 2 ;; esac
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(mktemp -d)
