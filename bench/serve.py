@@ -421,7 +421,7 @@ def open_loop(port, request, rate, seconds, connections=64, wanted=None):
 
 
 def overload(options):
-    """Goodput and latency at the rate that the server bears, and at ten times it, where each refusal is told."""
+    """Goodput and latency at the server's capacity and at ten times that rate; every request must have one answer."""
     size, seconds = options.size, options.seconds
     # Much to compute, little to send: this program must be able to offer ten times as much as one processor computes.
     x = chunk_of(16, options.steps)[None]
@@ -435,7 +435,7 @@ def overload(options):
             return results[-1]
 
         rate = best = options.rate or 10.0
-        while not options.rate:  # the highest rate at which hardly anything is refused
+        while not options.rate:  # the highest rate at which at most 1% is refused
             _, counts, _ = offer(rate, max(seconds / 12, 1))
             if counts.get(429, 0) > 0.01 * sum(counts.values()):
                 break
@@ -652,7 +652,9 @@ def main():
         command.add_argument("--cases", type=int, default=None)
         command.add_argument("--size", type=int, default=1024)
         command.add_argument("--steps", type=int, default=100)
-        command.add_argument("--rate", type=float, help="requests a second that the server bears; found if not given")
+        command.add_argument(
+            "--rate", type=float, help="the server's capacity in requests a second; measured first if not given"
+        )
         command.set_defaults(run=globals()[name])
     behind = commands.add_parser("ray")
     behind.add_argument("--seconds", type=float, default=5)

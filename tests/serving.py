@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 
 import numpy as np
+import pytest
 
 import fastrnn
 
@@ -58,6 +59,27 @@ def save(directory, names=None):
     for name, model in chosen.items():
         model.save(directory / f"{name}.safetensors")
     return chosen, [f"{name}={directory / name}.safetensors" for name in chosen]
+
+
+def fixtures(*options):
+    """The fixtures of a test module: `models` in files, `served` by their names, one `server` with these options."""
+
+    @pytest.fixture(scope="module")
+    def models(tmp_path_factory):
+        return save(tmp_path_factory.mktemp("models"))
+
+    @pytest.fixture(scope="module")
+    def served(models):
+        return models[0]
+
+    @pytest.fixture(scope="module")
+    def server(models):
+        with Server(*models[1], *options) as server:
+            yield server
+            assert server.stop() == 0, server.log
+            assert '"error"' not in server.log
+
+    return models, served, server
 
 
 class Server:

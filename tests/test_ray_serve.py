@@ -228,7 +228,7 @@ async def websockets_resumes(fleet, socket, answer, x, y):
 
 
 def test_a_replica_is_killed_under_load(fleet, rng):
-    """The sessions of the other go on bit for bit; those of the lost one are told."""
+    """The sessions of the other go on bit for bit; those of the lost one end with an error that says why."""
 
     async def run():
         async with aiohttp.ClientSession() as http:

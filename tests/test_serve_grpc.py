@@ -17,24 +17,9 @@ from tritonclient.utils import InferenceServerException
 
 from fastrnn.serve.grpc_messages import CLASSES, MESSAGES
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return serving.save(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def served(models):
-    return models[0]
-
-
-@pytest.fixture(scope="module")
-def server(models):
-    limits = ["--max-chunk-steps=5000", "--max-body-bytes=8000000", "--max-sessions=40", "--max-batch-steps=10"]
-    with serving.Server(*models[1], *limits) as server:
-        yield server
-        assert server.stop() == 0, server.log
-        assert '"error"' not in server.log
+models, served, server = serving.fixtures(
+    "--max-chunk-steps=5000", "--max-body-bytes=8000000", "--max-sessions=40", "--max-batch-steps=10"
+)
 
 
 @pytest.fixture

@@ -14,24 +14,9 @@ from tritonclient.utils import InferenceServerException
 import fastrnn
 from fastrnn import serve
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return serving.save(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def served(models):
-    return models[0]
-
-
-@pytest.fixture(scope="module")
-def server(models):
-    limits = ["--max-chunk-steps=500", "--max-body-bytes=300000", "--max-batch-rows=20", "--max-batch-steps=7"]
-    with serving.Server(*models[1], *limits) as server:
-        yield server
-        assert server.stop() == 0, server.log
-        assert '"error"' not in server.log
+models, served, server = serving.fixtures(
+    "--max-chunk-steps=500", "--max-body-bytes=300000", "--max-batch-rows=20", "--max-batch-steps=7"
+)
 
 
 @pytest.fixture

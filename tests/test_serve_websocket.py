@@ -16,24 +16,9 @@ from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return serving.save(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def served(models):
-    return models[0]
-
-
-@pytest.fixture(scope="module")
-def server(models):
-    limits = ["--max-chunk-steps=600", "--max-body-bytes=100000", "--max-sessions=100", "--max-queue=8"]
-    with serving.Server(*models[1], *limits, "--max-batch-steps=16") as server:
-        yield server
-        assert server.stop() == 0, server.log
-        assert '"error"' not in server.log
+models, served, server = serving.fixtures(
+    "--max-chunk-steps=600", "--max-body-bytes=100000", "--max-sessions=100", "--max-queue=8", "--max-batch-steps=16"
+)
 
 
 def url(server, model="speech"):

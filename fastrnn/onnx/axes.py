@@ -78,7 +78,7 @@ def reshape(axes: Axes, target: Sequence[Size], size: Callable[[Axis], int | Non
     Raises
     ------
     NotAChain
-        The reshape mixes axes, or it cannot be told what it does.
+        The reshape mixes axes, or what it does to them is not known.
     """
     found: set[Axes] = set()
     if max(len(axes), len(target)) > MOST_AXES:

@@ -227,7 +227,7 @@ def _pieces(chain: Chain, isa: str | None) -> list[Any]:
 
 
 def _sequential(ops: Sequence[AnyOp], width: int, rows_first: bool, isa: str | None) -> Sequential:
-    """A model of operations that may take any width, and then need to be told."""
+    """A model of operations. If all of them take any width, a Scale by one in front sets it."""
     takes_any = all(isinstance(op, Activation) or (isinstance(op, Op) and op.input_size is None) for op in ops)
     one = (Scale(np.ones(width, np.float32), np.zeros(width, np.float32)),) if takes_any and width else ()
     return Sequential(*one, *ops, batch_first=rows_first, isa=isa)

@@ -82,7 +82,7 @@ class Node:
         Raises
         ------
         ValueError
-            One of them occurs twice, or can only be told where a function is called.
+            One of them occurs twice, or is known only where a function is called.
         """
         values = {attribute.name: _value(attribute) for attribute in self.proto.attribute}
         if len(values) != len(self.proto.attribute):

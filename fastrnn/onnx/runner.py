@@ -112,24 +112,7 @@ class Runner:
         return other
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
-        """Compute outputs by the graph's own names, as ``onnxruntime.InferenceSession.run`` does.
-
-        Parameters
-        ----------
-        output_names : names of outputs; None for all
-        feed : for each input an array of the graph's type and shape
-            An input that only holds initial states may be left out, and they are zero; so may one that no part of the
-            model reads on the way to these outputs.
-
-        Returns
-        -------
-        list of arrays, in the order of `output_names`
-
-        Raises
-        ------
-        ValueError, TypeError
-            A name is unknown, an input is missing or does not fit; the message says which.
-        """
+        """As Model.run."""
         if not self.fits(feed):
             feed = {name: self._checked(name, value) for name, value in feed.items()}
         return self.compute(None if output_names is None else tuple(output_names), feed)

@@ -169,7 +169,7 @@ async def _first(*awaitables: Any) -> None:
 
 
 async def _stop(service: Any, web: Any, serving: asyncio.Future[None], grpc_server: Any) -> None:
-    """Finish what was accepted, while new requests are told that the server stops; then close."""
+    """Finish what was accepted, while new requests are refused as unavailable; then close."""
     log.info("stopping")
     try:
         async with asyncio.timeout(DRAIN_SECONDS):

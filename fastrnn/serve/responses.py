@@ -28,7 +28,7 @@ class Reply(NamedTuple):
 
 
 def error_reply(refusal: Refusal) -> Reply:
-    """A refusal as every request of HTTP is told it."""
+    """The response to a refused HTTP request: its status and the reason."""
     headers = [JSON]
     if refusal.retry_after is not None:
         headers.append((b"retry-after", b"%d" % refusal.retry_after))

@@ -171,7 +171,7 @@ class Rest:
         return self.service.entry(request.path_params["model"], request.path_params.get("version", ""))
 
     async def http_error(self, request: Any, error: HTTPException) -> Response:
-        """An unknown path, or a method that it does not have: told to those only who may use the others."""
+        """Refuse an unknown path or method; without a valid token the answer is 401, as for every other path."""
         try:
             if not OPEN_PATHS.fullmatch(_path(request.scope)):
                 self.service.access.tenant(token_of_header(request.headers.get("authorization")))

@@ -88,8 +88,9 @@ class Accelerated:
 class AcceleratedSequence(Accelerated):
     """``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``.
 
-    PyTorch's compiler does not look into instances of these, whatever their ``forward`` does, so the modules are none:
-    their type derives from ``nn.RNNBase``. To all others ``__class__``, and so ``isinstance``, says that they are.
+    ``torch.compile`` breaks the graph at every instance of these, whatever its ``forward`` does. So the type of an
+    accelerated module derives from ``nn.RNNBase`` instead. Outside the compiler ``__class__``, and with it
+    ``isinstance``, reports PyTorch's class.
     """
 
     _shown: ClassVar[type | None] = None  # what `__class__` says, of a type in HIDDEN
