@@ -26,7 +26,7 @@ spec = importlib.util.spec_from_file_location("fuzz_files", ROOT / "bench" / "fu
 fuzz_files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fuzz_files)
 
-KINDS = ("native", "native-int8", "model", "safetensors", "npz", "npz-compressed", "torch")
+KINDS = ("native", "native-int8", "model", "safetensors", "npz", "npz-compressed", "torch", "torch-legacy")
 
 
 def small_file(kind, tmp_path):
@@ -38,10 +38,15 @@ def small_file(kind, tmp_path):
         return files.native(replace(model, weight_dtype="int8"), tmp_path)
     if kind == "model":
         return files.model(model, tmp_path)
-    if kind == "torch":
+    if kind.startswith("torch"):
         torch = pytest.importorskip("torch")
         file = io.BytesIO()
-        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, file)
+        is_zip = kind == "torch"
+        torch.save(
+            {name: torch.from_numpy(array) for name, array in arrays.items()},
+            file,
+            _use_new_zipfile_serialization=is_zip,
+        )
         return file.getvalue()
     return files.safetensors(arrays) if kind == "safetensors" else files.npz(arrays, kind.endswith("compressed"))
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import extras
 from ..files import state_dict
+from ..files.pytorch_file import mappings
 from ..layers.layer import Layer
 from ..spec import DEFAULT_ACTIVATIONS, NUM_GATES, LayerSpec, activations_of
 from .options import framework_errors
@@ -95,14 +96,11 @@ def _read(path: str, format_name: str) -> Mapping[str, Any]:
 
 
 def _look_up(content: Mapping[str, Any], name: str) -> Any:
-    """An array of a state dict, or of one inside a checkpoint, whose key may precede its names."""
-    if name in content:
-        return content[name]
-    for key, inner in content.items():
-        if isinstance(inner, Mapping):
-            for known in (name, name.removeprefix(f"{key}.")):
-                if known in inner:
-                    return inner[known]
+    """An array of a state dict, or of one inside a checkpoint, whose keys may precede its names."""
+    for keys, inner in mappings(content):
+        for known in (name, name.removeprefix(f"{keys}.")):
+            if known in inner:
+                return inner[known]
     raise ValueError(f"PyTorch finds no {name} in the file")
 
 

@@ -6,12 +6,12 @@ import os
 from typing import BinaryIO
 
 from . import archive, protobuf, safetensors_file
+from .pytorch_file import LEGACY_MAGIC
 
 #: Beginnings of files that people try, and what to do with them.
 _KNOWN = (
     (b"\x93NUMPY", "is a single NumPy array, wanted an npz with PyTorch's names: numpy.savez(path, **state_dict)"),
     (b"version https://git-lfs", "is a Git LFS pointer and not the file itself: run 'git lfs pull'"),
-    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "was saved by PyTorch before 1.6: load and save it with a newer one"),
     (
         b"\x80",
         "is a pickle, which can run any program and is not read: save a state dict, or numpy.savez(path, **arrays)",
@@ -44,6 +44,8 @@ def recognize(path: str) -> str:
         head = file.read(64)
         if head.startswith(b"\x89HDF\r\n\x1a\n"):
             return "hdf5"
+        if head.startswith(LEGACY_MAGIC):
+            return "torch"
         if head.startswith(b"PK"):
             return _recognize_zip(path, file)
         if head[8:9] == b"{" and safetensors_file.is_header_length(head, os.fstat(file.fileno()).st_size):
