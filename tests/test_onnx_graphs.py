@@ -232,8 +232,8 @@ def test_functions(tmp_path, rng):
     [
         ([node("Sin", ["x"], ["y"])], "it has no LSTM, GRU or RNN node"),
         (
-            [node("DynamicQuantizeLSTM", ["x"] * 3, ["y"], domain="com.microsoft", name="q")],
-            "the DynamicQuantizeLSTM node 'q' of com.microsoft does not run here",
+            [node("AttnLSTM", ["x"] * 3, ["y"], domain="com.microsoft", name="q")],
+            "the AttnLSTM node 'q' of com.microsoft does not run here",
         ),
         ([node("LSTM", ["x"] * 3, ["y"], domain="own")], "it has no LSTM, GRU or RNN node"),
         ([node("Sin", ["z"], ["y"], name="s")], "Sin node 's' takes 'z', which nothing before it gives"),

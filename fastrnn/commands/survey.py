@@ -19,7 +19,7 @@ from ..files.tensors import WIDENED, Tensor
 from ..importers.pytorch import PREFIXED_NAME
 from ..importers.tensorflow_checkpoint import Variable, choose, find_groups, spec_from_checkpoint, without_slots
 from ..onnx.analysis import Part, analyse
-from ..onnx.recurrent import choice_of
+from ..onnx.recurrent import choice_of, operator
 
 #: What a reader raises where a layer is not supported or does not fit.
 REFUSALS = (ValueError, TypeError, NotImplementedError)
@@ -199,7 +199,7 @@ def _onnx(path: str, title: str, given: dict[str, Any]) -> Survey:
     for call in analysis.recurrent.values():
         reasons = [] if call.spec is not None else ["its weights come with each call"]
         choice = {"prefix": choice_of(call.node, nodes)}
-        found.append(Found(choice, call.node.op, call.spec, reasons=reasons))
+        found.append(Found(choice, operator(call.node), call.spec, reasons=reasons))
     return Survey("onnx", title, found, None, unsupported, parts)
 
 
