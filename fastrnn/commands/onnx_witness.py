@@ -22,6 +22,9 @@ from .torch_witness import PlainRun
 SIZES = (6, 5, 4, 7, 3)
 SAME_SIZE = 6
 
+#: Sizes of other inputs that free axes get, where none of these are taken, are at most so large.
+MOST_SIZE = 64
+
 Feed = dict[str, NDArray[Any]]
 
 
@@ -55,7 +58,8 @@ def from_file(path: str, model: Model | Sequential, rng: np.random.Generator) ->
     """
     witness, session = _session(path)
     reason = ""
-    for sizes in (SIZES, (SAME_SIZE,)):
+    fixed = {size for port in model.inputs for size in port.shape or () if isinstance(size, int) and size <= MOST_SIZE}
+    for sizes in (SIZES, (SAME_SIZE,), *((size,) for size in sorted(fixed))):  # such as the rows of initial states
         feed = dict(_draw(model, sizes, rng))
         try:
             return witness, feed, list(session.run(None, feed))
