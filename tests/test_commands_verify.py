@@ -94,6 +94,29 @@ def test_an_importer_that_is_wrong_is_seen(run, monkeypatch):
 
 
 @needs_torch
+def test_the_rounding_of_pytorch_itself_is_allowed_for(run, monkeypatch, capsys):
+    """In deep layers with large weights it exceeds the tolerance; a smaller tolerance shows it for any weights."""
+    monkeypatch.setitem(verify.TOLERANCES, "float32", 1e-9)
+    path = GOLDEN / "pytorch" / "lstm.pt"
+    code, document = run(path)
+    assert code == 0 and 1e-9 < document["largest_difference"] <= document["tolerance"] < 1e-5
+    assert document["tolerance"] == 4 * document["rounding"]
+    assert cli.main(["verify", str(path)]) == 0
+    assert "rounding            its float32 differs by" in capsys.readouterr().out
+    code, document = run(path, "--tolerance", 1e-9)
+    assert code == 1 and document["tolerance"] == 1e-9
+    original = verify._plain_parts
+
+    def changed(layer, here, there, lengths):
+        """Our y is wrong in the fourth digit."""
+        y = here[0] + np.float32(1e-4) if there[0].dtype == np.float32 else here[0]
+        return original(layer, (y, *here[1:]), there, lengths)
+
+    monkeypatch.setattr(verify, "_plain_parts", changed)
+    assert run(path)[0] == 1
+
+
+@needs_torch
 def test_the_place_of_a_difference(monkeypatch, capsys):
     """One number changed in the results is found where it is."""
     original = verify._plain_parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from ..spec import DEFAULT_ACTIVATIONS, NUM_GATES, LayerSpec, activations_of
 from .options import framework_errors
 from .survey import tensors_of
 
-#: Runs x (B, T, I) with lengths (B,) from a state (h, c or None): y (B, T, D*P), h and c.
+#: Runs x (B, T, I) with lengths (B,) from a state (h, c or None): y (B, T, D*P), h and c. A layer of float32 in PyTorch
+#: also runs in float64, if x is.
 PlainRun = Callable[[NDArray[Any], NDArray[np.int64], Any], tuple[Any, Any, Any]]
 
 
@@ -124,20 +126,24 @@ def _build(layer: Layer[Any], arrays: dict[str, Any], bias: bool) -> tuple[str, 
     with framework_errors(f"torch {torch.__version__}"):
         module.load_state_dict(arrays)
     module.eval()
+    modules = {layer.dtype: module}
     assert len(arrays["weight_ih_l0"]) == NUM_GATES[layer.kind] * layer.hidden_size
 
     def run(x: NDArray[Any], lengths: NDArray[np.int64], state: Any) -> tuple[Any, Any, Any]:
         """PyTorch refuses empty rows; they are left out, and keep their state."""
         h, c = state
+        if x.dtype not in modules:
+            modules[x.dtype] = copy.deepcopy(module).to(getattr(torch, x.dtype.name))
+        module_of = modules[x.dtype]
         rows = np.flatnonzero(lengths)
         turned = _turn(x, lengths) if layer.reverse else x
         pack, pad = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pad_packed_sequence
         packed = pack(torch.tensor(turned[rows]), torch.tensor(lengths[rows]), batch_first=True, enforce_sorted=False)
         first: Any = torch.tensor(h[:, rows])
         with torch.no_grad():
-            packed, last = module(packed, first if c is None else (first, torch.tensor(c[:, rows])))
+            packed, last = module_of(packed, first if c is None else (first, torch.tensor(c[:, rows])))
             found, _ = pad(packed, batch_first=True, total_length=x.shape[1])
-        y = np.zeros((*x.shape[:2], layer.output_size), layer.dtype)
+        y = np.zeros((*x.shape[:2], layer.output_size), x.dtype)
         y[rows] = found.numpy()
         h, c = h.copy(), None if c is None else c.copy()
         h[:, rows] = (last if c is None else last[0]).numpy()
