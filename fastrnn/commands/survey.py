@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import keras_file, native, npz, onnx_file, pytorch_file, safetensors_file, state_dict, tensorflow_file
+from ..files import (
+    json_file,
+    keras_file,
+    native,
+    npz,
+    onnx_file,
+    pytorch_file,
+    safetensors_file,
+    state_dict,
+    tensorflow_file,
+)
 from ..files.load import SOURCES, find_source
 from ..files.tensors import WIDENED, Tensor
 from ..importers.pytorch import PREFIXED_NAME
@@ -102,6 +112,8 @@ def tensors_of(path: str, format_name: str) -> dict[str, Tensor]:
     """The table of a file with PyTorch's names; the arrays cannot be read any more."""
     if format_name == "torch":
         return pytorch_file.tensors(path)
+    if format_name == "json":
+        return json_file.tensors(path)
     with open(path, "rb") as file:
         if format_name == "npz":
             return npz.tensors(path, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import extras
 from ..files import state_dict
-from ..files.pytorch_file import mappings
+from ..files.state_dict import mappings
 from ..layers.layer import Layer
 from ..spec import DEFAULT_ACTIVATIONS, NUM_GATES, LayerSpec, activations_of
 from .options import framework_errors
@@ -31,7 +32,8 @@ def from_file(path: str, format_name: str, prefix: str | None, layer: Layer[Any]
     arrays = {}
     for name in group.tensors:
         known = name if "_l" in name else f"{name}_l0"  # a cell's names have no layer
-        arrays[known] = _look_up(content, group.prefix + name)
+        value = _look_up(content, group.prefix + name)
+        arrays[known] = _as_tensor(value) if format_name == "json" else value
     return _build(layer, arrays, any(name.startswith("bias") for name in arrays))
 
 
@@ -88,6 +90,10 @@ def _read(path: str, format_name: str) -> Mapping[str, Any]:
     if format_name == "torch":
         content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
+    if format_name == "json":
+        with open(path, "rb") as file:
+            document: Mapping[str, Any] = json.load(file)
+        return document
     if format_name == "npz":
         with np.load(path, allow_pickle=False) as archive:
             return {name: torch.from_numpy(np.asarray(archive[name])) for name in archive.files}
@@ -95,6 +101,12 @@ def _read(path: str, format_name: str) -> Mapping[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(path)
+
+
+def _as_tensor(value: Any) -> Any:
+    import torch
+
+    return torch.tensor(value, dtype=torch.float32)
 
 
 def _look_up(content: Mapping[str, Any], name: str) -> Any:

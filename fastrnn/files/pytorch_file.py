@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import extras
-from ..importers.pytorch import PREFIXED_NAME
 from ..spec import LayerSpec
 from . import state_dict
 from .archive import BLOCK, Member, open_archive
@@ -46,9 +45,6 @@ LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_PICKLES = 5
 CONTENT, KEYS = 3, 4  # their places
 LEGACY_SIZE = 8
-
-#: Mappings in mappings of a checkpoint that are looked into.
-MOST_NESTING = 4
 
 #: Bytes that the pickle's own objects, which are not arrays, may take beside the size of the arrays.
 MOST_OBJECTS = 8 << 20
@@ -80,7 +76,7 @@ def tensors(path: str) -> dict[str, Tensor]:
         file.seek(0)
         storages = _check_legacy(path, file) if is_legacy else _check_zip(path, file)
         extras.require(["torch"], f"{path} is a PyTorch file, which", "torch")
-        return _tensors(path, _load(path, file, storages))
+        return state_dict.tensors_of_checkpoint(path, _load(path, file, storages), _arrays)
 
 
 def _check_zip(path: str, file: BinaryIO) -> None:
@@ -258,39 +254,6 @@ def _load(path: str, file: BinaryIO, storages: _Storages | None) -> Any:
     except Exception as error:  # RuntimeError, UnpicklingError, AssertionError, IndexError, ...
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{path} is no file that torch.load(weights_only=True) reads: {reason}") from None
-
-
-def _tensors(path: str, content: Any) -> dict[str, Tensor]:
-    """The arrays of a state dict, or of the state dicts in a checkpoint, under their keys.
-
-    Those without a recurrent layer are left out, unless all are without.
-    """
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, wanted a state dict or a checkpoint with one")
-    found = {keys: _arrays(mapping) for keys, mapping in mappings(content)}
-    recurrent = {keys: arrays for keys, arrays in found.items() if any(map(PREFIXED_NAME.fullmatch, arrays))}
-    if "" in recurrent:
-        return recurrent[""]
-    chosen = recurrent or {keys: arrays for keys, arrays in found.items() if arrays}
-    if len(chosen) == 1:
-        return next(iter(chosen.values()))
-    return {
-        f"{keys}.{name}" if keys else name: each for keys, arrays in chosen.items() for name, each in arrays.items()
-    }
-
-
-def mappings(content: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """A checkpoint and the mappings in it, each once, with the keys that lead to it, joined by dots."""
-    seen, waiting = {id(content)}, [("", content)]
-    for _ in range(1 + MOST_NESTING):
-        inner = []
-        for keys, mapping in waiting:
-            yield keys, mapping
-            for key, value in mapping.items():
-                if key and isinstance(key, str) and isinstance(value, Mapping) and id(value) not in seen:
-                    seen.add(id(value))
-                    inner.append((f"{keys}.{key}" if keys else key, value))
-        waiting = inner
 
 
 def _arrays(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
