@@ -88,6 +88,22 @@ def test_verify_one_node(run, rng, attributes):
     assert code == 0 and document["parts"].keys() == {"y", "h", "c"} and document["largest_difference"] < 1e-6
 
 
+def test_verify_compares_numbers_that_are_not_zero(run, rng):
+    """Lengths that nodes compute are no lengths of the whole graph; drawn as zeros they leave nothing to compare."""
+    made = with_lengths(rng)
+    made.graph.node[-1].input[4] = "sorted"
+    made.graph.node.insert(0, node("Neg", ["lens"], ["minus lens"]))
+    made.graph.node.insert(1, node("Neg", ["minus lens"], ["sorted"]))
+    made.graph.input[1].CopyFrom(port("lens", [1], np.int32))
+    for info in made.graph.input:
+        if info.name != "lens":
+            info.type.tensor_type.shape.dim[1].dim_value = 1
+    for seed in range(4):
+        code, text = run("verify", made, "--json", "--seed", str(seed))
+        document = json.loads(text)
+        assert code == 0 and document["here"] != 0 and document["largest_difference"] > 0
+
+
 def test_verify_sees_a_difference(run, rng):
     """onnxruntime takes 0 for Affine's alpha where there is none, ONNX's operator 1."""
     made = bare_layer(rng)

@@ -62,10 +62,20 @@ def from_file(path: str, model: Model | Sequential, rng: np.random.Generator) ->
     for sizes in (SIZES, (SAME_SIZE,), *((size,) for size in sorted(fixed))):  # such as the rows of initial states
         feed = dict(_draw(model, sizes, rng))
         try:
-            return witness, feed, list(session.run(None, feed))
+            found = list(session.run(None, feed))
+            if not any(map(np.any, found)):  # integers that are lengths were 0
+                feed |= {
+                    name: np.full_like(array, min(sizes)) for name, array in feed.items() if _may_be_lengths(array)
+                }
+                found = list(session.run(None, feed))
+            return witness, feed, found
         except Exception as error:  # sizes that have to be equal, and have no names that say so
             reason = " ".join(str(error).split())
     raise ValueError(f"{witness} cannot run the model, so nothing is compared: {reason}")
+
+
+def _may_be_lengths(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "iu" and array.ndim == 1
 
 
 def _draw(model: Model | Sequential, sizes: tuple[int, ...], rng: np.random.Generator) -> Iterator[tuple[str, Any]]:

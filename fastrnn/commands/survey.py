@@ -202,7 +202,7 @@ def _onnx(path: str, title: str, given: dict[str, Any]) -> Survey:
     if "prefix" in given:
         choice = {"prefix": given["prefix"]}
         return Survey("onnx", title, [_attempt(path, choice, "", lambda **given: onnx_file.read(path, **given), given)])
-    analysis = analyse(onnx_file.read_graph(path))
+    analysis = analyse(onnx_file.read_whole(path))
     unsupported, parts = list(analysis.elsewhere), list(analysis.parts)
     if analysis.chain is not None and not analysis.why_not_sequential:
         return Survey("onnx", title, [Found({}, "", analysis.chain.spec)], None, unsupported, parts)

@@ -74,7 +74,9 @@ def tensors(path: str) -> dict[str, Tensor]:
     with open(path, "rb") as file:
         is_legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
         file.seek(0)
-        storages = _check_legacy(path, file) if is_legacy else _check_zip(path, file)
+        storages = _check_legacy(path, file) if is_legacy else None
+        if not is_legacy:
+            _check_zip(path, file)
         extras.require(["torch"], f"{path} is a PyTorch file, which", "torch")
         return state_dict.tensors_of_checkpoint(path, _load(path, file, storages), _arrays)
 
