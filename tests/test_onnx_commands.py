@@ -13,6 +13,7 @@ from onnx_cases import node, port  # noqa: E402
 
 import fastrnn  # noqa: E402
 from fastrnn import cli  # noqa: E402
+from fastrnn.serve.models import ServedModel  # noqa: E402
 
 
 def tagger(rng):
@@ -208,6 +209,14 @@ def test_modules_with_states_run_from_zeros(run, rng, tmp_path, op):
     assert code == 0 and [len(row) for row in found] == [6, 2]
     for row, array in enumerate(found):
         assert np.array_equal(array, wanted[: len(array), row])
+
+
+def test_modules_with_states_can_be_served(rng, tmp_path):
+    """As the layer that they are; sequences keep its states."""
+    served = ServedModel("m", cases.load(tmp_path, stacked(rng, "LSTM")), 4)
+    assert type(served.model) is fastrnn.LSTM and list(served.states) == ["h", "c"]
+    with pytest.raises(TypeError, match=r"model m is a fastrnn\.onnx\.model\.Model because the Cos node"):
+        ServedModel("m", cases.load(tmp_path, with_lengths(rng)), 4)
 
 
 def test_a_chain_with_states_is_saved_as_a_model(run, rng, tmp_path):
