@@ -164,6 +164,23 @@ def test_files_of_keras(run, tmp_path, version, name):
 
 
 @pytest.mark.slow
+def test_a_gru_of_keras_from_before_it_had_reset_after(run, tmp_path):
+    keras, h5py = pytest.importorskip("tf_keras"), pytest.importorskip("h5py")
+    gru = keras.layers.GRU(4, reset_after=False, recurrent_activation="hard_sigmoid", return_sequences=True, name="gru")
+    model = keras.Sequential(
+        [keras.Input((None, 3)), keras.layers.Bidirectional(gru, name="both"), keras.layers.Dense(2)]
+    )
+    model.save(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        text = file.attrs["model_config"]
+        assert '"reset_after": false' in text
+        file.attrs["model_config"] = text.replace(', "reset_after": false', "")
+    for options in ((), ("--prefix", "both")):
+        code, document = run(tmp_path / "x.h5", *options)
+        assert code == 0 and document["agrees"], document
+
+
+@pytest.mark.slow
 def test_a_layer_of_keras_by_its_name_from_a_state(run, tmp_path):
     keras = pytest.importorskip("keras")
     both = keras.layers.Bidirectional(keras.layers.LSTM(4), merge_mode="sum", name="both")
