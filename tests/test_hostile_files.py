@@ -74,7 +74,7 @@ def test_truncated_at_every_byte(tmp_path, kind):
 def test_every_byte_flipped(tmp_path, kind, flip):
     data = bytearray(small_file(kind, tmp_path))
     taken = 0
-    for position in range(len(data)):
+    for position in range(0, len(data), 3 if kind == "torch-legacy" else 1):  # PyTorch is slow
         data[position] ^= flip
         taken += loads(tmp_path / "flipped", bytes(data)) is not None
         data[position] ^= flip
