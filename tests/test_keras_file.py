@@ -339,6 +339,10 @@ def test_config_of_one_layer(stored):
     wanted = fastrnn.load(path, config=config)._engine.fingerprint
     for options in ({}, {"prefix": "gru"}):
         assert fastrnn.load(path, config=given, **options)._engine.fingerprint == wanted
+    with pytest.raises(ValueError, match=r"GRU 'gru' .*: use_bias, activation and recurrent_activation are missing$"):
+        fastrnn.load(
+            path, config={"class_name": "GRU", "config": {"name": "gru", "units": 4}, "keras_version": "3.0.0"}
+        )
     with pytest.raises(NotImplementedError, match="the model is of class 'Dense'"):
         fastrnn.load(path, config=given | {"class_name": "Dense"})
 
