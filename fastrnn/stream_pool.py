@@ -214,7 +214,8 @@ class StreamPool(Generic[StateT]):
     def _run_ids(self, model: Sequential, pairs: list[Any], casting: Casting) -> list[NDArray[Any]]:
         """With mask_zero the steps with id 0 are left out, and their results are zeros."""
         try:
-            if not model.mask_zero:
+            pairs_fit = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
+            if not (model.mask_zero and pairs_fit):  # of pairs that do not fit, `run_sessions` says which
                 return _core.run_sessions(self._stream, self, self._lock, pairs, casting)
             chunks = [as_ids(pair[1], f"the chunk of pairs[{i}]") for i, pair in enumerate(pairs)]
             for i, chunk in enumerate(chunks):

@@ -254,6 +254,9 @@ def test_refused_ids_change_nothing_and_are_named():
             pool.run([(first, [0.5])])
         with pytest.raises(ValueError, match=r"pairs\[0\] has shape \(1, 1\)"):
             pool.run([(first, [[1]])])
+        for pair in (second, (second,), (second, [3], [3])):
+            with pytest.raises(TypeError, match=r"pairs\[1\] is .*wanted a pair of a session and a chunk"):
+                pool.run([(first, [1, 2]), pair])
         assert (first.snapshot(), second.snapshot()) == before
 
 
