@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from fastrnn import cli, extras
+from fastrnn.serve.grpc_messages import CLASSES
 
 ALICE, BOB = "alice-0123456789", "bob-0123456789"
 
@@ -334,6 +335,35 @@ def test_a_stop_finishes_what_runs_and_refuses_the_rest(arguments, served):
         wanted = served["wide"](x)[1][0]
         assert json.loads(content)["outputs"][0]["data"] == wanted.ravel().tolist()
         assert server.process.wait(30) == 0
+
+
+def test_calls_of_grpc_that_meet_a_stop_are_told_so(arguments):
+    """Those that are on their way when the server stops would else be cancelled."""
+    request = CLASSES["ModelInferRequest"](model_name="tones", raw_input_contents=[bytes(12)])
+    request.inputs.add(name="x", datatype="FP32", shape=(1, 1, 3))
+    ends = []
+
+    def ask(address):
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            while True:
+                try:
+                    infer(request.SerializeToString(), timeout=20)
+                except grpc.RpcError as error:
+                    ends.append(error.code())
+                    return
+
+    with serving.Server(*arguments) as server:
+        threads = [threading.Thread(target=ask, args=(server.grpc,)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 20
+        while server.metrics().get('fastrnn_requests_total{model="tones",outcome="ok",protocol="grpc"}', 0) < 20:
+            assert time.monotonic() < deadline and not ends
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join(20)
+    assert ends == [grpc.StatusCode.UNAVAILABLE] * 6
 
 
 def test_a_second_signal_stops_at_once(arguments):

@@ -27,6 +27,7 @@ log = logging.getLogger("fastrnn.serve")
 HTTP_PORT, GRPC_PORT = 8000, 8001
 
 DRAIN_SECONDS = 30  # for requests that run and clients that read slowly, before the server stops all the same
+REFUSE_SECONDS = 0.2  # for gRPC calls that are on their way to be refused: those left at the end see CANCELLED
 CLOSE_SECONDS = 5  # for connections to close after that
 
 
@@ -175,6 +176,7 @@ async def _stop(service: Any, web: Any, serving: asyncio.Future[None], grpc_serv
     except TimeoutError:
         log.warning("some clients have not taken their answers", extra={"fields": {"seconds": DRAIN_SECONDS}})
     if grpc_server is not None:
+        await asyncio.sleep(REFUSE_SECONDS)
         await grpc_server.stop(CLOSE_SECONDS)
     web.should_exit = True
     await serving
