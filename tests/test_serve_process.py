@@ -274,11 +274,18 @@ def test_sessions_go_to_the_same_model_and_tenant_alone(arguments, served, tmp_p
         assert server.infer("tones", x, {"sequence_id": 1}, bearer(BOB))[0] == 404
         assert server.stop() == 0
         assert "sessions not restored" in server.log
+    for path in directory.glob("tones-*"):
+        content = json.loads(path.read_text())
+        content["sessions"] = [{**entry, "id": 2, "snapshot": "AAAA"} for entry in content["sessions"]] + content[
+            "sessions"
+        ]
+        path.write_text(json.dumps(content))
     with serving.Server(*arguments, "--token-file", others, "--snapshot-dir", directory) as server:
         status, content = server.infer("tones", x, {"sequence_id": 1}, bearer(BOB))
         wanted = served["tones"](np.concatenate([x, x], axis=1))[0][:, 3:]
         assert status == 200 and serving.output(content).tobytes() == wanted.tobytes()
         assert server.infer("tones", x, {"sequence_id": 1}, bearer(ALICE))[0] == 401
+        assert server.infer("tones", x, {"sequence_id": 2}, bearer(BOB))[0] == 404
 
 
 def test_a_stop_finishes_what_runs_and_refuses_the_rest(arguments, served):
