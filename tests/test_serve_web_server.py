@@ -24,6 +24,7 @@ def served(check):
 
     async def main():
         listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
         app = application({"tones": serving.models()["tones"]}, Options(max_body_bytes=MOST_BODY_BYTES))
         server = web_server.make_server(app, Options(), 1)
         serving_task = asyncio.ensure_future(server.serve([listener]))
@@ -110,5 +111,37 @@ def test_connections_that_send_no_request_are_closed(monkeypatch):
         assert (await answer(connections["a slow body"][0]))[0] == 200
         for _, writer in connections.values():
             writer.close()
+
+    served(check)
+
+
+def test_answers_that_nobody_takes_are_dropped(monkeypatch):
+    """A client that reads slowly gets all of its answer; the memory of one that does not read is free again."""
+    monkeypatch.setattr(web_server, "SEND_SECONDS", 0.3)
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [250, 16, 3], "data": [0.5] * 12000}]
+    body = json.dumps({"inputs": inputs}).encode()
+    request = HEAD + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
+
+    async def ask(port):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_sendall(client, request)
+        return client
+
+    async def take(client, pause):
+        """All that comes until the connection ends."""
+        data = b""
+        while part := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
+            data += part
+            await asyncio.sleep(pause)
+        return data
+
+    async def check(port):
+        with await ask(port) as slow, await ask(port) as stuck:
+            answer = await take(slow, 0.01)
+            assert len(answer) > 1 << 20 and len(json.loads(answer.partition(b"\r\n\r\n")[2])["outputs"]) == 1
+            assert len(await take(stuck, 0)) < 1 << 19
 
     served(check)

@@ -17,6 +17,7 @@ FRAME_FACTOR = 2  # frames beyond max_body_bytes up to so many times that are re
 
 MOST_HEAD_BYTES = 1 << 16  # of a request line and headers, and of anything else in HTTP that is not of a body
 HEAD_SECONDS = 20  # in which they must have arrived: on a new connection, and once they have begun
+SEND_SECONDS = 60  # in which a client must have taken some of an answer that waits for it
 
 
 class Protocol(HttpToolsProtocol):
@@ -26,10 +27,12 @@ class Protocol(HttpToolsProtocol):
     ----------
     head_bytes : received since the end of headers, the last byte of a body, or the end of a request
     head_timer : closes the connection if they do not end; None while none have begun
+    send_timer : closes the connection if its client takes nothing of an answer; None while little is left to take
     """
 
     head_bytes = 0
     head_timer: asyncio.TimerHandle | None = None
+    send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -37,6 +40,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._stop_send_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -67,6 +71,29 @@ class Protocol(HttpToolsProtocol):
         head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close"
         self.transport.write(b"%b\r\n\r\n%b" % (head % len(body), body))
         self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_client()
+
+    def resume_writing(self) -> None:
+        self._stop_send_timer()
+        super().resume_writing()
+
+    def _await_client(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self.send_timer = self.loop.call_later(SEND_SECONDS, self._check_progress, unsent)
+
+    def _check_progress(self, unsent: int) -> None:
+        if self.transport.get_write_buffer_size() < unsent:
+            self._await_client()
+        else:
+            self.transport.abort()
+
+    def _stop_send_timer(self) -> None:
+        if self.send_timer is not None:
+            self.send_timer.cancel()
+            self.send_timer = None
 
     def _await_head(self) -> None:
         self.head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
