@@ -298,6 +298,16 @@ def test_metrics_count_frames(server):
     assert after[label.format("invalid")] - before.get(label.format("invalid"), 0) == 1
 
 
+def test_a_text_that_is_not_utf8_closes_the_connection(server):
+    """By the protocol's own code; it is no error of the server, whose log has none (see `fixtures`)."""
+    connection, _ = open_session(server, "tones")
+    with connection:
+        connection.send(b"\xff", text=True)
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(20)
+        assert closed.value.rcvd.code == 1007
+
+
 @pytest.mark.parametrize("turns", range(10))
 def test_a_connection_that_is_cancelled_ends_with_that_cancellation(served, turns):
     """Test clients of frameworks cancel it some turns of the event loop after its end, and recognise their own."""
