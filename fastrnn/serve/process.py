@@ -26,7 +26,8 @@ log = logging.getLogger("fastrnn.serve")
 
 HTTP_PORT, GRPC_PORT = 8000, 8001
 
-DRAIN_SECONDS = 30  # for requests that run and clients that read slowly, before the server stops all the same
+# Together less than the 30 seconds after which Kubernetes would kill the process, and no session would be saved.
+DRAIN_SECONDS = 18  # for requests that run and clients that read slowly, before the server stops all the same
 REFUSE_SECONDS = 0.2  # for gRPC calls that are on their way to be refused: those left at the end see CANCELLED
 CLOSE_SECONDS = 5  # for connections to close after that
 
