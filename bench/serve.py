@@ -39,6 +39,8 @@ from fastrnn.benchmark.workloads import Workload, build_layer
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 
+TIMEOUT = 120  # seconds in which an answer must have come
+
 
 def workload_of(cell, size, input_size=None):
     """One layer, its input as wide as its state if input_size is None."""
@@ -145,7 +147,7 @@ SERVERS = {"fastrnn": fastrnn_server, "plain": plain_server}
 
 def http(port, method, path, body=b"", headers=()):
     """One request on a connection of its own: status and body."""
-    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
         connection.sendall(http_request(method, path, body, [*headers, "Connection: close"]))
         data = b""
         while part := connection.recv(1 << 16):
@@ -195,8 +197,13 @@ def frame(payload):
     return head + b"\0\0\0\0" + payload
 
 
+PING = b"\x89"
+
+
 def frame_of(data):
-    """The payload of the first whole frame from a server, and the bytes after it; or None."""
+    """The payload of the first whole frame from a server that is no ping, and the bytes after it; or None."""
+    if data[:1] == PING:  # not answered: no connection stays as long as the server waits for that
+        data = data[2 + data[1] :] if len(data) > 1 else b""
     if len(data) < 2:
         return None
     size, at = data[1], 2
@@ -212,7 +219,7 @@ def frame_of(data):
 
 
 def connect(port):
-    connection = socket.create_connection(("127.0.0.1", port), 30)
+    connection = socket.create_connection(("127.0.0.1", port), TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
@@ -488,11 +495,12 @@ def soak(options):
     chunk = frame(chunk_of(size, 5).tobytes())
     x = chunk_of(size, 5)[None]
     frames = sequences = ended = 0
-    with fastrnn_server("lstm", size, "--idle-seconds", "3") as (port, process):
+    limits = "--idle-seconds", options.idle_seconds, "--max-sessions", 1 << 16
+    with fastrnn_server("lstm", size, *limits) as (port, process):
         connections = []
         start = time.monotonic()
         samples = []
-        rest = socket.create_connection(("127.0.0.1", port))
+        rest = connect(port)
         while time.monotonic() < start + options.seconds:
             if len(connections) < 100:
                 connections.append(open_session(port))
@@ -504,14 +512,20 @@ def soak(options):
             sequences += 1
             ends = bool(rng.integers(0, 2))
             ended += ends
-            ask(rest, infer_request(x, sequence_id=sequences, sequence_start=True, sequence_end=ends), True)
+            request = infer_request(x, sequence_id=sequences, sequence_start=True, sequence_end=ends)
+            try:
+                ask(rest, request, True)
+            except ConnectionError:  # the server closes connections that were idle, as after this process was stopped
+                rest.close()
+                rest = connect(port)
+                ask(rest, request, True)
             if not samples or time.monotonic() - samples[-1][0] > options.seconds / 20:
                 samples.append((time.monotonic(), memory(process.pid)))
         for connection in connections:
             connection.close()
         rest.close()
         live = 'fastrnn_sessions_live{model="m"}'
-        end = time.monotonic() + 30
+        end = time.monotonic() + 30 + options.idle_seconds
         while (values := metrics(port))[live] and time.monotonic() < end:  # until the sequences have expired
             time.sleep(0.1)
     print(f"memory, MB: {', '.join(f'{size:.0f}' for _, size in samples)}")
@@ -650,6 +664,7 @@ def main():
         command.add_argument("--seconds", type=float, default=seconds)
         command.add_argument("--count", type=int, default=100, help="of shutdowns")
         command.add_argument("--cases", type=int, default=None)
+        command.add_argument("--idle-seconds", type=float, default=3, help="of soak: when a session expires")
         command.add_argument("--size", type=int, default=1024)
         command.add_argument("--steps", type=int, default=100)
         command.add_argument(

@@ -33,12 +33,10 @@ class Request:
     parameters : as given
     """
 
-    model: str
-    inputs: dict[str, tuple[str, NDArray[Any]]]
-    outputs: dict[str, bool]
+    inputs: Mapping[str, tuple[str, NDArray[Any]]]
+    outputs: Mapping[str, bool]
     parameters: Mapping[str, Any]
     id: str = ""
-    version: str = ""
     binary: bool = True  # y, if no output is named
 
 
@@ -83,15 +81,11 @@ def check_shape(name: str, shape: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def array_of_bytes(name: str, datatype: Any, shape: tuple[int, ...], data: bytes | memoryview) -> NDArray[Any]:
-    """A tensor in little-endian order, in place."""
-    dtype = check_datatype(name, datatype)
-    if count_of(shape) * dtype.itemsize != len(data):
-        raise Refusal(
-            "invalid",
-            f"{name} has {len(data)} bytes, wanted {count_of(shape) * dtype.itemsize} for the shape {list(shape)}",
-        )
-    return np.frombuffer(data, dtype).reshape(shape)
+def check_size(name: str, datatype: str, shape: tuple[int, ...], size: int) -> None:
+    """Refuse a tensor whose binary data, little-endian, has not the size of its shape."""
+    wanted = count_of(shape) * DATATYPES[datatype].itemsize
+    if size != wanted:
+        raise Refusal("invalid", f"{name} has {size} bytes, wanted {wanted} for the shape {list(shape)}")
 
 
 def array_of_numbers(name: str, datatype: Any, shape: tuple[int, ...], data: Any) -> NDArray[Any]:

@@ -54,7 +54,7 @@ class Service:
         self.metrics = Metrics()
         self.entries: dict[str, Entry] = {}
         self.draining = False
-        self.on_drain: set[Any] = set()  # functions that WebSockets add while they are open
+        self.on_drain: set[Any] = set()  # functions that WebSockets and streams of gRPC add while they are open
         self._body_bytes = 0
         faults = []
         for name, model in models.items():
@@ -152,7 +152,7 @@ class Service:
         return Pending(entry, prepared, job)
 
     async def drain(self) -> None:
-        """Stop: nothing new is accepted, what was accepted runs, and WebSockets say goodbye."""
+        """Stop: nothing new is accepted, what was accepted runs; WebSockets and streams of gRPC end after that."""
         self.draining = True
         for say_goodbye in list(self.on_drain):
             say_goodbye()

@@ -79,7 +79,7 @@ class Connection:
         self.channel.session = served.pool.open()
         self.channel.on_open(self.channel)
         self._answers: deque[tuple[Job, Answer]] = deque()
-        self._changed = asyncio.Event()  # of the answers, or the end
+        self._changed = asyncio.Event()  # an answer is there, or the end
         self._fewer = asyncio.Event()  # answers
         self._end: tuple[dict[str, Any] | None, int] | None = None  # what is sent after the answers; how to close
         widest = max(served.input_size * served.x_dtype.itemsize, served.output_size * 4)
@@ -141,14 +141,15 @@ class Connection:
             while len(self._answers) >= MOST_ANSWERS:
                 self._fewer.clear()
                 await self._fewer.wait()
-            await self.entry.batcher.room()
+            if self.entry.batcher.full:
+                await self.entry.batcher.room()
             if self._end is None and not self._leaving:
                 self._submit(job, answer)
 
     def _submit(self, job: Job, answer: Answer) -> None:
         self.entry.batcher.submit(job)
         self._answers.append((job, answer))
-        self._changed.set()
+        job.future.add_done_callback(self._on_change)
 
     def _frame(self, data: bytes) -> tuple[Job, Answer]:
         """A job of a binary frame."""
@@ -194,26 +195,27 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
-            while not self._answers:
-                if self._end is not None:
-                    await self._say_goodbye(*self._end)
+            while self._answers and self._answers[0][0].future.done():
+                job, answer = self._answers[0]
+                try:
+                    result = job.future.result()
+                except Refusal as refusal:
+                    self._answers.popleft()
+                    self._count(refusal.kind.outcome if job.action is None else None)
+                    await self._say_goodbye({"type": "error", "message": str(refusal)}, refusal.kind.close)
                     return
-                self._changed.clear()
-                await self._changed.wait()
-            job, answer = self._answers[0]
-            outcome: str | None = "ok"
-            try:
-                result = await job.future
-            except Refusal as refusal:
-                outcome = refusal.kind.outcome
+                await self._send_answer(answer(result))
                 self._answers.popleft()
-                self._count(outcome if job.action is None else None)
-                await self._say_goodbye({"type": "error", "message": str(refusal)}, refusal.kind.close)
+                self._fewer.set()
+                self._count("ok" if job.action is None else None)
+            if not self._answers and self._end is not None:
+                await self._say_goodbye(*self._end)
                 return
-            await self._send_answer(answer(result))
-            self._answers.popleft()
-            self._fewer.set()
-            self._count(outcome if job.action is None else None)
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _on_change(self, future: asyncio.Future[Any]) -> None:
+        self._changed.set()
 
     def _count(self, outcome: str | None) -> None:
         """Count a frame; None: it is a message, which is not counted."""
