@@ -223,19 +223,20 @@ class InferEndpoint:
 
 
 class BodyTimer:
-    """Refuses requests whose bodies take too long. There is one timer for all of them: asyncio.timeout makes one for each."""
+    """Refuses requests whose bodies take too long. All share a timer: one for each would cost as much as reading them."""
 
     def __init__(self) -> None:
         self._ends: dict[asyncio.Task[Any], float] = {}  # of those that read, the first one first
         self._late: set[asyncio.Task[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer ends
 
     def __enter__(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        self._ends[task] = end = loop.time() + BODY_SECONDS
-        if self._timer is None:
-            self._timer = loop.call_at(end, self._cancel)
+        now = loop.time()
+        self._ends[task] = now + BODY_SECONDS
+        if self._due <= now:
+            self._arm(now + BODY_SECONDS)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         task = asyncio.current_task()
@@ -246,15 +247,19 @@ class BodyTimer:
             if task.uncancel() == 0 and kind is asyncio.CancelledError:
                 raise Refusal("too_slow", f"the body has not arrived within {BODY_SECONDS} s") from None
 
+    def _arm(self, due: float) -> None:
+        self._due = due
+        asyncio.get_running_loop().call_at(due, self._cancel)
+
     def _cancel(self) -> None:
-        self._timer = None
-        loop = asyncio.get_running_loop()
+        self._due = 0.0
         for task, end in self._ends.items():
-            if end > loop.time():
-                self._timer = loop.call_at(end, self._cancel)
+            if end > asyncio.get_running_loop().time():
+                self._arm(end)
                 break
-            self._late.add(task)
-            task.cancel()
+            if task not in self._late:  # there may be two timers for a moment
+                self._late.add(task)
+                task.cancel()
 
 
 class Exchange:
