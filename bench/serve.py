@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -386,7 +387,6 @@ def open_loop(port, request, rate, seconds, connections=64, wanted=None):
     """
     latencies, counts = [], {}
     numbers = {}
-    idle = []
     sent, received = {}, {}
     with selectors.DefaultSelector() as selector:
 
@@ -396,7 +396,7 @@ def open_loop(port, request, rate, seconds, connections=64, wanted=None):
             received[connection] = b""
             return connection
 
-        idle = [add() for _ in range(connections)]
+        idle = deque(add() for _ in range(connections))  # used in turns
         start = time.perf_counter()
         due = 0
         while (now := time.perf_counter()) < start + seconds or sent:
@@ -404,14 +404,19 @@ def open_loop(port, request, rate, seconds, connections=64, wanted=None):
                 break
             while now < start + seconds and due < (now - start) * rate:
                 due += 1
-                connection = idle.pop() if idle else add()
+                connection = idle.popleft() if idle else add()
                 sent[connection] = now
                 numbers[connection] = due
                 connection.sendall(request.replace(b"\r\n", b"\r\nX-Request-ID: %d\r\n" % due, 1))
             wait = max(0.0, min(start + (due + 1) / rate - time.perf_counter(), 0.1))
             for key, _ in selector.select(wait):
                 connection = key.fileobj
-                received[connection] += connection.recv(1 << 20)
+                part = connection.recv(1 << 20)
+                if not part:  # the server closes what it has not heard from for some seconds
+                    selector.unregister(connection)
+                    idle.remove(connection)
+                    continue
+                received[connection] += part
                 if (parts := http_parts(received[connection])) is None:
                     continue
                 received[connection] = b""
@@ -439,7 +444,7 @@ def overload(options):
     request = infer_request(x, ["h"])
     h = build_layer(workload_of("lstm", size, 16))(x)[1][0].tobytes()
     results = []
-    with fastrnn_server("lstm", size, "--max-queue", 4, input_size=16) as (port, process):
+    with fastrnn_server("lstm", size, "--max-queue", 8, input_size=16) as (port, process):
 
         def offer(rate, seconds):
             results.append(open_loop(port, request, rate, seconds, wanted=h))
