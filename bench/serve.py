@@ -450,7 +450,7 @@ def overload(options):
             results.append(open_loop(port, request, rate, seconds, wanted=h))
             return results[-1]
 
-        probe = max(seconds / 30, 1)
+        probe = max(seconds / 40, 1)
         offer(options.rate or 10, probe)  # the first requests take longer
         capacity = options.rate or len(offer(200, probe)[0]) / probe
         while not options.rate:  # the highest rate, to about 7%, at which at most 1% is refused
@@ -458,14 +458,17 @@ def overload(options):
             if counts.get(429, 0) <= 0.01 * sum(counts.values()):
                 break
             capacity /= 1.07
-        at_capacity, saturated = offer(capacity, seconds / 6), offer(2 * capacity, seconds / 6)
-        peak = max(len(result[0]) / (seconds / 6) for result in (at_capacity, saturated))
+        at_capacity, saturated = offer(capacity, seconds / 8), offer(2 * capacity, seconds / 8)
+        peak = max(len(result[0]) / (seconds / 8) for result in (at_capacity, saturated))
         before = memory(process.pid)
         result = offer(10 * capacity, seconds)
         after = memory(process.pid)
         goodput, p99, late = len(result[0]) / seconds, summary(at_capacity)[1], summary(result)[1]
-        print(f"capacity: {capacity:.0f} requests a second of {options.steps} steps of LSTM {size}, p99 {p99 * 1e3:.1f} ms")
-        print(f"peak of goodput {peak:.0f} a second; at twice the capacity p99 {summary(saturated)[1] * 1e3:.1f} ms")
+        work = f"{options.steps} steps of LSTM {size}"
+        print(f"capacity: {capacity:.0f} requests a second of {work}, p99 {p99 * 1e3:.1f} ms")
+        print(
+            f"there: answers {at_capacity[1]}; peak of goodput {peak:.0f} a second; at twice the capacity p99 {summary(saturated)[1] * 1e3:.1f} ms"
+        )
         print(
             f"ten times: goodput {goodput:.0f} a second ({goodput / peak:.0%}), p99 {late * 1e3:.1f} ms "
             f"({late / p99:.2f} times), answers {result[1]}, memory {before:.0f} to {after:.0f} MB"

@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from .access import token_of_header
-from .inference import DATATYPES, Request, array_of_numbers, check_datatype, check_shape, check_size, count_of
+from .inference import DATATYPES, Prepared, Request, array_of_numbers, check_datatype, check_shape, check_size, count_of
 from .metrics import NO_MODEL
 from .models import VERSION
 from .options import Options
@@ -193,9 +193,10 @@ class InferEndpoint:
 
     def __init__(self, service: Service) -> None:
         self.service, self.timer = service, BodyTimer()
+        self.read_kept = functools.lru_cache(MOST_KEPT_HEADS)(read_head)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str, version: str = "") -> None:
-        exchange = Exchange(self.service, self.timer, dict(scope["headers"]), receive)
+        exchange = Exchange(self, dict(scope["headers"]), receive)
         reply: Reply | None = None
         try:
             reply = await exchange.run(scope["method"], model, version)
@@ -223,7 +224,7 @@ class InferEndpoint:
 
 
 class BodyTimer:
-    """Refuses requests whose bodies take too long. All share a timer: one for each would cost as much as reading them."""
+    """Refuses requests whose bodies take too long. They share a timer, as one for each costs more than reading them."""
 
     def __init__(self) -> None:
         self._ends: dict[asyncio.Task[Any], float] = {}  # of those that read, the first one first
@@ -272,10 +273,8 @@ class Exchange:
     gone : whether the client has gone away
     """
 
-    def __init__(
-        self, service: Service, timer: BodyTimer, headers: dict[bytes, bytes], receive: Receive
-    ) -> None:
-        self.service, self.timer, self.headers, self.receive = service, timer, headers, receive
+    def __init__(self, endpoint: InferEndpoint, headers: dict[bytes, bytes], receive: Receive) -> None:
+        self.endpoint, self.service, self.headers, self.receive = endpoint, endpoint.service, headers, receive
         self.model, self.gone = NO_MODEL, False
         self._held = 0
         given = headers.get(b"x-request-id", b"").decode("latin-1")
@@ -289,7 +288,7 @@ class Exchange:
             raise Refusal("method", f"the method is {method}, wanted POST")
         self.service.check_ready()
         entry.batcher.check_room()
-        request = parse(await self._body(), self._header(JSON_LENGTH))
+        request = parse(await self._body(), self._header(JSON_LENGTH), self.endpoint.read_kept)
         pending = self.service.submit(entry, request, tenant)
         await asyncio.sleep(0)  # in which a small batch runs
         outputs = await (pending.results() if pending.done else self._wait(pending))
@@ -312,7 +311,7 @@ class Exchange:
             self._hold(int(length))
         parts: list[bytes] = []
         size = 0
-        with self.timer:
+        with self.endpoint.timer:
             while True:
                 message = await self.receive()
                 if message["type"] == "http.disconnect":
@@ -364,17 +363,20 @@ class Tensor(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A request's JSON, checked. Nobody changes it: other requests may have the same one."""
+    """A request's JSON, checked. Other requests may have the same one."""
 
     inputs: tuple[Tensor, ...]
     outputs: dict[str, bool]
     parameters: dict[str, Any]
     id: str
     binary: bool
+    prepared: dict[str, Prepared]  # by model, when a request has been
 
 
-def parse(body: bytes, json_length: str | None) -> Request:
+def parse(body: bytes, json_length: str | None, read_kept: Callable[[bytes], Head]) -> Request:
     """A request's body: JSON, and after its first `json_length` bytes the data of binary tensors.
+
+    read_kept : `read_head`, which remembers what it has read
 
     Raises
     ------
@@ -387,7 +389,7 @@ def parse(body: bytes, json_length: str | None) -> Request:
         if not json_length.isascii() or not json_length.isdigit() or len(json_length) > 15 or int(json_length) > at:
             raise Refusal("invalid", f"Inference-Header-Content-Length is {json_length[:50]!r} of {at} bytes")
         at = int(json_length)
-        head = (read_head if at > MOST_KEPT_BYTES else _kept_head)(body[:at])
+        head = (read_head if at > MOST_KEPT_BYTES else read_kept)(body[:at])
     inputs: dict[str, tuple[str, NDArray[Any]]] = {}
     for name, datatype, shape, size, data in head.inputs:
         if size is None:
@@ -401,7 +403,7 @@ def parse(body: bytes, json_length: str | None) -> Request:
         at += size
     if at < len(body):
         raise Refusal("invalid", f"{len(body) - at} bytes after the last binary tensor are not of any")
-    return Request(inputs, head.outputs, head.parameters, head.id, binary=head.binary)
+    return Request(inputs, head.outputs, head.parameters, head.id, head.binary, head.prepared)
 
 
 def read_head(text: bytes) -> Head:
@@ -416,7 +418,7 @@ def read_head(text: bytes) -> Head:
     for tensor in _list(content, "inputs"):
         name = _text(tensor, "name")
         shape = check_shape(name, tensor.get("shape"))
-        datatype = tensor.get("datatype")
+        datatype = _want(tensor.get("datatype"), str, "datatype")
         check_datatype(name, datatype)
         size = _parameters(tensor).get("binary_data_size")
         if name in inputs:
@@ -433,10 +435,7 @@ def read_head(text: bytes) -> Head:
     for tensor in _list(content, "outputs", []):
         name = _text(tensor, "name")
         outputs[name] = _flag(_parameters(tensor), "binary_data", binary)
-    return Head(tuple(inputs.values()), outputs, parameters, _text(content, "id", ""), binary)
-
-
-_kept_head = functools.lru_cache(MOST_KEPT_HEADS)(read_head)
+    return Head(tuple(inputs.values()), outputs, parameters, _text(content, "id", ""), binary, {})
 
 
 def _want(value: Any, kind: type[Any], name: str) -> Any:
