@@ -2,6 +2,7 @@
 
 import base64
 import json
+import queue
 import signal
 import socket
 import subprocess
@@ -319,7 +320,17 @@ def test_a_stop_finishes_what_runs_and_refuses_the_rest(arguments, served):
             connection.recv(20)
             live = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
             assert live(b"", timeout=20) == b"\x08\x01"
+            requests = queue.SimpleQueue()
+            stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            answers = stream(iter(requests.get, None), timeout=20)
+            requests.put(b"")
+            assert b"there is no model" in next(answers)
             server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.RpcError) as ended:
+                next(answers)
+            assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert ended.value.details() == "the server is shutting down"
+            requests.put(None)
             assert json.loads(connection.recv(20))["type"] == "snapshot"
             assert close_code(connection) == 1001
             status, _, content = server.request("/v2/health/ready")

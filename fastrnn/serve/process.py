@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import importlib
 import ipaddress
 import logging
@@ -139,6 +140,8 @@ async def _serve(models: dict[str, Any], options: Options, host: str, port: int,
             raise OSError("the web server has not started")
         if grpc_server is not None:
             await grpc_server.start()
+        gc.collect()
+        gc.freeze()  # collections need not look at the modules and models again, which takes milliseconds
         _announce(host, listener.getsockname()[1], grpc_port, list(models))
         await _first(stop.wait(), serving)
         killed = asyncio.ensure_future(kill.wait())
