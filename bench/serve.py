@@ -7,6 +7,7 @@
     python bench/serve.py soak          # sessions that come and go, for ten minutes
     python bench/serve.py shutdowns     # a hundred SIGTERMs under load
     python bench/serve.py ray           # the same server alone, and as one and two replicas of Ray Serve (extra ray)
+    python bench/serve.py ray --haproxy # with HAProxy in the place of Ray's own proxy
 
 ``--seconds`` and ``--count`` make them shorter. overload, soak and shutdowns fail if an answer is wrong, missing or
 sent twice, or if the server's metrics do not agree with what was asked. The server and this program, which makes the
@@ -584,7 +585,7 @@ def ray_fleet(cell, size):
     deployment = {"ray_actor_options": {"num_cpus": 1}, "logging_config": {"enable_access_log": False}}
     layer = build_layer(workload_of(cell, size))
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.start(http_options={"port": port})
         yield port, lambda count: serve.run(fray.application({"m": layer}, num_replicas=count, deployment=deployment))
     finally:
         serve.shutdown()
@@ -608,10 +609,13 @@ def ray_cost(options):
     Without affinity: Ray's processes and the load share this machine's processors. The processor times by chunk are
     the parameters of bench/fleet.py, whose result is compared with these rates.
     """
+    if options.haproxy:  # before Ray is imported
+        os.environ |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
     os.sched_setaffinity(0, range(os.cpu_count()))
     cell, size, steps = "gru", 256, 10
     chunk = chunk_of(size, steps)
-    parts = {"proxy": "ray::ProxyActor", "replicas": "ray::ServeReplica:default:fastrnn"}
+    proxy = "/haproxy\0" if options.haproxy else "ray::ProxyActor"
+    parts = {"proxy": proxy, "replicas": "ray::ServeReplica:default:fastrnn"}
     print(f"{cell} {size}, {steps} steps a chunk")
     columns = ("server", "sessions", "p50 ms", "p99 ms", "chunks/s", "load us", "server us", "proxy us")
     print(" ".join(f"{column:>12}" for column in columns))
@@ -638,7 +642,7 @@ def ray_cost(options):
     with ray_fleet(cell, size) as (port, scale):
         for count in (1, 2):
             scale(count)
-            row(f"Ray, {count}", port, parts["replicas"])
+            row(f"{'HAProxy' if options.haproxy else 'Ray'}, {count}", port, parts["replicas"])
 
 
 def main():
@@ -658,6 +662,7 @@ def main():
         command.set_defaults(run=globals()[name])
     behind = commands.add_parser("ray")
     behind.add_argument("--seconds", type=float, default=5)
+    behind.add_argument("--haproxy", action="store_true")
     behind.set_defaults(run=ray_cost)
     served = commands.add_parser("plain")
     served.add_argument("cell")
