@@ -171,6 +171,28 @@ def test_a_sequence_that_starts_anew_does_not_find_its_old_snapshot(place):
     run(scenario)
 
 
+def test_a_snapshot_that_comes_after_the_sequence_began_anew_is_forgotten(place, monkeypatch):
+    monkeypatch.setattr(replica, "RECENT_SECONDS", 0.3)
+
+    async def scenario():
+        services = Services(place)
+        services.route("a")
+        for session in ("s", "t"):
+            await services.step("a", session, start=True)
+        services.route("b", hears="b")
+        assert await services.step("b", "s", start=True) == (200, "")
+        services.route("b", hears="a")  # which writes both
+        await services.settled()
+        filesystem, root = fsspec.core.url_to_fs(str(place))
+        assert len(filesystem.find(root)) == 2
+        await asyncio.sleep(0.5)
+        assert len(filesystem.find(root)) == 1
+        for session in ("s", "t"):
+            assert await services.step("b", session) == (200, "")
+
+    run(scenario)
+
+
 def test_snapshots_that_expire_or_are_damaged(place):
     async def scenario():
         services = Services(place, idle_seconds=0.2)

@@ -30,7 +30,8 @@ def application(
     """The application that serves models, for ``ray.serve.run`` or Ray Serve's configuration files.
 
     Each replica is the server of ``fastrnn serve``: REST and WebSocket, limits, metrics and refusals. Ray routes a
-    request by its header ``x-session-id``, which all requests of a sequence need. A WebSocket stays where it is.
+    request by its header ``x-session-id``, which all requests of a sequence need. A WebSocket stays where it is. With
+    ``RAY_SERVE_ENABLE_HA_PROXY=1`` in the environment of the whole cluster, HAProxy carries the requests.
 
     Parameters
     ----------

@@ -66,6 +66,7 @@ class ReplicaService(Service):
         self._sessions: weakref.WeakKeyDictionary[Channel, str] = weakref.WeakKeyDictionary()  # the ids of routing
         self._moving: dict[Key, Arrivals] = {}
         self._giving_up: asyncio.Task[None] | None = None
+        self._forgetting: set[asyncio.Task[None]] = set()
         self._stop_listening: Callable[[], None] = _nothing
 
     @property
@@ -195,7 +196,9 @@ class ReplicaService(Service):
         try:
             async with arrivals.lock:
                 await self._settle(key, session, request)
-                return self._submit(key, session, request, deadline)
+                pending = self._submit(key, session, request, deadline)
+                self._forget_later(key, request)
+                return pending
         finally:
             arrivals.count -= 1
             if arrivals.count == 0:
@@ -234,6 +237,31 @@ class ReplicaService(Service):
         except Refusal:
             await self._write({_snapshot_key(key): saved})
             raise
+
+    def _forget_later(self, key: Key, request: Request) -> None:
+        """Forget the snapshot of a sequence that has begun anew once more, if there was a change just now.
+
+        Its former replica may hear of the change only after that, and write the state that is no more.
+        """
+        entry, tenant, sequence_id = key
+        channel = entry.sessions.channel(tenant, sequence_id)
+        loop = asyncio.get_running_loop()
+        recent = loop.time() < self._changed + RECENT_SECONDS
+        if self.snapshots is None or not recent or request.parameters.get("sequence_start") is not True:
+            return
+        forget = self.snapshots.forget
+
+        async def look_up() -> None:
+            with contextlib.suppress(Refusal):
+                await self._look_up(forget, key)
+
+        def forget_again() -> None:
+            if channel is not None and entry.sessions.channel(tenant, sequence_id) is channel:
+                task = asyncio.ensure_future(look_up())
+                self._forgetting.add(task)
+                task.add_done_callback(self._forgetting.discard)
+
+        loop.call_later(RECENT_SECONDS, forget_again)
 
     async def _look_up(self, function: Callable[[SnapshotKey], Saved | None], key: Key) -> Saved | None:
         """What a function of the store returns for a sequence.
