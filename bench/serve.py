@@ -576,6 +576,7 @@ def ray_fleet(cell, size):
     ports = free_port(), free_port()
     os.environ |= {  # which Ray reads when it is imported
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }

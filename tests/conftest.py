@@ -26,6 +26,7 @@ def isa(request):
 # Ray Serve reads these when it is imported. HAProxy stands in the place of its proxies, one of which runs beside it.
 os.environ |= {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
     **{
         f"RAY_SERVE_{name}_PORT": str(free_port())
