@@ -640,6 +640,7 @@ def ray_cost(options):
     with ray_fleet(cell, size) as (haproxy, proxy, scale):
         for count in (1, 2):
             scale(count)
+            time.sleep(3)  # until HAProxy has heard of the replicas; sessions before that stay with Ray's own proxy
             row(f"HAProxy, {count}", haproxy, replicas, "/haproxy\0")
             row(f"Ray, {count}", proxy, replicas, "ray::ProxyActor")
 
