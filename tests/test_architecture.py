@@ -333,7 +333,8 @@ def test_the_server_is_imported_when_it_is_asked_for():
 RAY_DEPENDENCIES = {
     "__init__": {"deployment", "predictor"},
     "columns": set(),
-    "deployment": {"model_files", "replica", "reserved", "routing", "snapshots"},
+    "deployment": {"haproxy", "model_files", "replica", "reserved", "routing", "snapshots"},
+    "haproxy": {"routing"},
     "model_files": set(),
     "predictor": {"columns", "model_files", "reserved", "vocabulary"},
     "replica": {"routing", "snapshots"},
