@@ -307,7 +307,8 @@ SERVE_DEPENDENCIES = {
     "rest": {"access", "inference", "metrics", "models", "options", "refusals", "responses", "service", "websocket"},
     "grpc_messages": set(),
     "grpc_server": {"access", "grpc_messages", "inference", "metrics", "models", "refusals", "service"},
-    "process": {"access", "logs", "models", "options", "rest", "service"},
+    "web_server": {"options"},
+    "process": {"access", "logs", "models", "options", "rest", "service", "web_server"},
 }
 
 

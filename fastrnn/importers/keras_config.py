@@ -96,11 +96,16 @@ class _Context:
 
 
 def _as_model(config: Any) -> tuple[str, Any]:
-    """Class name and configuration of a model; a bare configuration is known by what it holds."""
+    """Class name and configuration of a model; a bare configuration is known by what it holds.
+
+    A recurrent layer alone is a model of one layer.
+    """
     if not isinstance(config, Mapping):
         raise Fault(f"the configuration is {short(config)}, wanted an object")
     if "class_name" in config:
         name = config["class_name"]
+        if isinstance(name, str) and (name in LAYERS or name in ("Bidirectional", "RNN")):
+            return "Sequential", {"layers": [config]}
         if not isinstance(name, str) or name not in MODELS:
             raise Unsupported(
                 f"the model is of class {short(name)}, whose layers its configuration does not list: wanted a "
