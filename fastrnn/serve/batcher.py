@@ -38,9 +38,8 @@ LEAST_ROWS = 16
 INLINE_WORK = 2e7
 
 #: After a longer batch on the event loop's thread the requests that arrived meanwhile are read: until none has come in
-#: so many turns of the loop, which takes one new connection in each, but at most for this share of the batch's time.
+#: so many turns of the loop, which takes one new connection in each, but at most for as long as the batch took.
 READING_TURNS = 3
-READING_SHARE = 0.25
 
 
 class Row:
@@ -410,7 +409,7 @@ class Batcher:
                     self._continuing.append(row)
                 else:
                     self._finish_row(row)
-        self._schedule(READING_SHARE * seconds if reads else 0.0)
+        self._schedule(seconds if reads else 0.0)
 
     def _free(self, row: Row) -> None:
         if row.job.channel is None and row.session is not None:
