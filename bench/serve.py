@@ -608,7 +608,14 @@ def shutdowns(options):
 
 @contextlib.contextmanager
 def ray_fleet(cell, size):
-    """Ray Serve on all processors; yields its port and a function that sets the number of replicas."""
+    """Ray Serve on all processors; yields the ports of HAProxy and of Ray's own proxy, and what sets the replicas."""
+    ports = free_port(), free_port()
+    os.environ |= {  # which Ray reads when it is imported
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
     import ray
     from ray import serve
 
@@ -616,12 +623,11 @@ def ray_fleet(cell, size):
 
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init(num_cpus=4, object_store_memory=100 << 20, **options)
-    port = free_port()
     deployment = {"ray_actor_options": {"num_cpus": 1}, "logging_config": {"enable_access_log": False}}
     layer = build_layer(workload_of(cell, size))
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        yield port, lambda count: serve.run(fray.application({"m": layer}, num_replicas=count, deployment=deployment))
+        serve.start(http_options={"port": ports[0]})
+        yield *ports, lambda count: serve.run(fray.application({"m": layer}, num_replicas=count, deployment=deployment))
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -639,7 +645,7 @@ def processor_seconds(part):
 
 
 def ray_cost(options):
-    """What Ray costs: sessions in a closed loop on a server alone, and behind Ray's proxy.
+    """What Ray costs: sessions in a closed loop on a server alone, behind HAProxy, and behind Ray's own proxy.
 
     Without affinity: Ray's processes and the load share this machine's processors. The processor times by chunk are
     the parameters of bench/fleet.py, whose result is compared with these rates.
@@ -647,34 +653,32 @@ def ray_cost(options):
     os.sched_setaffinity(0, range(os.cpu_count()))
     cell, size, steps = "gru", 256, 10
     chunk = chunk_of(size, steps)
-    parts = {"proxy": "ray::ProxyActor", "replicas": "ray::ServeReplica:default:fastrnn"}
+    replicas = "ray::ServeReplica:default:fastrnn"
     print(f"{cell} {size}, {steps} steps a chunk")
     columns = ("server", "sessions", "p50 ms", "p99 ms", "chunks/s", "load us", "server us", "proxy us")
     print(" ".join(f"{column:>12}" for column in columns))
 
-    def row(name, port, server_part):
+    def row(name, port, *parts):
         for sessions in (1, 64):
             own = time.process_time()
-            before = {kind: processor_seconds(part) for kind, part in (parts | {"replicas": server_part}).items()}
-            latencies, rate, _ = closed_loop(port, sessions, chunk, options.seconds)
-            own = time.process_time() - own
-            spent = {}
-            for kind, part in (parts | {"replicas": server_part}).items():
-                after = processor_seconds(part)
-                spent[kind] = sum(after.values()) - sum(before[kind].get(pid, 0.0) for pid in after)
-            chunks = rate * options.seconds
+            before = [processor_seconds(part) for part in parts]
+            latencies, rate, answered = closed_loop(port, sessions, chunk, options.seconds)
+            spent = [time.process_time() - own]
+            for part, begun in zip(parts, before, strict=True):
+                spent.append(sum(seconds - begun.get(pid, 0.0) for pid, seconds in processor_seconds(part).items()))
             p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
-            costs = [1e6 * value / chunks for value in (own, spent["replicas"], spent["proxy"])]
-            cells = [f"{name:>12}", f"{sessions:>12}", *(f"{value:>12.2f}" for value in (p50, p99))]
-            print(" ".join([*cells, *(f"{value:>12.0f}" for value in (rate, *costs))]), flush=True)
+            cells = [f"{name:>12}", f"{sessions:>12}", *(f"{value:>12.2f}" for value in (p50, p99)), f"{rate:>12.0f}"]
+            print(" ".join([*cells, *(f"{1e6 * seconds / answered:>12.0f}" for seconds in spent)]), flush=True)
 
     with fastrnn_server(cell, size) as (port, process):
         os.sched_setaffinity(process.pid, range(os.cpu_count()))
         row("alone", port, f"--port\0{port}\0")
-    with ray_fleet(cell, size) as (port, scale):
+    with ray_fleet(cell, size) as (haproxy, proxy, scale):
         for count in (1, 2):
             scale(count)
-            row(f"Ray, {count}", port, parts["replicas"])
+            time.sleep(3)  # until HAProxy has heard of the replicas; sessions before that stay with Ray's own proxy
+            row(f"HAProxy, {count}", haproxy, replicas, "/haproxy\0")
+            row(f"Ray, {count}", proxy, replicas, "ray::ProxyActor")
 
 
 def main():

@@ -53,7 +53,7 @@ def test_health_and_metadata(client, server, served):
     assert client.is_model_ready("speech", "1") and not client.is_model_ready("none")
     metadata = client.get_server_metadata()
     assert metadata["name"] == "fastrnn" and metadata["version"] == fastrnn.__version__
-    assert {"binary_tensor_data", "sequence"} <= set(metadata["extensions"])
+    assert {"binary_tensor_data", "sequence", "sequence(string_id)"} <= set(metadata["extensions"])
     found = client.get_model_metadata("speech", "1")
     assert found["versions"] == ["1"]
     assert found["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, -1, 5]}

@@ -23,7 +23,7 @@ log = logging.getLogger("fastrnn.serve")
 
 SERVER_NAME = "fastrnn"
 SERVER_VERSION = __version__
-EXTENSIONS = ["binary_tensor_data", "sequence"]
+EXTENSIONS = ["binary_tensor_data", "sequence", "sequence(string_id)"]
 PLATFORM = "fastrnn"
 
 #: Bodies of requests that may be in memory at a time, in units of the largest one.

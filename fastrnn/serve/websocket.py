@@ -118,8 +118,9 @@ class Connection:
         finally:
             for task in (reader, writer):
                 task.cancel()
-            failures = await asyncio.gather(reader, writer, return_exceptions=True)
-        for failure in failures:
+        await asyncio.wait({reader, writer})
+        for task in (reader, writer):
+            failure = None if task.cancelled() else task.exception()
             if isinstance(failure, Exception) and not _is_disconnect(failure):
                 log.error("connection failed", exc_info=failure, extra={"fields": {"model": served.name}})
 
