@@ -450,7 +450,7 @@ def overload(options):
             results.append(open_loop(port, request, rate, seconds, wanted=h))
             return results[-1]
 
-        probe = max(seconds / 40, 1)
+        probe = max(seconds / 20, 1)
         offer(options.rate or 10, probe)  # the first requests take longer
         capacity = options.rate or len(offer(200, probe)[0]) / probe
         while not options.rate:  # the highest rate, to about 7%, at which at most 1% is refused
@@ -458,8 +458,9 @@ def overload(options):
             if counts.get(429, 0) <= 0.01 * sum(counts.values()):
                 break
             capacity /= 1.07
-        at_capacity, saturated = offer(capacity, seconds / 8), offer(2 * capacity, seconds / 8)
-        peak = max(goodput(result, seconds / 8) for result in (at_capacity, saturated))
+        short = max(seconds / 8, 1)
+        at_capacity, saturated = offer(capacity, short), offer(2 * capacity, short)
+        peak = max(goodput(result, short) for result in (at_capacity, saturated))
         before = memory(process.pid)
         result = offer(10 * capacity, seconds)
         after = memory(process.pid)
@@ -469,7 +470,7 @@ def overload(options):
         print(f"at capacity: p99 {p99:.1f} ms, answers {at_capacity[1]}")
         print(f"twice the capacity: p99 {twice:.1f} ms; peak of goodput {peak:.0f} a second")
         print(
-            f"ten times: goodput {good:.0f} a second ({good / peak:.0%}), p99 {late:.1f} ms "
+            f"ten times: goodput {good:.0f} a second ({good / (peak or 1):.0%}), p99 {late:.1f} ms "
             f"({late / p99:.2f} times), answers {result[1]}, memory {before:.0f} to {after:.0f} MB"
         )
         counted = metrics(port)

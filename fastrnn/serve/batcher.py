@@ -37,7 +37,8 @@ LEAST_ROWS = 16
 #: would add a good part of that to the latency of a single session, and most where both share a processor.
 INLINE_WORK = 2e7
 
-#: Turns of the event loop after a longer batch on its thread, in which requests that arrived meanwhile are read.
+#: After a longer batch on the event loop's thread the requests that arrived meanwhile are read: until none has come in
+#: so many turns of the loop, which takes one new connection in each, but at most for as long as the batch took.
 READING_TURNS = 3
 
 
@@ -148,6 +149,7 @@ class Batcher:
         self.most_rows = min(most, options.max_batch_rows)  # of a batch
         self.waiting = 0  # jobs that have not begun
         self.alive = 0  # jobs that have not ended
+        self._arrivals = 0  # requests that came, refused or not
         self._new: deque[Row] = deque()  # rows that have not begun
         self._continuing: list[Row] = []  # rows in progress, between two batches
         self._running = False
@@ -184,6 +186,7 @@ class Batcher:
 
     def check_room(self) -> None:
         """Raise Refusal if the queue is full."""
+        self._arrivals += 1
         if self.full:
             raise Refusal("too_many", f"{self.waiting} requests of model {self.served.name} are waiting")
 
@@ -261,8 +264,8 @@ class Batcher:
 
     # Batches
 
-    def _schedule(self, turns: int = 0) -> None:
-        """Begin a batch when the event loop has handled what has arrived, after so many more turns of it."""
+    def _schedule(self, reading: float = 0.0) -> None:
+        """Begin a batch when the event loop has handled what has arrived; reading: for how many seconds at most."""
         if self._running or not (self._new or self._continuing):
             return
         missing = self.most_rows - len(self._new)
@@ -277,11 +280,15 @@ class Batcher:
             due = self._new[0].job.submitted + self.options.max_delay_us * 1e-6
             self._beginning = loop.call_at(due, self._begin)
         else:
-            self._beginning = loop.call_soon(self._begin, turns)
+            turns = READING_TURNS if reading > 0 else 0
+            self._beginning = loop.call_soon(self._begin, turns, time.perf_counter() + reading, self._arrivals)
 
-    def _begin(self, turns: int = 0) -> None:
+    def _begin(self, turns: int = 0, until: float = 0.0, arrivals: int = 0) -> None:
         if turns > 0:
-            self._beginning = asyncio.get_running_loop().call_soon(self._begin, turns - 1)
+            if self._arrivals != arrivals and time.perf_counter() < until:
+                turns = READING_TURNS + 1
+            loop = asyncio.get_running_loop()
+            self._beginning = loop.call_soon(self._begin, turns - 1, until, self._arrivals)
             return
         self._beginning = None
         batch: list[Row] = []
@@ -355,7 +362,7 @@ class Batcher:
         """Compute a batch here if it is small, or else on the thread, and then finish it."""
         work = sum(steps) * self.served.step_work
         if work <= self._inline_work:
-            self._finish(batch, steps, *_timed(compute), READING_TURNS if work > INLINE_WORK else 0)
+            self._finish(batch, steps, *_timed(compute), reads=work > INLINE_WORK)
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name=f"fastrnn {self.served.name}", daemon=True)
@@ -372,7 +379,13 @@ class Batcher:
                 return
 
     def _finish(
-        self, batch: list[Row], steps: list[int], seconds: float, results: Any, error: Exception | None, turns: int = 0
+        self,
+        batch: list[Row],
+        steps: list[int],
+        seconds: float,
+        results: Any,
+        error: Exception | None,
+        reads: bool = False,
     ) -> None:
         self._running = False
         self._metrics.compute.observe(seconds)
@@ -396,7 +409,7 @@ class Batcher:
                     self._continuing.append(row)
                 else:
                     self._finish_row(row)
-        self._schedule(turns)
+        self._schedule(seconds if reads else 0.0)
 
     def _free(self, row: Row) -> None:
         if row.job.channel is None and row.session is not None:
