@@ -64,8 +64,9 @@ class Session(_core.BaseSession, Generic[StateT]):
         RuntimeError
             The session is in a running call.
         """
-        if not self.closed:
-            heapq.heappush(self.pool._free, self.take_slot())
+        slot = self.take_slot()
+        if slot >= 0:
+            heapq.heappush(self.pool._free, slot)
 
     def __del__(self) -> None:
         if self.pool is not None:  # its making has not failed

@@ -15,6 +15,7 @@ from tritonclient.grpc import aio as triton_aio
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
+from fastrnn.serve import Service, grpc_server
 from fastrnn.serve.grpc_messages import CLASSES, MESSAGES
 
 models, served, server = serving.fixtures(
@@ -188,6 +189,53 @@ def test_errors_in_a_stream_leave_it_open(client, channel, served):
     assert [bool(answer.error_message) for answer in answers] == [False, True, True]
 
 
+def test_a_message_that_is_too_large_leaves_the_stream_open(channel):
+    x = random_x("tones", (1, 3))
+    large = message_of(random_x("tones", (1, 700_000)), id="large")
+    messages = [message_of(x, id="a"), large, message_of(x, id="b")]
+    infer = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    answers = infer((message.SerializeToString() for message in messages), timeout=20)
+    found = [service_pb2.ModelStreamInferResponse.FromString(data) for data in answers]
+    assert [answer.infer_response.id for answer in found] == ["a", "large", "b"]
+    assert [bool(answer.error_message) for answer in found] == [False, True, False]
+    assert "and not up to 8000000" in found[1].error_message
+
+
+def test_memory_of_calls_is_counted_until_they_end(monkeypatch):
+    """Of a call that is answered, of a stream that its client cancels, and of answers that nobody takes."""
+    service = Service({"tones": serving.models()["tones"]})
+    message = message_of(random_x("tones", (4, 2000))).SerializeToString()  # y has 512 KB
+
+    async def until_free():
+        async with asyncio.timeout(10):
+            while service.held_bytes:
+                await asyncio.sleep(0.01)
+
+    async def run():
+        server = grpc_server.make_server(service)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            assert len(await infer(message)) > 4 * 2000 * 16 * 4
+            await until_free()
+            stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            call = stream(iter([message] * 100))
+            await call.read()
+            assert service.held_bytes
+            call.cancel()
+            await until_free()
+            monkeypatch.setattr(grpc_server, "SEND_SECONDS", 0.2)
+            call = stream(iter([message] * 100))
+            await call.read()
+            assert service.held_bytes
+            await until_free()
+        await server.stop(0)
+        service.stop()
+
+    asyncio.run(run())
+
+
 def test_the_final_response_is_marked_if_asked_for(client):
     x = random_x("tones", (1, 3))
     found = stream(client, [(("tones", [input_of("x", x)]), {"enable_empty_final_response": True})])
@@ -233,7 +281,7 @@ def test_what_is_refused(channel):
     assert code_of(channel, message_of(random_x("tones", (1, 5001))))[0] == "RESOURCE_EXHAUSTED"
     assert code_of(channel, message_of(random_x("tones", (300, 1))))[0] == "RESOURCE_EXHAUSTED"
     assert code_of(channel, message_of(random_x("tones", (1, 700_000))))[0] == "RESOURCE_EXHAUSTED"
-    invalid = [message_of(x) for _ in range(10)]
+    invalid = [message_of(x) for _ in range(11)]
     invalid[0].raw_input_contents.append(b"")
     invalid[1].inputs[0].contents.fp32_contents.append(1)
     invalid[2].inputs[0].datatype = "FP16"
@@ -244,6 +292,8 @@ def test_what_is_refused(channel):
     invalid[7].parameters["timeout"].string_param = "1"
     del invalid[8].raw_input_contents[:]
     invalid[9].inputs[0].name = "z"
+    for name in ("y", "h", "y"):
+        invalid[10].outputs.add(name=name)
     for index, message in enumerate(invalid):
         assert code_of(channel, message)[0] == "INVALID_ARGUMENT", index
     wrong = message_of(x, raw=False)

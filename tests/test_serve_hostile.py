@@ -16,6 +16,7 @@ from fastrnn.serve.batcher import Job, Row
 from fastrnn.serve.grpc_messages import CLASSES
 from fastrnn.serve.grpc_server import _Call
 from fastrnn.serve.refusals import Refusal
+from fastrnn.serve.service import MOST_BODIES
 
 X = np.random.default_rng(0).standard_normal((1, 4, 3)).astype("f4")
 
@@ -91,6 +92,7 @@ class Client:
                 return await call.response()
             finally:
                 call.count("ok")
+                call.release_answer()
 
         return self.runner.run(run())
 
@@ -100,7 +102,7 @@ class Client:
         status, _, content = self.infer(json.dumps({"inputs": [tensor]}).encode())
         assert status == 200 and serving.output(json.loads(content)).tobytes() == self.wanted.tobytes()
         entry = self.app.service.entries["tones"]
-        assert (entry.batcher.waiting, entry.batcher.alive, self.app.service._body_bytes) == (0, 0, 0)
+        assert (entry.batcher.waiting, entry.batcher.unfinished, self.app.service.held_bytes) == (0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +242,63 @@ def test_correct_requests_are_still_answered(client):
     client.check()
     service = client.app.service
     assert len(service.entries["tones"].sessions) <= 4
+
+
+def test_answers_are_counted_until_they_are_sent(client):
+    """As many as fit beside each other wait for their clients; the next request is refused by either protocol."""
+    x = np.ones((8, 15, 3), "f4")  # y (8, 15, 8)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [8, 15, 3], "data": [1] * 360}
+    path, service = "/v2/models/tones/infer", client.app.service
+    message = CLASSES["ModelInferRequest"](model_name="tones", raw_input_contents=[x.tobytes()])
+    message.inputs.add(name="x", datatype="FP32", shape=x.shape)
+
+    async def run():
+        taken = asyncio.Event()
+        statuses = []
+
+        async def ask(binary):
+            request = {"inputs": [tensor], "parameters": {"binary_data_output": binary}}
+            parts = [{"type": "http.request", "body": json.dumps(request).encode()}]
+
+            async def receive():
+                return parts.pop() if parts else await asyncio.Future()
+
+            async def send(message):
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                else:
+                    await taken.wait()
+
+            await client.app({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
+
+        room = MOST_BODIES * 5000
+        json_bytes, binary_bytes = 960 * 24, 960 * 4
+        tasks = []
+        while service.held_bytes + json_bytes + 1500 <= room:
+            tasks.append(asyncio.ensure_future(ask(False)))
+            while len(statuses) < len(tasks):
+                await asyncio.sleep(0.001)
+        assert service.held_bytes == len(tasks) * json_bytes and set(statuses) == {200}
+        while service.held_bytes + binary_bytes + 1500 <= room:
+            tasks.append(asyncio.ensure_future(ask(True)))
+            while len(statuses) < len(tasks):
+                await asyncio.sleep(0.001)
+        assert set(statuses) == {200} and len(tasks) > 6
+        tasks.append(asyncio.ensure_future(ask(False)))
+        call = _Call(service)
+        with pytest.raises(Refusal, match="requests and answers are in memory") as refusal:
+            call.submit(message.SerializeToString(), "", None)
+        assert refusal.value.kind.code == "RESOURCE_EXHAUSTED" and refusal.value.retry_after == 1
+        call.count("refused")
+        while len(statuses) < len(tasks):
+            await asyncio.sleep(0.001)
+        assert statuses[-1] == 429
+        tasks[0].cancel()
+        taken.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    client.runner.run(run())
+    client.check()
 
 
 def test_memory_of_what_has_ended_is_free_at_once(client):

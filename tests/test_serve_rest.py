@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 
 import numpy as np
@@ -15,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 import fastrnn
 from fastrnn import serve
 from fastrnn.serve import rest
+from fastrnn.serve.refusals import Refusal
 
 models, served, server = serving.fixtures(
     "--max-chunk-steps=500", "--max-body-bytes=300000", "--max-batch-rows=20", "--max-batch-steps=7"
@@ -300,6 +302,25 @@ def test_what_is_refused(server, status, body):
     found, headers, content = server.request("/v2/models/tones/infer", body)
     assert found == status and headers["content-type"] == "application/json"
     assert list(json.loads(content)) == ["error"] and "Traceback" not in content.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "outputs", "text"),
+    [
+        ({"parameters": {"binary_data_size": 24}}, [], "the input 'x' has data and a binary_data_size"),
+        (
+            {"data": None, "parameters": {"binary_data_size": "24"}},
+            [],
+            "binary_data_size of 'x' is '24', wanted an int",
+        ),
+        ({"data": None, "parameters": {"binary_data_size": 23}}, [], "x has 23 bytes, wanted 24"),
+        ({}, [{"name": "y"}, {"name": "h"}, {"name": "y"}], "the output 'y' is given twice"),
+    ],
+)
+def test_what_is_wrong_is_told(changes, outputs, text):
+    found = {name: value for name, value in tensor(**changes).items() if value is not None}
+    with pytest.raises(Refusal, match=re.escape(text)):
+        rest.read_head(json.dumps({"inputs": [found], "outputs": outputs}).encode())
 
 
 def test_requests_that_are_no_requests(server):

@@ -135,6 +135,8 @@ REFUSED = [
     (1008, "base64", '{"type": "restore", "data": "***"}'),
     (1008, "base64", '{"type": "restore", "data": 3}'),
     (1008, "snapshot", '{"type": "restore", "data": "AAAA"}'),
+    (1009, "more than 100000", '{"type": "restore", "data": "%s"}' % ("A" * 100_000)),
+    (1009, "more than 100000", '{"type": "é%s"}' % ("é" * 50_000)),  # of fewer characters
 ]
 
 
@@ -167,12 +169,16 @@ def test_ids_and_strides(server):
 
 
 def test_frames_beyond_what_the_library_takes(server):
-    connection, _ = open_session(server)
-    with connection, pytest.raises(ConnectionClosed) as closed:
-        connection.send(b"\0" * 2_000_000)
-        while True:
-            connection.recv(20)
-    assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+    for message in (b"\0" * 2_000_000, "a" * 2_000_000):
+        connection, _ = open_session(server)
+        with connection:
+            with contextlib.suppress(ConnectionClosed):
+                connection.send(message)
+            error = json.loads(connection.recv(20))
+            assert error == {"type": "error", "message": "the message has more than 265536 bytes"}
+            with pytest.raises(ConnectionClosed) as closed:
+                connection.recv(20)
+            assert closed.value.rcvd.code == 1009
 
 
 def refusal_of(server, model="speech", **options):

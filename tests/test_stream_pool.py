@@ -363,6 +363,45 @@ def test_a_session_in_a_running_call_raises():
     assert session.state.h.shape == (1, 1, 256)
 
 
+def test_a_session_that_is_closed_while_its_chunk_is_converted_is_named():
+    layer = random_layer("GRU", 3, 4)
+    pool = fastrnn.StreamPool(layer, 2)
+    session, other = pool.open(), pool.open()
+    x = np.ones((2, 3), "f4")
+
+    class Chunk:
+        def __array__(self, dtype=None, copy=None):
+            session.close()
+            return x
+
+    with pytest.raises(ValueError, match=r"the session of pairs\[1\] is closed"):
+        pool.run([(other, x), (session, Chunk())])
+    assert pool.run([(other, x)])[0].tobytes() == layer(x[None])[0].tobytes()  # its state is unchanged
+
+
+def test_of_threads_that_close_a_session_one_frees_its_slot():
+    pool = fastrnn.StreamPool(random_layer("GRU", 3, 4), 2)
+    for _ in range(50):
+        session = pool.open()
+        start = threading.Barrier(4)
+        faults = []
+
+        def close(session=session, start=start, faults=faults):
+            start.wait(10)
+            try:
+                session.close()
+            except Exception as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=close) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not faults and len(pool) == 0
+    assert session.take_slot() == -1
+
+
 def test_a_child_forked_during_a_run_raises_instead_of_waiting():
     pool = fastrnn.StreamPool(random_layer("LSTM", 256, 256), capacity=2)
     session, free = pool.open(), pool.open()

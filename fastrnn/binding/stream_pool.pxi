@@ -25,8 +25,9 @@ cdef class BaseSession:
         return 0
 
     def take_slot(self):
-        """Close the session; return its slot."""
-        self.check()
+        """Close the session; return its slot, or -1 if it is closed: of several threads one gets the slot."""
+        if self.slot >= 0:
+            self.check()
         slot, self.slot = self.slot, -1
         return slot
 
@@ -94,6 +95,15 @@ cdef list session_chunks(BaseStream stream, list chunks, casting):
     return arrays
 
 
+cdef int check_usable(BaseSession session, Py_ssize_t i) except -1:
+    """As `check`, for the session of pairs[i]."""
+    if session.slot < 0:
+        raise ValueError(f"the session of pairs[{i}] is closed")
+    if session.busy:
+        raise RuntimeError(f"the session of pairs[{i}] is in a running call")
+    return 0
+
+
 cdef list unpack_pairs(pool, pairs, list sessions):
     """Append the sessions of the pairs to `sessions`, checked; return the chunks."""
     cdef list chunks = []
@@ -107,10 +117,7 @@ cdef list unpack_pairs(pool, pairs, list sessions):
         session = <BaseSession>pair[0]
         if session.pool is not pool:
             raise ValueError(f"the session of pairs[{i}] is of another pool")
-        if session.slot < 0:
-            raise ValueError(f"the session of pairs[{i}] is closed")
-        if session.busy:
-            raise RuntimeError(f"the session of pairs[{i}] is in a running call")
+        check_usable(session, i)
         sessions.append(session)
         chunks.append(pair[1])
         i += 1
@@ -118,19 +125,19 @@ cdef list unpack_pairs(pool, pairs, list sessions):
 
 
 cdef int claim_sessions(list sessions) except -1:
-    """Mark the sessions as busy, all of them or none."""
+    """Mark the sessions as busy, all of them or none: what converted the chunks may have closed or claimed some."""
     cdef BaseSession session, other
     cdef Py_ssize_t i, j
     for i in range(len(sessions)):
         session = <BaseSession>sessions[i]
-        if session.busy:
+        if session.busy or session.slot < 0:
             for j in range(i):
                 other = <BaseSession>sessions[j]
                 other.busy = False
             for j in range(i):
                 if sessions[j] is session:
                     raise ValueError(f"pairs[{i}] has the session of pairs[{j}], wanted each session once")
-            raise RuntimeError(f"the session of pairs[{i}] is in a running call")
+            check_usable(session, i)
         session.busy = True
     return 0
 

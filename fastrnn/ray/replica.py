@@ -114,8 +114,8 @@ class ReplicaService(Service):
                 if idle:
                     await self._save(idle)
                 if self._left:
-                    for say_goodbye in list(self.on_drain):
-                        say_goodbye()
+                    for callback in list(self.on_drain):
+                        callback()
                 if self.draining or (not self._left and len(idle) == len(moved)):
                     return
                 await asyncio.sleep(PAUSE)
@@ -322,3 +322,14 @@ class Moving(Pending):
             self._pending.cancel()
         else:
             self._task.cancel()
+
+    def release(self) -> None:
+        if self._pending is not None:
+            self._pending.release()
+        else:
+            self._task.add_done_callback(_release)
+
+
+def _release(task: asyncio.Task[Pending]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().release()

@@ -107,13 +107,13 @@ class Job:
     future : its result is None when all rows have run, or of an action what that returns; or a Refusal
     start, end : whether its session begins anew before it, and ends after it
     begun : whether it was in a batch
-    dead : whether it is refused; it ends when no batch runs it
+    refusal : why it is refused, or None; it ends when no batch runs it
     action : what to do instead of running rows, in its session's turn
     accept : called when all rows have run; raises Refusal to undo it
     """
 
     __slots__ = (
-        *("accept", "action", "begun", "channel", "dead", "end", "ended", "future", "left", "refusal", "rows"),
+        *("accept", "action", "begun", "channel", "end", "ended", "future", "left", "refusal", "rows"),
         *("start", "submitted", "timer", "undo", "wants_state"),
     )
 
@@ -133,7 +133,7 @@ class Job:
         self.channel, self.start, self.end = channel, start, end
         self.wants_state, self.action, self.accept = wants_state, action, accept
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.begun = self.dead = self.ended = False
+        self.begun = self.ended = False
         self.refusal: Refusal | None = None
         self.undo: bytes | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -148,7 +148,7 @@ class Batcher:
         most = max(int(BATCH_WORK / (LEAST_STEPS * served.step_work)), LEAST_ROWS)
         self.most_rows = min(most, options.max_batch_rows)  # of a batch
         self.waiting = 0  # jobs that have not begun
-        self.alive = 0  # jobs that have not ended
+        self.unfinished = 0  # jobs that have not ended
         self._arrivals = 0  # requests that came, refused or not
         self._new: deque[Row] = deque()  # rows that have not begun
         self._continuing: list[Row] = []  # rows in progress, between two batches
@@ -196,7 +196,7 @@ class Batcher:
             raise shutting_down()
         loop = asyncio.get_running_loop()
         job.submitted = loop.time()
-        self.alive += 1
+        self.unfinished += 1
         self._idle.clear()
         self.waiting += 1
         if deadline is not None:
@@ -213,9 +213,8 @@ class Batcher:
 
     def refuse(self, job: Job, kind: str, message: str) -> None:
         """Refuse a job that has not ended: if it runs, then after the batch, and what it has done is undone."""
-        if job.dead or job.ended:
+        if job.refusal is not None or job.ended:
             return
-        job.dead = True
         job.refusal = Refusal(kind, message)
         if job.begun:
             _settle(job)
@@ -293,7 +292,7 @@ class Batcher:
         self._beginning = None
         batch: list[Row] = []
         for row in self._continuing:
-            if row.job.dead:
+            if row.job.refusal is not None:
                 self._abandon(row)
             else:
                 batch.append(row)
@@ -301,7 +300,7 @@ class Batcher:
         work = 0
         while self._new and len(batch) < self.most_rows:
             row = self._new.popleft()
-            if row.job.dead:
+            if row.job.refusal is not None:
                 self._abandon(row)
                 continue
             work += row.steps * self.served.step_work
@@ -391,8 +390,7 @@ class Batcher:
         self._metrics.compute.observe(seconds)
         if error is not None:
             for row in batch:
-                if not row.job.dead:
-                    row.job.dead = True
+                if row.job.refusal is None:
                     row.job.refusal = Refusal("failed", f"the computation failed: {error}")
                 self._abandon(row)
         else:
@@ -403,7 +401,7 @@ class Batcher:
                 row.parts.append(ys[index])
                 if states is not None:
                     row.state = states[index]
-                if row.job.dead:
+                if row.job.refusal is not None:
                     self._abandon(row)
                 elif row.done < row.steps:
                     self._continuing.append(row)
@@ -451,7 +449,7 @@ class Batcher:
             channel.session.restore(job.undo)
 
     def _abandon(self, row: Row) -> None:
-        """Forget a row of a dead job."""
+        """Forget a row of a job that is refused."""
         job = row.job
         self._free(row)
         del row.job
@@ -470,7 +468,7 @@ class Batcher:
             self._wake()
         job.undo = None
         _settle(job, result)
-        self.alive -= 1
+        self.unfinished -= 1
         channel = job.channel
         if channel is not None:
             if job.refusal is not None and not channel.undoes:
@@ -478,7 +476,7 @@ class Batcher:
                     self.refuse(other, "cancelled", "a request before it was refused")
             if channel.jobs[0] is job and not channel.advancing:
                 self._advance(channel)
-        if self.alive == 0:
+        if self.unfinished == 0:
             self._idle.set()
 
     def _wake(self) -> None:

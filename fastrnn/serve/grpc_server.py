@@ -27,15 +27,19 @@ PROTOCOL = "grpc"  # the label of metrics
 #: The member of InferTensorContents for each datatype that is read.
 CONTENTS = {"FP32": "fp32_contents", "INT32": "int_contents", "INT64": "int64_contents"}
 
+SEND_SECONDS = 60  # in which a client must have taken an answer
+
+#: The parameter by which a client asks for a mark on the last response to a request, which each one is here.
+FINAL_RESPONSE = "triton_enable_empty_final_response"
+
 MOST_ANSWERS = 64  # of one ModelStreamInfer that wait to be sent; then the server stops reading it
 
 
 def make_server(service: Service) -> grpc.aio.Server:
     """A server of this service that listens nowhere yet. It reads messages itself, to refuse malformed ones."""
-    most = service.options.max_body_bytes
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", most + (64 << 10)),
+            ("grpc.max_receive_message_length", service.options.max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
         ]
@@ -104,6 +108,13 @@ class _Protocol:
             call.submit(data, self._tenant(context), None if remaining is None else now + remaining)
             response: bytes = (await call.response()).SerializeToString()
             outcome = "ok"
+            timer = _cancel_later()
+
+            def on_sent(_: object) -> None:
+                timer.cancel()
+                call.release_answer()
+
+            context.add_done_callback(on_sent)
             return response
         except Refusal as refusal:
             outcome = refusal.kind.outcome
@@ -119,6 +130,8 @@ class _Protocol:
             raise
         finally:
             call.count(outcome)
+            if outcome != "ok":
+                call.release_answer()
 
     async def stream_infer(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         """Requests run as they come, and are answered in their order."""
@@ -139,7 +152,11 @@ class _Protocol:
         call: _Call | None = None
         try:
             while (call := await calls.get()) is not None:
-                yield await call.stream_response()
+                response = await call.stream_response()
+                timer = _cancel_later()
+                yield response
+                timer.cancel()
+                call.release_answer()
                 call = None
                 room.release()
             if not reader.done():
@@ -152,6 +169,7 @@ class _Protocol:
                 if call is not None:
                     call.cancel()
                     call.count("cancelled" if call.refusal is None else call.refusal.kind.outcome)
+                    call.release_answer()
                 call = None if calls.empty() else calls.get_nowait()
 
     async def _read(
@@ -189,11 +207,8 @@ class _Call:
         entry.batcher.check_room()
         self.service.hold_body(len(data))
         self._held = len(data)
-        self._final = (
-            message.parameters["triton_enable_empty_final_response"].bool_param
-            if ("triton_enable_empty_final_response" in message.parameters)
-            else False
-        )
+        if FINAL_RESPONSE in message.parameters:  # reading a parameter that is not there would add it
+            self._final = message.parameters[FINAL_RESPONSE].bool_param
         self._pending = self.service.submit(entry, _request(message), tenant, deadline)
 
     async def response(self) -> Any:
@@ -226,8 +241,13 @@ class _Call:
         """Count the request, once, and let go of its body."""
         if not self._counted:
             self._counted = True
-            self.service.release_body(self._held)
+            self.service.release(self._held)
             self.service.metrics.count_request(self.model, PROTOCOL, outcome)
+
+    def release_answer(self) -> None:
+        """Let go of the answer: it has been sent, or will not be."""
+        if self._pending is not None:
+            self._pending.release()
 
     def _message(self, outputs: dict[str, NDArray[Any]]) -> Any:
         message = CLASSES["ModelInferResponse"](model_name=self.model, model_version=VERSION, id=self.id)
@@ -235,6 +255,13 @@ class _Call:
             message.outputs.add(name=name, datatype="FP32", shape=array.shape)
             message.raw_output_contents.append(array.astype("<f4", copy=False).tobytes())
         return message
+
+
+def _cancel_later() -> asyncio.TimerHandle:
+    """Cancels the current call if its client does not take the answer: its memory is counted until then."""
+    task = asyncio.current_task()
+    assert task is not None
+    return asyncio.get_running_loop().call_later(SEND_SECONDS, task.cancel)
 
 
 def _read(name: str, data: bytes) -> Any:
@@ -275,9 +302,14 @@ def _request(message: Any) -> Request:
             inputs[name] = datatype, np.frombuffer(raw[index], DATATYPES[datatype]).reshape(shape)
         else:
             inputs[name] = datatype, _array(tensor, shape)
+    outputs: dict[str, bool] = {}
+    for tensor in message.outputs:
+        if tensor.name in outputs:
+            raise Refusal("invalid", f"the output {tensor.name[:100]!r} is given twice")
+        outputs[tensor.name] = True
     return Request(
         inputs,
-        outputs={tensor.name: True for tensor in message.outputs},
+        outputs,
         parameters={name: _value(parameter) for name, parameter in message.parameters.items()},
         id=message.id,
     )

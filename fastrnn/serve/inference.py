@@ -18,6 +18,9 @@ from .sessions import SequenceId
 #: Types of tensors that are read, by the protocol's names.
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
 
+#: Bytes of a number of an answer: of FP32, and about the most of its JSON.
+BINARY_BYTES, JSON_BYTES = 4, 24
+
 MOST_ID_BYTES = 256
 MOST_SEQUENCE_NUMBER = (1 << 64) - 1
 
@@ -59,6 +62,7 @@ class Prepared(NamedTuple):
     outputs : names, and whether as binary data
     states : whether any of them is a state
     text : whether any of them is JSON
+    answer_bytes : about the size of the answer
     timeout : seconds, or None
     """
 
@@ -67,6 +71,7 @@ class Prepared(NamedTuple):
     outputs: Mapping[str, bool]
     states: bool
     text: bool
+    answer_bytes: int
     sequence: Sequence | None
     timeout: float | None
 
@@ -179,10 +184,13 @@ def _prepare(served: ServedModel, request: Request, options: Options) -> Prepare
     if num_steps > options.max_chunk_steps:
         raise Refusal("too_large", f"x has {num_steps} steps, more than {options.max_chunk_steps}")
     steps = num_rows if served.pools else num_rows * served.output_steps(num_steps)
-    if (size := steps * served.output_size * 4) > options.max_body_bytes:
+    counts = {name: num_rows * served.state_parts * width for name, width in served.states.items()}
+    counts["y"] = steps * served.output_size
+    if (size := counts["y"] * BINARY_BYTES) > options.max_body_bytes:
         raise Refusal("too_large", f"y would have {size} bytes, more than {options.max_body_bytes}")
+    answer_bytes = sum(counts[name] * (BINARY_BYTES if binary else JSON_BYTES) for name, binary in outputs.items())
     states = any(name != "y" for name in outputs)
-    return Prepared(num_rows, num_steps, outputs, states, not all(outputs.values()), sequence, timeout)
+    return Prepared(num_rows, num_steps, outputs, states, not all(outputs.values()), answer_bytes, sequence, timeout)
 
 
 def rows(served: ServedModel, request: Request, prepared: Prepared) -> list[NDArray[Any]]:

@@ -35,6 +35,14 @@ class Options:
     allow_origins: tuple[str, ...] = ()
     snapshot_dir: Path | None = None
 
+    @property
+    def max_message_bytes(self) -> int:
+        """Bytes of a message that the libraries of WebSocket and gRPC read.
+
+        More than `max_body_bytes`, so that a message that is not much larger is refused like any other request.
+        """
+        return min(2 * self.max_body_bytes + (64 << 10), (1 << 31) - 1)
+
     def __post_init__(self) -> None:
         for option in fields(self):
             value, kind = getattr(self, option.name), option.type

@@ -199,28 +199,31 @@ class InferEndpoint:
         exchange = Exchange(self, dict(scope["headers"]), receive)
         reply: Reply | None = None
         try:
-            reply = await exchange.run(scope["method"], model, version)
-            outcome = "ok"
-        except Refusal as refusal:
-            outcome = refusal.kind.outcome
-            reply = error_reply(refusal)
-        except ClientDisconnect:
-            outcome = "cancelled"
-        except Exception:
-            log.exception("request failed", extra={"fields": {"request_id": exchange.id}})
-            outcome = "failed"
-            reply = error_reply(Refusal("failed", "the server failed; its log says why"))
+            try:
+                reply = await exchange.run(scope["method"], model, version)
+                outcome = "ok"
+            except Refusal as refusal:
+                outcome = refusal.kind.outcome
+                reply = error_reply(refusal)
+            except ClientDisconnect:
+                outcome = "cancelled"
+            except Exception:
+                log.exception("request failed", extra={"fields": {"request_id": exchange.id}})
+                outcome = "failed"
+                reply = error_reply(Refusal("failed", "the server failed; its log says why"))
+            finally:
+                exchange.release_body()
+            self.service.metrics.count_request(exchange.model, "http", outcome)
+            if log.isEnabledFor(logging.DEBUG):
+                fields = {"request_id": exchange.id, "model": exchange.model, "outcome": outcome}
+                log.debug("request", extra={"fields": fields})
+            if reply is not None and not exchange.gone:
+                reply.headers.append((b"x-request-id", exchange.id.encode("latin-1")))
+                if self.service.draining:
+                    reply.headers.append((b"connection", b"close"))
+                await reply.send(send)
         finally:
-            exchange.close()
-        self.service.metrics.count_request(exchange.model, "http", outcome)
-        if log.isEnabledFor(logging.DEBUG):
-            fields = {"request_id": exchange.id, "model": exchange.model, "outcome": outcome}
-            log.debug("request", extra={"fields": fields})
-        if reply is not None and not exchange.gone:
-            reply.headers.append((b"x-request-id", exchange.id.encode("latin-1")))
-            if self.service.draining:
-                reply.headers.append((b"connection", b"close"))
-            await reply.send(send)
+            exchange.release_answer()
 
 
 class BodyTimer:
@@ -276,7 +279,8 @@ class Exchange:
     def __init__(self, endpoint: InferEndpoint, headers: dict[bytes, bytes], receive: Receive) -> None:
         self.endpoint, self.service, self.headers, self.receive = endpoint, endpoint.service, headers, receive
         self.model, self.gone = NO_MODEL, False
-        self._held = 0
+        self._held = 0  # bytes of the body
+        self._pending: Pending | None = None
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         self.id = given if 0 < len(given) <= 128 and given.isprintable() else os.urandom(16).hex()
 
@@ -289,13 +293,17 @@ class Exchange:
         self.service.check_ready()
         entry.batcher.check_room()
         request = parse(await self._body(), self._header(JSON_LENGTH), self.endpoint.read_kept)
-        pending = self.service.submit(entry, request, tenant)
+        pending = self._pending = self.service.submit(entry, request, tenant)
         await asyncio.sleep(0)  # in which a small batch runs
         outputs = await (pending.results() if pending.done else self._wait(pending))
         return await answer(self.model, request.id, pending.prepared.outputs, outputs)
 
-    def close(self) -> None:
-        self.service.release_body(self._held)
+    def release_body(self) -> None:
+        self.service.release(self._held)
+
+    def release_answer(self) -> None:
+        if self._pending is not None:
+            self._pending.release()
 
     def _header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -424,16 +432,18 @@ def read_head(text: bytes) -> Head:
         if name in inputs:
             raise Refusal("invalid", f"the input {name[:100]!r} is given twice")
         if size is not None:
-            if type(size) is not int or size < 0 or "data" in tensor:
-                raise Refusal(
-                    "invalid", f"the binary_data_size of {name[:100]!r} is {size!r:.50}, wanted bytes, and no data"
-                )
+            if "data" in tensor:
+                raise Refusal("invalid", f"the input {name[:100]!r} has data and a binary_data_size, wanted one")
+            if type(size) is not int:
+                raise Refusal("invalid", f"the binary_data_size of {name[:100]!r} is {size!r:.50}, wanted an integer")
             check_size(name, datatype, shape, size)
         inputs[name] = Tensor(name, datatype, shape, size, tensor.get("data"))
     binary = _flag(parameters, "binary_data_output", False)
     outputs = {}
     for tensor in _list(content, "outputs", []):
         name = _text(tensor, "name")
+        if name in outputs:
+            raise Refusal("invalid", f"the output {name[:100]!r} is given twice")
         outputs[name] = _flag(_parameters(tensor), "binary_data", binary)
     return Head(tuple(inputs.values()), outputs, parameters, _text(content, "id", ""), binary, {})
 
@@ -468,30 +478,29 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
 
 async def answer(model: str, request_id: str, binary: Mapping[str, bool], outputs: Mapping[str, NDArray[Any]]) -> Reply:
     """The response with these outputs, which JSON can hold where they are not binary."""
-    tensors: list[str] = []
+    own = f', "id": {json.dumps(request_id)}' if request_id else ""
+    text = f'{{"model_name": "{model}", "model_version": "{VERSION}"{own}, "outputs": ['  # that is not in `parts` yet
+    parts: list[bytes] = []
     data: list[bytes] = []
-    for name, array in outputs.items():
-        tensor = f'{{"name": "{name}", "datatype": "FP32", "shape": {list(array.shape)}'
+    for index, (name, array) in enumerate(outputs.items()):
+        comma = ", " if index else ""
+        text += f'{comma}{{"name": "{name}", "datatype": "FP32", "shape": {list(array.shape)}'
         if binary[name]:
             data.append(array.astype("<f4", copy=False).tobytes())
-            tensors.append(f'{tensor}, "parameters": {{"binary_data_size": {len(data[-1])}}}}}')
-        else:
-            tensors.append(f'{tensor}, "data": [{await _numbers(array)}]}}')
-    own = f', "id": {json.dumps(request_id)}' if request_id else ""
-    head = f'{{"model_name": "{model}", "model_version": "{VERSION}"{own}'
-    text = f'{head}, "outputs": [{", ".join(tensors)}]}}'.encode()
+            text += f', "parameters": {{"binary_data_size": {len(data[-1])}}}}}'
+            continue
+        text += ', "data": ['
+        numbers = array.ravel()
+        for first in range(0, len(numbers), PIECE):
+            if first:
+                await asyncio.sleep(0)
+                text = ", "
+            parts.append(f"{text}{json.dumps(numbers[first : first + PIECE].tolist())[1:-1]}".encode())
+            text = ""
+        text += "]}"
+    parts.append(f"{text}]}}".encode())
     if not data:
-        return Reply(200, [JSON], text)
-    headers = [(b"content-type", b"application/octet-stream"), (JSON_LENGTH, b"%d" % len(text))]
-    return Reply(200, headers, b"".join([text, *data]))
-
-
-async def _numbers(array: NDArray[Any]) -> str:
-    """The elements in JSON, exactly."""
-    numbers = array.ravel()
-    pieces = []
-    for first in range(0, len(numbers), PIECE):
-        pieces.append(json.dumps(numbers[first : first + PIECE].tolist())[1:-1])
-        if first + PIECE < len(numbers):
-            await asyncio.sleep(0)
-    return ", ".join(pieces)
+        return Reply(200, [JSON], parts)
+    length = sum(map(len, parts))
+    headers = [(b"content-type", b"application/octet-stream"), (JSON_LENGTH, b"%d" % length)]
+    return Reply(200, headers, parts + data)

@@ -26,7 +26,7 @@ SERVER_VERSION = __version__
 EXTENSIONS = ["binary_tensor_data", "sequence", "sequence(string_id)"]
 PLATFORM = "fastrnn"
 
-#: Bodies of requests that may be in memory at a time, in units of the largest one.
+#: Bodies of requests, and answers to them, that may be in memory at a time, in units of `max_body_bytes`.
 MOST_BODIES = 32
 
 
@@ -55,7 +55,7 @@ class Service:
         self.entries: dict[str, Entry] = {}
         self.draining = False
         self.on_drain: set[Any] = set()  # functions that WebSockets and streams of gRPC add while they are open
-        self._body_bytes = 0
+        self.held_bytes = 0  # of bodies and answers
         faults = []
         for name, model in models.items():
             try:
@@ -103,7 +103,7 @@ class Service:
         return {"name": served.name, "versions": [VERSION], "platform": PLATFORM, **tensors}
 
     def hold_body(self, size: int, held: int = 0) -> None:
-        """Count `size` bytes of a body that is about to be read, beside those held; `release_body` counts them back.
+        """Count `size` bytes of a body that is about to be read, beside those held; `release` counts them back.
 
         Raises
         ------
@@ -113,15 +113,19 @@ class Service:
         most = self.options.max_body_bytes
         if held + size > most:
             raise Refusal("too_large", f"the request has {held + size} bytes or more, and not up to {most}")
-        if self._body_bytes + size > MOST_BODIES * most:
-            raise Refusal("too_many", f"requests of {self._body_bytes} bytes are waiting")
-        self._body_bytes += size
+        self._hold(size)
 
-    def release_body(self, size: int) -> None:
-        self._body_bytes -= size
+    def _hold(self, size: int) -> None:
+        if self.held_bytes + size > MOST_BODIES * self.options.max_body_bytes:
+            raise Refusal("too_many", f"{self.held_bytes} bytes of requests and answers are in memory")
+        self.held_bytes += size
+
+    def release(self, size: int) -> None:
+        """Count back bytes of a body that is read no more, or of an answer that has been sent."""
+        self.held_bytes -= size
 
     def submit(self, entry: Entry, request: Request, tenant: str, deadline: float | None = None) -> Pending:
-        """Check a request and put it in the queue.
+        """Check a request and put it in the queue. The memory of its answer is counted until ``release`` of the result.
 
         Parameters
         ----------
@@ -141,19 +145,24 @@ class Service:
             own = asyncio.get_running_loop().time() + prepared.timeout
             deadline = own if deadline is None else min(deadline, own)
         job = Job(chunks, wants_state=prepared.states)
-        if prepared.sequence is not None:
-            sequence_id, job.start, job.end = prepared.sequence
-            job.channel = entry.sessions.sequence(tenant, sequence_id, job.start)
         if prepared.text:
             job.accept = lambda job: check_finite(served, prepared, job)
-        entry.batcher.submit(job, deadline)
-        return Pending(entry, prepared, job)
+        self._hold(prepared.answer_bytes)
+        try:
+            if prepared.sequence is not None:
+                sequence_id, job.start, job.end = prepared.sequence
+                job.channel = entry.sessions.sequence(tenant, sequence_id, job.start)
+            entry.batcher.submit(job, deadline)
+        except BaseException:
+            self.release(prepared.answer_bytes)
+            raise
+        return Pending(self, entry, prepared, job)
 
     async def drain(self) -> None:
         """Stop: nothing new is accepted, what was accepted runs; WebSockets and streams of gRPC end after that."""
         self.draining = True
-        for say_goodbye in list(self.on_drain):
-            say_goodbye()
+        for callback in list(self.on_drain):
+            callback()
         while self.on_drain:
             await asyncio.sleep(0.01)
         for entry in self.entries.values():
@@ -170,8 +179,9 @@ class Service:
         """Save the sessions and end the threads, after `drain` or without."""
         for name, entry in self.entries.items():
             entry.sessions.stop()
-            if self.options.snapshot_dir is not None and entry.batcher.alive == 0 and entry.served.pool is not None:
-                count = entry.sessions.save(self.options.snapshot_dir)
+            directory = self.options.snapshot_dir
+            if directory is not None and entry.batcher.unfinished == 0 and entry.served.pool is not None:
+                count = entry.sessions.save(directory)
                 log.info("sessions saved", extra={"fields": {"model": name, "sessions": count}})
             entry.batcher.stop()
 
@@ -179,8 +189,9 @@ class Service:
 class Pending:
     """A request that was accepted."""
 
-    def __init__(self, entry: Entry, prepared: Prepared, job: Job) -> None:
-        self.entry, self.prepared, self.job = entry, prepared, job
+    def __init__(self, service: Service, entry: Entry, prepared: Prepared, job: Job) -> None:
+        self.service, self.entry, self.prepared, self.job = service, entry, prepared, job
+        self._held = prepared.answer_bytes
 
     @property
     def done(self) -> bool:
@@ -200,8 +211,15 @@ class Pending:
         except asyncio.CancelledError:
             self.cancel()
             raise
-        return results(self.entry.served, self.prepared, self.job)
+        arrays = results(self.entry.served, self.prepared, self.job)
+        self.job.rows.clear()  # which would keep the results, and the body of the request, until the answer is sent
+        return arrays
 
     def cancel(self) -> None:
         """Forget the request: its client is gone."""
         self.entry.batcher.refuse(self.job, "cancelled", "the client is gone")
+
+    def release(self) -> None:
+        """Count back the memory of the answer: it has been sent, or will not be."""
+        self.service.release(self._held)
+        self._held = 0

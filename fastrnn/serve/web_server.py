@@ -10,10 +10,10 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame, Opcode
 
 from .options import Options
-
-FRAME_FACTOR = 2  # frames beyond max_body_bytes up to so many times that are refused with a message, not by the library
 
 MOST_HEAD_BYTES = 1 << 16  # of a request line and headers, and of anything else in HTTP that is not of a body
 HEAD_SECONDS = 20  # in which they must have arrived: on a new connection, and once they have begun
@@ -111,6 +111,25 @@ class Protocol(HttpToolsProtocol):
             self.head_timer = None
 
 
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket. A message that is too large to be read gets an error message too, before the connection closes."""
+
+    def handle_parser_exception(self) -> None:
+        if self.close_sent:
+            return  # what still arrives is discarded
+        assert self.conn.close_sent is not None
+        code = self.conn.close_sent.code
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": self.conn.close_sent.reason})
+        if code == CloseCode.MESSAGE_TOO_BIG:
+            error = {"type": "error", "message": f"the message has more than {self.config.ws_max_size} bytes"}
+            self.transport.write(Frame(Opcode.TEXT, json.dumps(error).encode()).serialize(mask=False))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        # Closed at once, while the message is still arriving, the connection would be reset and the error lost.
+        self.transport.write_eof()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+
 class Server(uvicorn.Server):
     """uvicorn's server; signals are handled by who runs it."""
 
@@ -130,8 +149,8 @@ def make_server(app: Any, options: Options, close_seconds: int) -> Server:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the client's address
         lifespan="on",
-        ws="websockets-sansio",
-        ws_max_size=FRAME_FACTOR * options.max_body_bytes,
+        ws=StreamProtocol,
+        ws_max_size=options.max_message_bytes,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=close_seconds,
     )

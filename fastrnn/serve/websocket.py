@@ -84,12 +84,12 @@ class Connection:
         self._end: tuple[dict[str, Any] | None, int] | None = None  # what is sent after the answers; how to close
         widest = max(served.input_size * served.x_dtype.itemsize, served.output_size * 4)
         self.max_steps = max(min(service.options.max_chunk_steps, service.options.max_body_bytes // widest), 1)
-        self._leaving = self._sending = False
-        service.on_drain.add(self._leave)
+        self._draining = self._sending = False
+        service.on_drain.add(self._on_drain)
 
     def close(self) -> None:
         """Forget the session."""
-        self.service.on_drain.discard(self._leave)
+        self.service.on_drain.discard(self._on_drain)
         for job in list(self.channel.jobs):
             self.entry.batcher.refuse(job, "cancelled", "the client is gone")
         for job, _ in self._answers:
@@ -144,7 +144,7 @@ class Connection:
                 await self._fewer.wait()
             if self.entry.batcher.full:
                 await self.entry.batcher.room()
-            if self._end is None and not self._leaving:
+            if self._end is None and not self._draining:
                 await self._submit(job, answer)
 
     async def _submit(self, job: Job, answer: Answer) -> None:
@@ -159,9 +159,8 @@ class Connection:
 
     def _frame(self, data: bytes) -> tuple[Job, Answer]:
         """A job of a binary frame."""
-        served, most = self.served, self.service.options.max_body_bytes
-        if len(data) > most:
-            raise Refusal("too_large", f"the frame has {len(data)} bytes, more than {most}")
+        served = self.served
+        self._check_size("frame", len(data))
         step = served.input_size * served.x_dtype.itemsize
         if len(data) % step:
             raise Refusal("invalid", f"the frame has {len(data)} bytes, wanted a multiple of {step}: steps of x")
@@ -175,8 +174,14 @@ class Connection:
         job = Job([chunk], channel=self.channel)
         return job, lambda _: _bytes_of(job.rows[0].parts)
 
+    def _check_size(self, name: str, size: int) -> None:
+        most = self.service.options.max_body_bytes
+        if size > most:
+            raise Refusal("too_large", f"the {name} has {size} bytes, more than {most}")
+
     def _text(self, text: str) -> tuple[Job, Answer]:
         """A job of a control message."""
+        self._check_size("message", len(text.encode()))
         try:
             message = json.loads(text)
             kind = message["type"]
@@ -208,10 +213,10 @@ class Connection:
                     refusal = job.refusal
                     assert refusal is not None
                     self._count(refusal.kind.outcome if job.action is None else None)
-                    await self._say_goodbye({"type": "error", "message": str(refusal)}, refusal.kind.close)
+                    await self._close_with({"type": "error", "message": str(refusal)}, refusal.kind.close)
                     return
                 if not self._answers and self._end is not None:
-                    await self._say_goodbye(*self._end)
+                    await self._close_with(*self._end)
                     return
             self._changed.clear()
             await self._changed.wait()
@@ -243,7 +248,7 @@ class Connection:
             self._end = message, code
             self._changed.set()
 
-    async def _say_goodbye(self, message: dict[str, Any] | None, code: int) -> None:
+    async def _close_with(self, message: dict[str, Any] | None, code: int) -> None:
         if message is not None:
             await self._send_answer(message)
         self._end = message, code
@@ -261,10 +266,10 @@ class Connection:
         self._finish({"type": "error", "message": idle}, 1008)
         self.entry.sessions.remove(self.channel)
 
-    def _leave(self) -> None:
+    def _on_drain(self) -> None:
         """The server stops: give the client its state."""
-        if self._end is None and not self._leaving:
-            self._leaving = True
+        if self._end is None and not self._draining:
+            self._draining = True
             job = self._action(Session.snapshot)
             self.entry.batcher.submit(job)
             self._answers.append((job, self._last_snapshot))
