@@ -148,10 +148,8 @@ static fastrnn_status make_stage(const fastrnn_model_plan *plan, int64_t index, 
         return FASTRNN_ERROR_SIZE;
     if (ops->options.kind == FASTRNN_OP_LAYER) {
         make_batch(plan, index, made);
-        const void *store = plan->batch->store;
-        const fr_states states = store ? fr_model_store_states(model, store, stage->first) : (fr_states){0};
         const fastrnn_status status = fr_plan_make(ops->layer, &made->batch, made->input.total_steps, plan->row_indices,
-                                                   index > 0 || plan->batch->packed, &states, &made->plan);
+                                                   index > 0 || plan->batch->packed, &made->plan);
         if (status != FASTRNN_OK)
             return status;
         scratch = fr_plan_workspace_size(&made->plan);

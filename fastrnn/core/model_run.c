@@ -162,7 +162,9 @@ static void run_layer(const fastrnn_model_plan *plan, int64_t index, fr_poll *po
         stage_plan->batch.x = plan->batch->x;
     if (index == plan->model->num_stages - 1)
         stage_plan->batch.y = plan->batch->y;
-    fr_plan_run(&stage_plan->plan, plan->scratch, poll);
+    const void *store = plan->batch->store;
+    const fr_states states = store ? fr_model_store_states(plan->model, store, plan->model->stages[index].first) : (fr_states){0};
+    fr_plan_run(&stage_plan->plan, &states, plan->scratch, poll);
 }
 
 static void run_stages(const fastrnn_model_plan *plan, fr_poll *poll)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "store.h"
 #include "structs.h"
 #include "unrolled.h"
 
@@ -292,12 +293,12 @@ static bool is_unrolled_for(const fastrnn_layer *layer, const fastrnn_batch *bat
 }
 
 fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps,
-                            const int64_t *row_indices, bool packed_x, const fr_states *states, fr_plan *plan)
+                            const int64_t *row_indices, bool packed_x, fr_plan *plan)
 {
     if (batch->num_rows > layer->most_steps || total_steps > layer->most_steps)
         return fr_fail_size("the workspace");
     *plan = (fr_plan){.layer = layer, .batch = batch, .packed_x = packed_x, .row_indices = row_indices,
-                      .states = *states, .total_steps = total_steps, .macs = macs_of(layer, total_steps)};
+                      .total_steps = total_steps, .macs = macs_of(layer, total_steps)};
     plan->alone = fr_partition_make(plan, 1, 1);
     plan->shared = fr_partition_make(plan, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool));
     lay_out(plan, &plan->alone, &plan->alone_layout);
@@ -320,10 +321,7 @@ static fastrnn_status make(const fastrnn_layer *layer, const fastrnn_batch *batc
         status = fr_fail(FASTRNN_ERROR_ARGUMENT, "unrolled is of another layer or number of steps, or lengths is given besides it");
     if (status == FASTRNN_OK)
         status = check_state(layer, batch);
-    if (status != FASTRNN_OK)
-        return status;
-    const fr_states states = batch->store ? fr_store_states(batch->store) : (fr_states){0};
-    return fr_plan_make(layer, batch, total_steps, row_indices, batch->packed, &states, plan);
+    return status == FASTRNN_OK ? fr_plan_make(layer, batch, total_steps, row_indices, batch->packed, plan) : status;
 }
 
 fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan)

@@ -5,7 +5,6 @@
 
 #include "layer.h"
 #include "sequence.h"
-#include "store.h"
 
 /* How a call is divided: slices of rows, which are independent of each other, and teams that share a slice. */
 typedef struct fr_partition {
@@ -33,7 +32,6 @@ typedef struct __attribute__((may_alias)) fr_plan {
     const fastrnn_batch *batch;
     bool packed_x;              /* x is packed; y is if batch->packed */
     const int64_t *row_indices; /* the batch's; NULL if row r of the run is row r of the arrays */
-    fr_states states;           /* of the slots; without a store parities is NULL */
     int64_t total_steps;        /* the sum of lengths */
     double macs;                /* multiply-adds of the call */
     fr_partition alone, shared; /* on the caller's thread; with the batch's thread pool */
@@ -45,7 +43,7 @@ fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps, 
 
 /* Makes a plan of a batch that was checked. FASTRNN_ERROR_SIZE if it is too large. */
 fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps,
-                            const int64_t *row_indices, bool packed_x, const fr_states *states, fr_plan *plan);
+                            const int64_t *row_indices, bool packed_x, fr_plan *plan);
 
 /* The bytes of a workspace, of any alignment, for a run. */
 size_t fr_plan_workspace_size(const fr_plan *plan);

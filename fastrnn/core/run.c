@@ -21,6 +21,7 @@ typedef struct fr_run {
     const fr_plan *plan;
     fr_partition partition; /* the plan's, with as many workers as the thread pool gave */
     const fr_layout *layout;
+    fr_states states;      /* of the slots; parities is NULL without a store */
     char *memory;          /* the workspace, aligned */
     fr_poll *poll;         /* the caller's thread's, between the parts of a call */
     fr_shared_run *shared; /* NULL: the caller's thread runs alone */
@@ -69,8 +70,8 @@ static void enter_cell(fr_part *part, int64_t layer_index, int64_t direction)
     sequence->out = part->last_layer ? view_of(run, &run->plan->batch->y, run->plan->batch->packed) : between_view(run, layer_index);
     sequence->out_offset = direction * layer->h_size;
     sequence->reverse = direction == 1 || layer->reverse;
-    if (run->plan->states.parities)
-        sequence->slots = fr_states_slots(&run->plan->states, layer, layer_index);
+    if (run->states.parities)
+        sequence->slots = fr_states_slots(&run->states, layer, layer_index);
 }
 
 static bool load_state(fr_part *part)
@@ -246,10 +247,11 @@ static bool views_are_valid(const fr_plan *plan)
            view_is_valid(&batch->y, plan->total_steps + pads(batch), plan->layer->h_size);
 }
 
-void fr_plan_run(const fr_plan *plan, void *memory, fr_poll *poll)
+void fr_plan_run(const fr_plan *plan, const fr_states *states, void *memory, fr_poll *poll)
 {
     const fastrnn_batch *batch = plan->batch;
-    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .memory = memory, .poll = poll};
+    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .states = *states, .memory = memory,
+                  .poll = poll};
     if (plan->shared.workers > 1) {
         const int workers = fr_pool_enter(batch->pool, plan->shared.workers, plan->macs, tolerates_oversubscription(plan));
         if (workers > 1) {
@@ -274,11 +276,12 @@ fastrnn_status fastrnn_plan_run(const fastrnn_plan *caller_plan, void *workspace
         return FASTRNN_ERROR_ARGUMENT;
     atomic_int status = FASTRNN_OK;
     fr_poll poll = {.batch = plan->batch, .asks = true, .mode = fr_fp_flush(), .status = &status};
-    fr_plan_run(plan, fr_arena_of(workspace).next, &poll);
+    const fr_states states = plan->batch->store ? fr_store_states(plan->batch->store) : (fr_states){0};
+    fr_plan_run(plan, &states, fr_arena_of(workspace).next, &poll);
     fr_fp_restore(poll.mode);
-    if (plan->states.parities && status == FASTRNN_OK) {
+    if (states.parities && status == FASTRNN_OK) {
         const fr_rows rows = {.batch = plan->batch, .indices = plan->row_indices, .stride = 1, .count = plan->batch->num_rows};
-        fr_states_advance(plan->states.parities, &rows);
+        fr_states_advance(states.parities, &rows);
     }
     return (fastrnn_status)status;
 }

@@ -74,9 +74,10 @@ static void fill_args(const fr_plan *plan, void *scratch, fr_arena *arena, fr_st
     const fastrnn_layer *layer = plan->layer;
     const fastrnn_batch *batch = plan->batch;
     const size_t e = layer->backend.kernels->real_size;
+    const fr_states states = fr_store_states(batch->store);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const fr_cell *cell = &layer->cells[i];
-        const fr_slots slots = fr_states_slots(&plan->states, layer, i);
+        const fr_slots slots = fr_states_slots(&states, layer, i);
         void **h[2], **c[2] = {NULL, NULL};
         for (int parity = 0; parity < 2; parity++) {
             h[parity] = addresses_of(batch, slots.h[parity], cell->h_stride, e, arena);
@@ -176,7 +177,7 @@ fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_ba
     step->y_stride = step->batch.y.row_stride * e;
     if (step->kernel) {
         void *scratch = fr_take(&arena, scratch_of(plan), layer->backend.kernels->real_size);
-        step->parities = plan->states.parities + first_slot(&step->batch);
+        step->parities = fr_store_states(step->batch.store).parities + first_slot(&step->batch);
         for (int parity = 0; parity < 2; parity++)
             step->args[parity] = fr_take(&arena, (size_t)layer->num_layers, sizeof(fr_step_args));
         fill_args(plan, scratch, &arena, step->args);
