@@ -114,7 +114,8 @@ static void find_buffers(const fastrnn_model *model, const void *store, fr_curso
     if (op->options.kind == FASTRNN_OP_LAYER) {
         const fr_cell *cell = &op->layer->cells[at->index];
         const fr_states states = fr_model_store_states(model, store, at->op);
-        const fr_slots slots = fr_states_slots(&states, op->layer, at->index);
+        fr_slots slots;
+        fr_states_slots(&states, op->layer, at->index, &slots);
         at->parities = slots.parities;
         for (int parity = 0; parity < 2; parity++)
             at->buffers[parity] = at->kind ? slots.c[parity] : slots.h[parity];

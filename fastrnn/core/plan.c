@@ -225,9 +225,15 @@ static size_t place_state(const fastrnn_layer *layer, int64_t rows, char *memory
     state->own_h[1] = piece(memory, reserve(&size, rows, most->h, e));
     state->own_c = piece(memory, reserve(&size, rows, most->c, e));
     state->own_hidden = piece(memory, reserve(&size, most->hidden ? rows : 0, most->c, e));
-    void ***const addresses[FR_STATE_ADDRESSES] = {&state->first_h, &state->first_c, &state->h[0], &state->h[1], &state->c, &state->hidden};
-    for (int i = 0; i < FR_STATE_ADDRESSES; i++)
-        *addresses[i] = piece(memory, reserve(&size, rows, 1, sizeof(void *)));
+    void **addresses = piece(memory, reserve(&size, rows, FR_STATE_ADDRESSES, sizeof(void *)));
+    if (memory) {
+        state->first_h = addresses;
+        state->first_c = addresses + rows;
+        state->h[0] = addresses + 2 * rows;
+        state->h[1] = addresses + 3 * rows;
+        state->c = addresses + 4 * rows;
+        state->hidden = addresses + 5 * rows;
+    }
     return size;
 }
 

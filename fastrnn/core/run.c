@@ -21,7 +21,7 @@ typedef struct fr_run {
     const fr_plan *plan;
     fr_partition partition; /* the plan's, with as many workers as the thread pool gave */
     const fr_layout *layout;
-    fr_states states;      /* of the slots; parities is NULL without a store */
+    const fr_states *states; /* of the slots; parities is NULL without a store */
     char *memory;          /* the workspace, aligned */
     fr_poll *poll;         /* the caller's thread's, between the parts of a call */
     fr_shared_run *shared; /* NULL: the caller's thread runs alone */
@@ -70,8 +70,8 @@ static void enter_cell(fr_part *part, int64_t layer_index, int64_t direction)
     sequence->out = part->last_layer ? view_of(run, &run->plan->batch->y, run->plan->batch->packed) : between_view(run, layer_index);
     sequence->out_offset = direction * layer->h_size;
     sequence->reverse = direction == 1 || layer->reverse;
-    if (run->states.parities)
-        sequence->slots = fr_states_slots(&run->states, layer, layer_index);
+    if (run->states->parities)
+        fr_states_slots(run->states, layer, layer_index, &sequence->slots);
 }
 
 static bool load_state(fr_part *part)
@@ -250,7 +250,7 @@ static bool views_are_valid(const fr_plan *plan)
 void fr_plan_run(const fr_plan *plan, const fr_states *states, void *memory, fr_poll *poll)
 {
     const fastrnn_batch *batch = plan->batch;
-    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .states = *states, .memory = memory,
+    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .states = states, .memory = memory,
                   .poll = poll};
     if (plan->shared.workers > 1) {
         const int workers = fr_pool_enter(batch->pool, plan->shared.workers, plan->macs, tolerates_oversubscription(plan));

@@ -189,37 +189,30 @@ static bool runs_in_slots(const fr_sequence *sequence)
     return sequence->slots.parities && fr_cell_takes_addresses(sequence->cell);
 }
 
-/* The vector of a row in a buffer of slots. */
-static void *in_slot(const fr_sequence *sequence, void *buffer, int64_t row, int64_t stride)
+static void place_in_slot(fr_sequence *sequence, int64_t row)
 {
-    return fr_at(buffer, fr_slot(&sequence->rows, row) * stride, sequence->backend->kernels->real_size);
+    const fr_cell *cell = sequence->cell;
+    const fr_slots *slots = &sequence->slots;
+    const size_t e = sequence->backend->kernels->real_size;
+    const int64_t slot = fr_slot(&sequence->rows, row), h = slot * cell->h_stride, c = slot * cell->c_stride;
+    const int now = slots->parities[slot];
+    const int64_t last = !(fr_length(&sequence->rows, row) & 1); /* of h, for the row's last step */
+    fr_state *state = &sequence->state;
+    state->first_h[row] = fr_at(slots->h[now], h, e);
+    state->h[last][row] = fr_at(slots->h[!now], h, e);
+    state->h[!last][row] = fr_at(state->own_h[0], row * cell->h_stride, e);
+    if (cell->kind == FASTRNN_LSTM) {
+        state->first_c[row] = fr_at(slots->c[now], c, e);
+        state->c[row] = fr_at(slots->c[!now], c, e);
+    }
 }
 
-static int parity_of(const fr_sequence *sequence, int64_t row)
-{
-    return sequence->slots.parities[fr_slot(&sequence->rows, row)];
-}
-
-static void place_row(fr_sequence *sequence, int64_t row)
+static void place_in_own(fr_sequence *sequence, int64_t row)
 {
     const fr_cell *cell = sequence->cell;
     const size_t e = sequence->backend->kernels->real_size;
     fr_state *state = &sequence->state;
-    void *own_h = fr_at(state->own_h[0], row * cell->h_stride, e);
-    if (runs_in_slots(sequence)) {
-        const fr_slots *slots = &sequence->slots;
-        const int now = parity_of(sequence, row);
-        const int64_t last = !(fr_length(&sequence->rows, row) & 1); /* of h, for the row's last step */
-        state->first_h[row] = in_slot(sequence, slots->h[now], row, cell->h_stride);
-        state->h[last][row] = in_slot(sequence, slots->h[!now], row, cell->h_stride);
-        state->h[!last][row] = own_h;
-        if (cell->kind == FASTRNN_LSTM) {
-            state->first_c[row] = in_slot(sequence, slots->c[now], row, cell->c_stride);
-            state->c[row] = in_slot(sequence, slots->c[!now], row, cell->c_stride);
-        }
-        return;
-    }
-    state->h[0][row] = own_h;
+    state->h[0][row] = fr_at(state->own_h[0], row * cell->h_stride, e);
     state->first_h[row] = state->h[1][row] = fr_at(state->own_h[1], row * cell->h_stride, e);
     state->first_c[row] = state->c[row] = fr_at(state->own_c, row * cell->c_stride, e);
     if (fr_cell_needs_hidden(cell))
@@ -230,9 +223,12 @@ static void place_row(fr_sequence *sequence, int64_t row)
 static void *outside(const fr_sequence *sequence, void *const *buffers, bool written, const void *array, int64_t index, int64_t row,
                      int64_t width, int64_t stride)
 {
-    if (sequence->slots.parities)
-        return in_slot(sequence, buffers[parity_of(sequence, row) ^ written], row, stride);
-    return array ? state_row(array, &sequence->rows, index, row, width, sequence->backend->kernels->real_size) : NULL;
+    const size_t e = sequence->backend->kernels->real_size;
+    if (sequence->slots.parities) {
+        const int64_t slot = fr_slot(&sequence->rows, row);
+        return fr_at(buffers[sequence->slots.parities[slot] ^ written], slot * stride, e);
+    }
+    return array ? state_row(array, &sequence->rows, index, row, width, e) : NULL;
 }
 
 void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index)
@@ -242,14 +238,16 @@ void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index)
     const size_t e = sequence->backend->kernels->real_size;
     const int64_t P = cell->h_size, H = cell->hidden_size;
     const fr_range mine = fr_team_share(team, sequence->rows.count);
-    const bool copies = !runs_in_slots(sequence);
-    const size_t bytes = copies ? (size_t)(cell->h_stride + cell->c_stride) * e : 0;
+    const size_t bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
     fr_state *state = &sequence->state;
     int64_t work = 0;
+    if (runs_in_slots(sequence)) {
+        for (int64_t row = mine.begin; row < mine.end; row++)
+            place_in_slot(sequence, row);
+        return;
+    }
     for (int64_t row = mine.begin; row < mine.end && !stops_after(sequence->poll, &work, bytes); row++) {
-        place_row(sequence, row);
-        if (!copies)
-            continue;
+        place_in_own(sequence, row);
         fr_load_row(state->first_h[row], outside(sequence, sequence->slots.h, false, batch->h0, index, row, P, cell->h_stride), P,
                     cell->h_stride, e);
         if (cell->kind == FASTRNN_LSTM)

@@ -77,7 +77,8 @@ static void fill_args(const fr_plan *plan, void *scratch, fr_arena *arena, fr_st
     const fr_states states = fr_store_states(batch->store);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const fr_cell *cell = &layer->cells[i];
-        const fr_slots slots = fr_states_slots(&states, layer, i);
+        fr_slots slots;
+        fr_states_slots(&states, layer, i, &slots);
         void **h[2], **c[2] = {NULL, NULL};
         for (int parity = 0; parity < 2; parity++) {
             h[parity] = addresses_of(batch, slots.h[parity], cell->h_stride, e, arena);

@@ -90,15 +90,14 @@ static size_t c_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 }
 
 /* The states of the next layer; advances the arena. */
-static fr_slots next_slots(const fastrnn_layer *layer, int64_t layer_index, int64_t capacity, fr_arena *arena)
+static void next_slots(const fastrnn_layer *layer, int64_t layer_index, int64_t capacity, fr_arena *arena, fr_slots *slots)
 {
     const fr_cell *cell = &layer->cells[layer_index];
-    fr_slots slots = {0};
+    const size_t h = h_bytes(layer, cell), c = c_bytes(layer, cell);
     for (int parity = 0; parity < 2; parity++) {
-        slots.h[parity] = fr_take(arena, (size_t)capacity, h_bytes(layer, cell));
-        slots.c[parity] = fr_take(arena, (size_t)capacity, c_bytes(layer, cell));
+        slots->h[parity] = fr_take(arena, (size_t)capacity, h);
+        slots->c[parity] = fr_take(arena, (size_t)capacity, c);
     }
-    return slots;
 }
 
 bool fr_states_add_bytes(size_t *total, const fastrnn_layer *layer, int64_t capacity)
@@ -111,14 +110,12 @@ bool fr_states_add_bytes(size_t *total, const fastrnn_layer *layer, int64_t capa
     return fits;
 }
 
-fr_slots fr_states_slots(const fr_states *states, const fastrnn_layer *layer, int64_t layer_index)
+void fr_states_slots(const fr_states *states, const fastrnn_layer *layer, int64_t layer_index, fr_slots *slots)
 {
     fr_arena arena = {states->buffers};
-    fr_slots slots = {0};
+    slots->parities = states->parities;
     for (int64_t i = 0; i <= layer_index; i++)
-        slots = next_slots(layer, i, states->capacity, &arena);
-    slots.parities = states->parities;
-    return slots;
+        next_slots(layer, i, states->capacity, &arena, slots);
 }
 
 void fr_states_advance(unsigned char *parities, const fr_rows *rows)
@@ -164,8 +161,9 @@ fastrnn_status fastrnn_store_init(const fastrnn_layer *layer, int64_t capacity, 
 static char *extra_of(const fastrnn_layer *layer, const void *store)
 {
     fr_arena arena = pieces_of(store).states;
+    fr_slots slots;
     for (int64_t i = 0; i < layer->num_layers; i++)
-        next_slots(layer, i, fr_store_capacity(store), &arena);
+        next_slots(layer, i, fr_store_capacity(store), &arena, &slots);
     return arena.next;
 }
 
@@ -214,7 +212,8 @@ void fr_store_transfer(const fastrnn_layer *layer, const void *store, int64_t co
     fr_store_pieces all = pieces_of(store);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const fr_cell *cell = &layer->cells[i];
-        const fr_slots states = next_slots(layer, i, fr_store_capacity(store), &all.states);
+        fr_slots states;
+        next_slots(layer, i, fr_store_capacity(store), &all.states, &states);
         const fr_vectors h = {.buffers = {states.h[0], states.h[1]}, .parities = all.parities, .array = arrays->h, .index = i,
                               .width = cell->h_size, .stride = cell->h_stride};
         transfer_vectors(&h, count, slots, e, transfer);

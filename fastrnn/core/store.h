@@ -29,8 +29,8 @@ typedef struct fr_states {
 fr_states fr_store_states(const void *store);
 /* Adds the bytes of the buffers; false if that overflows. */
 bool fr_states_add_bytes(size_t *total, const fastrnn_layer *layer, int64_t capacity);
-/* Those of one layer of the stack. */
-fr_slots fr_states_slots(const fr_states *states, const fastrnn_layer *layer, int64_t layer_index);
+/* Sets *slots to those of one layer of the stack. */
+void fr_states_slots(const fr_states *states, const fastrnn_layer *layer, int64_t layer_index, fr_slots *slots);
 /* After a run has succeeded: the rows' new states become those of their slots. */
 void fr_states_advance(unsigned char *parities, const fr_rows *rows);
 
