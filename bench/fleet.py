@@ -11,6 +11,7 @@ First it is compared with the rates that were measured on one machine, with one 
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Costs:
     load, proxy : of the client that made the load, and of Ray's proxy
     server : of the server's process, the engine included
     fixed : of a batch, in addition
+    hashes : whether sessions are placed by consistent hashing, or on the replica that has the fewest
     """
 
     name: str
@@ -44,15 +46,24 @@ class Costs:
     proxy: float
     server: float
     fixed: float = 50e-6
+    hashes: bool = True
 
 
-#: Measured with 64 sessions on two processors with AVX-512, and the rates of the same runs by number of replicas. Other
-#: programs ran beside those behind Ray, which makes their processor times larger, too.
+#: Measured with 64 sessions on two processors with AVX-512, and the rates of the same runs by number of replicas.
 ENGINE = 93e-6
-ALONE = Costs("fastrnn serve", 27e-6, 0.0, 257e-6)
-BEHIND_RAY = Costs("behind Ray's proxy", 64e-6, 1508e-6, 1513e-6)
-BEHIND_RAY_2 = Costs("behind Ray's proxy", 99e-6, 2141e-6, 2556e-6)
-MEASURED = ((ALONE, 1, 3600), (BEHIND_RAY, 1, 499), (BEHIND_RAY_2, 2, 368))
+ALONE = Costs("fastrnn serve", 26e-6, 0.0, 228e-6)
+BEHIND_HAPROXY = Costs("behind HAProxy", 36e-6, 44e-6, 257e-6, hashes=False)
+BEHIND_HAPROXY_2 = Costs("behind HAProxy", 32e-6, 38e-6, 317e-6)
+BEHIND_RAY = Costs("behind Ray's proxy", 83e-6, 1973e-6, 1844e-6)
+BEHIND_RAY_2 = Costs("behind Ray's proxy", 60e-6, 1500e-6, 1539e-6)
+MEASURED = (
+    (ALONE, 1, 4019),
+    (BEHIND_HAPROXY, 1, 3021),
+    (BEHIND_HAPROXY_2, 2, 3768),
+    (BEHIND_RAY, 1, 492),
+    (BEHIND_RAY_2, 2, 543),
+)
+COMPARED = (ALONE, BEHIND_HAPROXY, BEHIND_RAY)
 
 
 class Replica:
@@ -121,7 +132,7 @@ def closed_loop(costs: Costs, replicas: int, sessions: int = 64, cores: int = 2,
     return done / seconds
 
 
-def latencies(costs: Costs, sessions: int, seconds: float = 3.0, joining: int = 0, at: float = 0.0):
+def latencies(costs: Costs, sessions: int, seconds: float, joining: int = 0, at: float = 0.0):
     """When chunks were sent and how long they took, on one replica and one proxy with a core each.
 
     joining : sessions that come at the time `at`, from a replica that is lost; each opens its stream first
@@ -163,7 +174,7 @@ def latencies(costs: Costs, sessions: int, seconds: float = 3.0, joining: int = 
 
 
 def p99(costs: Costs, sessions: int) -> float:
-    sent, took = latencies(costs, sessions)
+    sent, took = latencies(costs, sessions, 8.0)
     return float(np.percentile(took[sent > 1.0], 99))
 
 
@@ -187,12 +198,15 @@ def shares(replicas: int, virtual_nodes: int = VIRTUAL_NODES, seed: int = 0):
 
 
 def replicas_needed(costs: Costs) -> tuple[int, int, float]:
-    """Sessions of a replica at most; replicas, so that the fullest one has no more; its share over the mean."""
+    """Sessions of a replica at most; replicas, so that the fullest one has no more; its share over the mean.
+
+    A machine may be lost: its sessions find room on the others.
+    """
     most = most_sessions(costs)
-    count = -(-SESSIONS // most)
+    count = -(-SESSIONS // most) + MACHINE_CORES
     while True:
-        fullest = float(shares(count).max() * count)
-        if SESSIONS / count * fullest <= most:
+        fullest = float(shares(count).max() * count) if costs.hashes else 1.0
+        if SESSIONS / (count - MACHINE_CORES) * fullest <= most:
             return most, count, fullest
         count = int(count * 1.02) + 1
 
@@ -209,9 +223,9 @@ def main() -> None:
     print(
         f"{SESSIONS:,} sessions are {rate:,.0f} chunks a second; the engine alone keeps {rate * ENGINE:,.0f} cores busy"
     )
-    for costs in (ALONE, BEHIND_RAY):
+    for costs in COMPARED:
         most, count, fullest = replicas_needed(costs)
-        proxies = -(-SESSIONS // most) if costs.proxy else 0
+        proxies = math.ceil(SESSIONS / most * costs.proxy / costs.server)  # as busy as the replicas
         machines = -(-(count + proxies) // MACHINE_CORES)
         print(f"  {costs.name}: {most} sessions a replica of one core at p99 {TARGET * 1e3:.0f} ms")
         print(f"    {count:,} replicas, of which the fullest has {fullest:.2f} times the mean")
@@ -244,7 +258,7 @@ def plot(directory: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for costs in (ALONE, BEHIND_RAY):
+    for costs in COMPARED:
         most = int(PERIOD / costs.server)
         counts = np.unique(np.linspace(1, most, 24).astype(int))
         left.plot(counts, [p99(costs, count) * 1e3 for count in counts], label=costs.name)
@@ -260,7 +274,7 @@ def plot(directory: Path) -> None:
     right.legend()
     figure.savefig(directory / "fleet.png", dpi=100)
     figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
-    for costs in (ALONE, BEHIND_RAY):
+    for costs in COMPARED:
         _, count, _ = replicas_needed(costs)
         mean = SESSIONS // count
         for lost, style in ((MACHINE_CORES, "-"), (count // 4, "--")):

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,8 @@ from fastrnn.benchmark.workloads import Workload, build_layer
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+
+TIMEOUT = 120  # seconds in which an answer must have come
 
 
 def workload_of(cell, size, input_size=None):
@@ -145,7 +148,7 @@ SERVERS = {"fastrnn": fastrnn_server, "plain": plain_server}
 
 def http(port, method, path, body=b"", headers=()):
     """One request on a connection of its own: status and body."""
-    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
         connection.sendall(http_request(method, path, body, [*headers, "Connection: close"]))
         data = b""
         while part := connection.recv(1 << 16):
@@ -195,8 +198,13 @@ def frame(payload):
     return head + b"\0\0\0\0" + payload
 
 
+PING = b"\x89"
+
+
 def frame_of(data):
-    """The payload of the first whole frame from a server, and the bytes after it; or None."""
+    """The payload of the first whole frame from a server that is no ping, and the bytes after it; or None."""
+    if data[:1] == PING:  # not answered: no connection stays as long as the server waits for that
+        data = data[2 + data[1] :] if len(data) > 1 else b""
     if len(data) < 2:
         return None
     size, at = data[1], 2
@@ -212,7 +220,7 @@ def frame_of(data):
 
 
 def connect(port):
-    connection = socket.create_connection(("127.0.0.1", port), 30)
+    connection = socket.create_connection(("127.0.0.1", port), TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
@@ -312,11 +320,15 @@ def check_same(cell, size):
     assert answers[0].tobytes() == wanted.tobytes()
 
 
+def chosen(cases, options):
+    return [cases[index] for index in options.cases or range(len(cases))]
+
+
 def load(options):
     """Latency of sessions in a closed loop: fastrnn with two and three times the sessions of the plain server."""
     cases = [(cell, size, 10) for cell in ("lstm", "gru") for size in (256, 512)] + [("lstm", 128, 1), ("gru", 128, 1)]
     print(f"{'model':9} {'steps':>5} {'server':8} {'sessions':>8} {'p50 ms':>8} {'p99 ms':>8} {'chunks/s':>9}")
-    for cell, size, steps in cases[: options.cases]:
+    for cell, size, steps in chosen(cases, options):
         check_same(cell, size)
         chunk = chunk_of(size, steps)
         counts = {"plain": (1, 64), "fastrnn": (1, 64, 128, 192)}
@@ -333,7 +345,7 @@ def load(options):
 
 def latency(options):
     """The p50 of one client, and what of it is the engine's, in microseconds."""
-    for cell, size, steps in [("lstm", 128, 1), ("lstm", 256, 10), ("gru", 512, 10)][: options.cases]:
+    for cell, size, steps in chosen([("lstm", 128, 1), ("lstm", 256, 10), ("gru", 512, 10)], options):
         one_latency(cell, size, steps, options.seconds)
 
 
@@ -375,7 +387,6 @@ def open_loop(port, request, rate, seconds, connections=64, wanted=None):
     """
     latencies, counts = [], {}
     numbers = {}
-    idle = []
     sent, received = {}, {}
     with selectors.DefaultSelector() as selector:
 
@@ -385,7 +396,7 @@ def open_loop(port, request, rate, seconds, connections=64, wanted=None):
             received[connection] = b""
             return connection
 
-        idle = [add() for _ in range(connections)]
+        idle = deque(add() for _ in range(connections))  # used in turns
         start = time.perf_counter()
         due = 0
         while (now := time.perf_counter()) < start + seconds or sent:
@@ -393,14 +404,19 @@ def open_loop(port, request, rate, seconds, connections=64, wanted=None):
                 break
             while now < start + seconds and due < (now - start) * rate:
                 due += 1
-                connection = idle.pop() if idle else add()
+                connection = idle.popleft() if idle else add()
                 sent[connection] = now
                 numbers[connection] = due
                 connection.sendall(request.replace(b"\r\n", b"\r\nX-Request-ID: %d\r\n" % due, 1))
             wait = max(0.0, min(start + (due + 1) / rate - time.perf_counter(), 0.1))
             for key, _ in selector.select(wait):
                 connection = key.fileobj
-                received[connection] += connection.recv(1 << 20)
+                part = connection.recv(1 << 20)
+                if not part:  # the server closes what it has not heard from for some seconds
+                    selector.unregister(connection)
+                    idle.remove(connection)
+                    continue
+                received[connection] += part
                 if (parts := http_parts(received[connection])) is None:
                     continue
                 received[connection] = b""
@@ -434,22 +450,26 @@ def overload(options):
             results.append(open_loop(port, request, rate, seconds, wanted=h))
             return results[-1]
 
-        rate = best = options.rate or 10.0
-        while not options.rate:  # the highest rate at which at most 1% is refused
-            _, counts, _ = offer(rate, max(seconds / 12, 1))
-            if counts.get(429, 0) > 0.01 * sum(counts.values()):
+        probe = max(seconds / 40, 1)
+        offer(options.rate or 10, probe)  # the first requests take longer
+        capacity = options.rate or len(offer(200, probe)[0]) / probe
+        while not options.rate:  # the highest rate, to about 7%, at which at most 1% is refused
+            _, counts, _ = offer(capacity, probe)
+            if counts.get(429, 0) <= 0.01 * sum(counts.values()):
                 break
-            best, rate = rate, rate * 1.3
-        at_capacity, saturated = offer(best, seconds / 2), offer(2 * best, seconds / 2)
-        peak = max(len(result[0]) / (seconds / 2) for result in (at_capacity, saturated))
+            capacity /= 1.07
+        at_capacity, saturated = offer(capacity, seconds / 8), offer(2 * capacity, seconds / 8)
+        peak = max(goodput(result, seconds / 8) for result in (at_capacity, saturated))
         before = memory(process.pid)
-        result = offer(10 * best, seconds)
+        result = offer(10 * capacity, seconds)
         after = memory(process.pid)
-        goodput, p99, late = len(result[0]) / seconds, summary(at_capacity)[1], summary(result)[1]
-        print(f"capacity: {best:.0f} requests a second of {options.steps} steps of LSTM {size}, p99 {p99 * 1e3:.1f} ms")
-        print(f"peak of goodput {peak:.0f} a second; at twice the capacity p99 {summary(saturated)[1] * 1e3:.1f} ms")
+        good, p99 = goodput(result, seconds), summary(at_capacity)[1] * 1e3
+        twice, late = summary(saturated)[1] * 1e3, summary(result)[1] * 1e3
+        print(f"capacity: {capacity:.0f} requests a second of {options.steps} steps of LSTM {size}")
+        print(f"at capacity: p99 {p99:.1f} ms, answers {at_capacity[1]}")
+        print(f"twice the capacity: p99 {twice:.1f} ms; peak of goodput {peak:.0f} a second")
         print(
-            f"ten times: goodput {goodput:.0f} a second ({goodput / peak:.0%}), p99 {late * 1e3:.1f} ms "
+            f"ten times: goodput {good:.0f} a second ({good / peak:.0%}), p99 {late:.1f} ms "
             f"({late / p99:.2f} times), answers {result[1]}, memory {before:.0f} to {after:.0f} MB"
         )
         counted = metrics(port)
@@ -460,6 +480,11 @@ def overload(options):
         name = f'fastrnn_requests_total{{model="m",outcome="{outcome}",protocol="http"}}'
         assert counted.get(name, 0) == answers[status], (name, counted.get(name, 0), answers[status])
     return answers
+
+
+def goodput(result, seconds):
+    """Answers a second, after a start."""
+    return sum(0.2 * seconds < began + latency <= seconds for began, latency in result[0]) / (0.8 * seconds)
 
 
 def metrics(port):
@@ -488,11 +513,12 @@ def soak(options):
     chunk = frame(chunk_of(size, 5).tobytes())
     x = chunk_of(size, 5)[None]
     frames = sequences = ended = 0
-    with fastrnn_server("lstm", size, "--idle-seconds", "3") as (port, process):
+    limits = "--idle-seconds", options.idle_seconds, "--max-sessions", 1 << 16
+    with fastrnn_server("lstm", size, *limits) as (port, process):
         connections = []
         start = time.monotonic()
         samples = []
-        rest = socket.create_connection(("127.0.0.1", port))
+        rest = connect(port)
         while time.monotonic() < start + options.seconds:
             if len(connections) < 100:
                 connections.append(open_session(port))
@@ -504,14 +530,20 @@ def soak(options):
             sequences += 1
             ends = bool(rng.integers(0, 2))
             ended += ends
-            ask(rest, infer_request(x, sequence_id=sequences, sequence_start=True, sequence_end=ends), True)
+            request = infer_request(x, sequence_id=sequences, sequence_start=True, sequence_end=ends)
+            try:
+                ask(rest, request, True)
+            except ConnectionError:  # the server closes connections that were idle, as after this process was stopped
+                rest.close()
+                rest = connect(port)
+                ask(rest, request, True)
             if not samples or time.monotonic() - samples[-1][0] > options.seconds / 20:
                 samples.append((time.monotonic(), memory(process.pid)))
         for connection in connections:
             connection.close()
         rest.close()
         live = 'fastrnn_sessions_live{model="m"}'
-        end = time.monotonic() + 30
+        end = time.monotonic() + 30 + options.idle_seconds
         while (values := metrics(port))[live] and time.monotonic() < end:  # until the sequences have expired
             time.sleep(0.1)
     print(f"memory, MB: {', '.join(f'{size:.0f}' for _, size in samples)}")
@@ -541,7 +573,7 @@ def shutdowns(options):
             port = free_port()
             command = [sys.executable, "-m", "fastrnn", "serve", f"m={path}", "--port", str(port), "--grpc-port", "0"]
             with server([*command, "--snapshot-dir", directory, "--log-level", "error"], port) as process:
-                connections = {number: socket.create_connection(("127.0.0.1", port)) for number in at}
+                connections = {number: connect(port) for number in at}
                 end = time.monotonic() + 0.2
                 stopped = False
                 while connections:
@@ -557,7 +589,10 @@ def shutdowns(options):
                             status, _, body = ask(connection, request, True)
                         except OSError:
                             status = 0  # the connection was closed before the request was read
-                        if status == 200:
+                        if status == 0 and not stopped:  # as after this process was stopped for some seconds
+                            connection.close()
+                            connections[number] = connect(port)
+                        elif status == 200:
                             assert body.endswith(wanted[first].tobytes()), (number, first)
                             at[number] += 1
                             answered += 1
@@ -572,7 +607,14 @@ def shutdowns(options):
 
 @contextlib.contextmanager
 def ray_fleet(cell, size):
-    """Ray Serve on all processors; yields its port and a function that sets the number of replicas."""
+    """Ray Serve on all processors; yields the ports of HAProxy and of Ray's own proxy, and what sets the replicas."""
+    ports = free_port(), free_port()
+    os.environ |= {  # which Ray reads when it is imported
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
     import ray
     from ray import serve
 
@@ -580,12 +622,11 @@ def ray_fleet(cell, size):
 
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init(num_cpus=4, object_store_memory=100 << 20, **options)
-    port = free_port()
     deployment = {"ray_actor_options": {"num_cpus": 1}, "logging_config": {"enable_access_log": False}}
     layer = build_layer(workload_of(cell, size))
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        yield port, lambda count: serve.run(fray.application({"m": layer}, num_replicas=count, deployment=deployment))
+        serve.start(http_options={"port": ports[0]})
+        yield *ports, lambda count: serve.run(fray.application({"m": layer}, num_replicas=count, deployment=deployment))
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -603,7 +644,7 @@ def processor_seconds(part):
 
 
 def ray_cost(options):
-    """What Ray costs: sessions in a closed loop on a server alone, and behind Ray's proxy.
+    """What Ray costs: sessions in a closed loop on a server alone, behind HAProxy, and behind Ray's own proxy.
 
     Without affinity: Ray's processes and the load share this machine's processors. The processor times by chunk are
     the parameters of bench/fleet.py, whose result is compared with these rates.
@@ -611,34 +652,32 @@ def ray_cost(options):
     os.sched_setaffinity(0, range(os.cpu_count()))
     cell, size, steps = "gru", 256, 10
     chunk = chunk_of(size, steps)
-    parts = {"proxy": "ray::ProxyActor", "replicas": "ray::ServeReplica:default:fastrnn"}
+    replicas = "ray::ServeReplica:default:fastrnn"
     print(f"{cell} {size}, {steps} steps a chunk")
     columns = ("server", "sessions", "p50 ms", "p99 ms", "chunks/s", "load us", "server us", "proxy us")
     print(" ".join(f"{column:>12}" for column in columns))
 
-    def row(name, port, server_part):
+    def row(name, port, *parts):
         for sessions in (1, 64):
             own = time.process_time()
-            before = {kind: processor_seconds(part) for kind, part in (parts | {"replicas": server_part}).items()}
-            latencies, rate, _ = closed_loop(port, sessions, chunk, options.seconds)
-            own = time.process_time() - own
-            spent = {}
-            for kind, part in (parts | {"replicas": server_part}).items():
-                after = processor_seconds(part)
-                spent[kind] = sum(after.values()) - sum(before[kind].get(pid, 0.0) for pid in after)
-            chunks = rate * options.seconds
+            before = [processor_seconds(part) for part in parts]
+            latencies, rate, answered = closed_loop(port, sessions, chunk, options.seconds)
+            spent = [time.process_time() - own]
+            for part, begun in zip(parts, before, strict=True):
+                spent.append(sum(seconds - begun.get(pid, 0.0) for pid, seconds in processor_seconds(part).items()))
             p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
-            costs = [1e6 * value / chunks for value in (own, spent["replicas"], spent["proxy"])]
-            cells = [f"{name:>12}", f"{sessions:>12}", *(f"{value:>12.2f}" for value in (p50, p99))]
-            print(" ".join([*cells, *(f"{value:>12.0f}" for value in (rate, *costs))]), flush=True)
+            cells = [f"{name:>12}", f"{sessions:>12}", *(f"{value:>12.2f}" for value in (p50, p99)), f"{rate:>12.0f}"]
+            print(" ".join([*cells, *(f"{1e6 * seconds / answered:>12.0f}" for seconds in spent)]), flush=True)
 
     with fastrnn_server(cell, size) as (port, process):
         os.sched_setaffinity(process.pid, range(os.cpu_count()))
         row("alone", port, f"--port\0{port}\0")
-    with ray_fleet(cell, size) as (port, scale):
+    with ray_fleet(cell, size) as (haproxy, proxy, scale):
         for count in (1, 2):
             scale(count)
-            row(f"Ray, {count}", port, parts["replicas"])
+            time.sleep(3)  # until HAProxy has heard of the replicas; sessions before that stay with Ray's own proxy
+            row(f"HAProxy, {count}", haproxy, replicas, "/haproxy\0")
+            row(f"Ray, {count}", proxy, replicas, "ray::ProxyActor")
 
 
 def main():
@@ -649,7 +688,8 @@ def main():
         command = commands.add_parser(name)
         command.add_argument("--seconds", type=float, default=seconds)
         command.add_argument("--count", type=int, default=100, help="of shutdowns")
-        command.add_argument("--cases", type=int, default=None)
+        command.add_argument("--cases", type=int, nargs="*", help="their numbers, from 0; all if not given")
+        command.add_argument("--idle-seconds", type=float, default=3, help="of soak: when a session expires")
         command.add_argument("--size", type=int, default=1024)
         command.add_argument("--steps", type=int, default=100)
         command.add_argument(

@@ -33,7 +33,7 @@ def send(address: str, session: str, x: np.ndarray, start: bool) -> np.ndarray:
     return np.array(y["data"], np.float32).reshape(y["shape"])[0]
 
 
-def main(port: int = 8000) -> None:
+def main(port: int = 8000, num_replicas: int = 2) -> None:
     rng = np.random.default_rng(0)
     weights = {"weight_ih_l0": (36, 4), "weight_hh_l0": (36, 12), "bias_ih_l0": 36, "bias_hh_l0": 36}
     arrays = {name: rng.uniform(-0.5, 0.5, shape).astype(np.float32) for name, shape in weights.items()}
@@ -47,7 +47,7 @@ def main(port: int = 8000) -> None:
         layer.save(Path(directory) / "tones.safetensors")
         application = fray.application(
             {"tones": Path(directory) / "tones.safetensors"},
-            num_replicas=2,
+            num_replicas=num_replicas,
             snapshots=Path(directory) / "snapshots",
             deployment={"ray_actor_options": {"num_cpus": 0.5}},
         )

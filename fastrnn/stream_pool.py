@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import os
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import Any, Generic, NoReturn, Self
 
@@ -128,6 +130,7 @@ class StreamPool(Generic[StateT]):
         self._stream: _core.BaseStream = model.stream(self.capacity)
         self._free = list(range(self.capacity))  # a heap: low slots first, so that those in use are near each other
         self._lock = threading.Lock()
+        _pools.add(self)
         ops = enumerate(model._shape.ops) if isinstance(model, Sequential) else [(0, model)]
         self._layers: list[tuple[int, Any]] = [
             (index, _LayerShape(op) if isinstance(op, LayerSpec) else op)
@@ -215,7 +218,8 @@ class StreamPool(Generic[StateT]):
     def _run_ids(self, model: Sequential, pairs: list[Any], casting: Casting) -> list[NDArray[Any]]:
         """With mask_zero the steps with id 0 are left out, and their results are zeros."""
         try:
-            if not model.mask_zero:
+            pairs_fit = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
+            if not (model.mask_zero and pairs_fit):  # of pairs that do not fit, `run_sessions` says which
                 return _core.run_sessions(self._stream, self, self._lock, pairs, casting)
             chunks = [as_ids(pair[1], f"the chunk of pairs[{i}]") for i, pair in enumerate(pairs)]
             for i, chunk in enumerate(chunks):
@@ -234,6 +238,18 @@ class StreamPool(Generic[StateT]):
         except _core.IdError:
             named = [(f"the chunk of pairs[{i}]", as_ids(pair[1], "")) for i, pair in enumerate(pairs)]
             raise id_error(named, model.num_ids) from None
+
+
+_pools: weakref.WeakSet[StreamPool[Any]] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In the child of a fork, where the thread that may hold a lock does not exist: `run` raises instead of waiting."""
+    for pool in _pools:
+        pool._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _zip(first: list[Any], second: list[Any]) -> Iterable[tuple[Any, Any]]:

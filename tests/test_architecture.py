@@ -307,7 +307,8 @@ SERVE_DEPENDENCIES = {
     "rest": {"access", "inference", "metrics", "models", "options", "refusals", "responses", "service", "websocket"},
     "grpc_messages": set(),
     "grpc_server": {"access", "grpc_messages", "inference", "metrics", "models", "refusals", "service"},
-    "process": {"access", "logs", "models", "options", "rest", "service"},
+    "web_server": {"options"},
+    "process": {"access", "logs", "models", "options", "rest", "service", "web_server"},
 }
 
 
@@ -332,7 +333,8 @@ def test_the_server_is_imported_when_it_is_asked_for():
 RAY_DEPENDENCIES = {
     "__init__": {"deployment", "predictor"},
     "columns": set(),
-    "deployment": {"model_files", "replica", "reserved", "routing", "snapshots"},
+    "deployment": {"haproxy", "model_files", "replica", "reserved", "routing", "snapshots"},
+    "haproxy": {"routing"},
     "model_files": set(),
     "predictor": {"columns", "model_files", "reserved", "vocabulary"},
     "replica": {"routing", "snapshots"},

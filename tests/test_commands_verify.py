@@ -94,6 +94,29 @@ def test_an_importer_that_is_wrong_is_seen(run, monkeypatch):
 
 
 @needs_torch
+def test_the_rounding_of_pytorch_itself_is_allowed_for(run, monkeypatch, capsys):
+    """In deep layers with large weights it exceeds the tolerance; a smaller tolerance shows it for any weights."""
+    monkeypatch.setitem(verify.TOLERANCES, "float32", 1e-9)
+    path = GOLDEN / "pytorch" / "lstm.pt"
+    code, document = run(path)
+    assert code == 0 and 1e-9 < document["largest_difference"] <= document["tolerance"] < 1e-5
+    assert document["tolerance"] == 4 * document["rounding"]
+    assert cli.main(["verify", str(path)]) == 0
+    assert "rounding            its float32 differs by" in capsys.readouterr().out
+    code, document = run(path, "--tolerance", 1e-9)
+    assert code == 1 and document["tolerance"] == 1e-9
+    original = verify._plain_parts
+
+    def changed(layer, here, there, lengths):
+        """Our y is wrong in the fourth digit."""
+        y = here[0] + np.float32(1e-4) if there[0].dtype == np.float32 else here[0]
+        return original(layer, (y, *here[1:]), there, lengths)
+
+    monkeypatch.setattr(verify, "_plain_parts", changed)
+    assert run(path)[0] == 1
+
+
+@needs_torch
 def test_the_place_of_a_difference(monkeypatch, capsys):
     """One number changed in the results is found where it is."""
     original = verify._plain_parts
@@ -138,6 +161,23 @@ def test_files_of_keras(run, tmp_path, version, name):
         assert code == 0 and document["agrees"], document
         assert document["witness"].split()[0] == {"keras2": "tf_keras", "keras3": "keras"}[version]
         assert any("gaps" in part for part in document["parts"])
+
+
+@pytest.mark.slow
+def test_a_gru_of_keras_from_before_it_had_reset_after(run, tmp_path):
+    keras, h5py = pytest.importorskip("tf_keras"), pytest.importorskip("h5py")
+    gru = keras.layers.GRU(4, reset_after=False, recurrent_activation="hard_sigmoid", return_sequences=True, name="gru")
+    model = keras.Sequential(
+        [keras.Input((None, 3)), keras.layers.Bidirectional(gru, name="both"), keras.layers.Dense(2)]
+    )
+    model.save(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        text = file.attrs["model_config"]
+        assert '"reset_after": false' in text
+        file.attrs["model_config"] = text.replace(', "reset_after": false', "")
+    for options in ((), ("--prefix", "both")):
+        code, document = run(tmp_path / "x.h5", *options)
+        assert code == 0 and document["agrees"], document
 
 
 @pytest.mark.slow

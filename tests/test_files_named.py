@@ -1,4 +1,7 @@
-"""safetensors and npz with PyTorch's names: the layer that is meant, and what is wrong with it."""
+"""safetensors, npz and JSON with PyTorch's names: the layer that is meant, and what is wrong with it."""
+
+import importlib.util
+import json
 
 import cases
 import files
@@ -7,6 +10,7 @@ import pytest
 from bits import assert_same_bits
 
 import fastrnn
+from fastrnn import cli
 from fastrnn.layers import LAYERS
 
 WRITERS = {
@@ -187,10 +191,13 @@ def test_one_array_alone_and_other_files(tmp_path):
         files.npy(np.ones(3)): "is a single NumPy array",
         b"": "is empty",
         b"\x80\x04}.": "is a pickle",
-        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "PyTorch before 1.6",
         b"version https://git-lfs.github.com/spec/v1\n": "Git LFS pointer",
         b"\x1f\x8b\x08": "gzip",
         b"\x08\x07\x12\x07pytorch": "begins with",
+        b"\n\x13\n\x05input\x12\x0bPlaceholder": "is a graph of TensorFlow, as a frozen one",
+        b"\n\xbf\x02\n\x05input\x12\x0bPlaceholder": "is a graph of TensorFlow, as a frozen one",
+        b"\x08\x01\x12\xb2\xe1\x02\n": "is a graph of TensorFlow, as a frozen one or a SavedModel",
+        b"\x1c\x00\x00\x00TFL3\x14": "is a model of TensorFlow Lite",
         files.zipped([("a.txt", b"x")]): r"is a zip with 'a.txt', wanted",
     }.items():
         path.write_bytes(data)
@@ -204,6 +211,61 @@ def test_one_array_alone_and_other_files(tmp_path):
         fastrnn.load(3)
     path.write_bytes(files.zipped([("m/data.pkl", b""), ("m/constants.pkl", b""), ("m/code/x.py", b"")]))
     with pytest.raises(
-        NotImplementedError, match=r"is TorchScript, .* torch.jit.load and pass the module to from_torch"
+        NotImplementedError, match=r"is TorchScript, .* torch.jit.load, and pass its LSTM, GRU or RNN to from_torch"
     ):
         fastrnn.load(path)
+
+
+# JSON
+
+
+def save_json(tmp_path, content):
+    (tmp_path / "model.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return tmp_path / "model.json"
+
+
+def test_json(tmp_path, rng, capsys):
+    """As a program writes it that trains models of guitar amplifiers: a description, and a state dict of lists."""
+    spec = cases.random_spec(rng, "lstm", 1, 20)
+    arrays = files.state_dict(spec, "rec.") | {"lin.weight": rng.standard_normal((1, 20)).astype("f4")}
+    weights = {name: array.tolist() for name, array in arrays.items()}
+    described = {"model_data": {"unit_type": "LSTM", "hidden_size": 20, "names": ["a", "b"], "sizes": [[1], [2, 3]]}}
+    (tmp_path / "weights.npz").write_bytes(files.npz(arrays))
+    wanted = fastrnn.load(tmp_path / "weights.npz")._engine.fingerprint
+    for content in (described | {"state_dict": weights}, weights):
+        path = save_json(tmp_path, content)
+        assert fastrnn.load(path)._engine.fingerprint == wanted
+        assert fastrnn.load(path, prefix="rec", batch_first=False).batch_first is False
+        if importlib.util.find_spec("torch"):
+            assert cli.main(["verify", str(path)]) == 0
+    capsys.readouterr()
+    assert cli.main(["inspect", str(path)]) == 0
+    assert "a JSON file, 1 recurrent layer" in (shown := capsys.readouterr().out) and "lin.weight (1, 20)" in shown
+    assert cli.main(["convert", str(path), str(tmp_path / "out")]) == 0
+    assert fastrnn.load(tmp_path / "out")._engine.fingerprint == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"layers": [{"type": "lstm"}], "in_shape": [None, None, 1]}, "has a list of layers, as RTNeural writes"),
+        ({"class_name": "Sequential", "config": []}, "is a configuration of Keras without weights: it is for config="),
+        ({"state_dict": {"rec.weight_hh_l0": [["1"], ["2"]]}}, "no recurrent layer under PyTorch's names"),
+        ({"rec.weight_hh_l0": [[1, 2], [3]]}, "no recurrent layer under PyTorch's names"),
+        ({"rec.weight_hh_l0": [[1.5, 2]] * 8}, r"rec\.weight_ih_l0|weight_ih_l0"),
+        ('{"a": 1, "a": 2}', "names occur twice: 'a'"),
+        ('{"a": ', "is no JSON that is read"),
+        ("{" + '"a":{' * 100000, "nests too deep|is no JSON"),
+    ],
+)
+def test_json_that_is_refused(tmp_path, content, reason):
+    with pytest.raises(ValueError, match=reason):
+        fastrnn.load(save_json(tmp_path, content))
+
+
+def test_json_has_a_largest_size(tmp_path, monkeypatch):
+    from fastrnn.files import json_file
+
+    monkeypatch.setattr(json_file, "MOST_BYTES", 10)
+    with pytest.raises(ValueError, match="is JSON of more than 10 bytes"):
+        fastrnn.load(save_json(tmp_path, {"weight_hh_l0": [[1.0]]}))

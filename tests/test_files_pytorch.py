@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import cli
 
 torch = pytest.importorskip("torch")
 
@@ -45,6 +47,79 @@ def test_a_state_dict_among_others_in_a_checkpoint(tmp_path):
     with pytest.raises(ValueError, match=r"prefix='model\.': GRU of .*; prefix='ema\.': LSTM of 3 inputs, 5 units"):
         fastrnn.load(path)
     assert fastrnn.load(path, prefix="ema").kind == "lstm"
+
+
+def test_a_state_dict_deep_in_a_checkpoint(tmp_path):
+    """Its keys lead to it; what lies deeper still, and what refers to itself, is not looked into."""
+    module, other = torch.nn.GRU(3, 4), torch.nn.LSTM(3, 5)
+    trainer = {"step": 7, "optimizer": {"state": {0: torch.ones(3)}}}
+    content = trainer | {"nets": {"coder": {"weights": module.state_dict(), "best": torch.ones(1)}}}
+    content["nets"]["again"] = content
+    assert (
+        fastrnn.load(save(tmp_path, content))._engine.fingerprint == fastrnn.GRU.from_torch(module)._engine.fingerprint
+    )
+    content["nets"]["teacher"] = other.state_dict()
+    with pytest.raises(
+        ValueError, match=r"prefix='nets\.teacher\.': LSTM of .*; prefix='nets\.coder\.weights\.': GRU of"
+    ):
+        fastrnn.load(save(tmp_path, content))
+    path = save(tmp_path, content)
+    assert fastrnn.load(path, prefix="nets.coder.weights").kind == "gru"
+    assert cli.main(["verify", str(path), "--prefix", "nets.coder.weights"]) == 0
+    linear = torch.nn.Linear(2, 2).state_dict()
+    with pytest.raises(ValueError, match=r"no recurrent layer under PyTorch's names.*it has head\.weight, head\.bias$"):
+        fastrnn.load(save(tmp_path, {"epoch": 3, "model": {f"head.{name}": value for name, value in linear.items()}}))
+
+
+# Files as PyTorch wrote them before 1.6
+
+
+def save_legacy(tmp_path, content):
+    torch.save(content, tmp_path / "model.pkl", _use_new_zipfile_serialization=False)
+    return tmp_path / "model.pkl"
+
+
+@pytest.mark.parametrize("name", ["lstm", "lstm-projection", "float64"])
+def test_files_without_a_zip(tmp_path, name):
+    stored = FOLDER / f"{name}.pt"
+    content = torch.load(stored, weights_only=True)
+    path = save_legacy(tmp_path, {"step": 3, "words": {"a": 1}, "model_state": content})
+    assert fastrnn.load(path)._engine.fingerprint == fastrnn.load(stored)._engine.fingerprint
+    assert cli.main(["verify", str(path)]) == 0
+    half = {name: value.to(torch.bfloat16) for name, value in content.items()}
+    wanted = fastrnn.load(save(tmp_path, half))._engine.fingerprint
+    assert fastrnn.load(save_legacy(tmp_path, half))._engine.fingerprint == wanted
+
+
+def test_files_without_a_zip_that_lie(tmp_path, capsys):
+    module = torch.nn.GRU(3, 4)
+    with pytest.raises(
+        ValueError, match=r"holds objects of torch\.nn\.modules\.rnn\.GRU.*torch\.save\(module\.state_dict"
+    ):
+        fastrnn.load(save_legacy(tmp_path, module))
+    path = save_legacy(tmp_path, module.state_dict())
+    data = path.read_bytes()
+    stream = io.BytesIO(data)
+    pickles = [list(pickletools.genops(stream)) for _ in range(5)]
+    first, second = [argument.encode() for _, argument, _ in pickles[4] if isinstance(argument, str)][:2]
+    evil = pickle.dumps({"a": Evil()}, 2)
+    content = data.index(b"ccollections\nOrderedDict") - 2
+    for changed, reason in {
+        data + b"more": "the file has",
+        data[:-8]: "the file has",
+        data[:content] + evil: r"holds objects of .*print",
+        data.replace(
+            b"K\x24N", b"J\x00\x00\x00\x10N", 1
+        ): r"storages have .* bytes; the file has",  # 36 numbers, or 2**28
+        data.replace(b"K\x24N", b"K\x23N", 1): "the file has",
+        first.join(data.rsplit(second, 1)): "names a storage twice",  # the second would keep what was in the memory
+        data[: len(data) // 3]: "damaged or hostile",
+    }.items():
+        assert changed != data
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match=reason):
+            fastrnn.load(path)
+    assert "this was run" not in capsys.readouterr().out
 
 
 def test_views_of_one_storage(tmp_path):

@@ -331,6 +331,22 @@ def test_config_as_text_and_as_path(stored, tmp_path):
         fastrnn.load(whole, config=config)
 
 
+def test_config_of_one_layer(stored):
+    """Of a file with weights alone: its model may have layers that nobody can describe."""
+    path, config = stored("keras3/gru.weights.h5")
+    (layer,) = [part for part in config["config"]["layers"] if part["class_name"] == "GRU"]
+    given = {"class_name": "GRU", "config": layer["config"], "keras_version": "3.0.0"}
+    wanted = fastrnn.load(path, config=config)._engine.fingerprint
+    for options in ({}, {"prefix": "gru"}):
+        assert fastrnn.load(path, config=given, **options)._engine.fingerprint == wanted
+    with pytest.raises(ValueError, match=r"GRU 'gru' .*: use_bias, activation and recurrent_activation are missing$"):
+        fastrnn.load(
+            path, config={"class_name": "GRU", "config": {"name": "gru", "units": 4}, "keras_version": "3.0.0"}
+        )
+    with pytest.raises(NotImplementedError, match="the model is of class 'Dense'"):
+        fastrnn.load(path, config=given | {"class_name": "Dense"})
+
+
 def renamed(data, old, new):
     """An HDF5 file with its root group `old` under another name."""
     buffer = io.BytesIO(data)

@@ -13,6 +13,7 @@ from onnx_cases import node, port  # noqa: E402
 
 import fastrnn  # noqa: E402
 from fastrnn import cli  # noqa: E402
+from fastrnn.serve.models import ServedModel  # noqa: E402
 
 
 def tagger(rng):
@@ -88,6 +89,22 @@ def test_verify_one_node(run, rng, attributes):
     assert code == 0 and document["parts"].keys() == {"y", "h", "c"} and document["largest_difference"] < 1e-6
 
 
+def test_verify_compares_numbers_that_are_not_zero(run, rng):
+    """Lengths that nodes compute are no lengths of the whole graph; drawn as zeros they leave nothing to compare."""
+    made = with_lengths(rng)
+    made.graph.node[-1].input[4] = "sorted"
+    made.graph.node.insert(0, node("Neg", ["lens"], ["minus lens"]))
+    made.graph.node.insert(1, node("Neg", ["minus lens"], ["sorted"]))
+    made.graph.input[1].CopyFrom(port("lens", [1], np.int32))
+    for info in made.graph.input:
+        if info.name != "lens":
+            info.type.tensor_type.shape.dim[1].dim_value = 1
+    for seed in range(4):
+        code, text = run("verify", made, "--json", "--seed", str(seed))
+        document = json.loads(text)
+        assert code == 0 and document["here"] != 0 and document["largest_difference"] > 0
+
+
 def test_verify_sees_a_difference(run, rng):
     """onnxruntime takes 0 for Affine's alpha where there is none, ONNX's operator 1."""
     made = bare_layer(rng)
@@ -140,13 +157,74 @@ def test_convert_and_run(run, rng, tmp_path):
 @pytest.mark.parametrize("command", ["convert", "run"])
 def test_graphs_that_are_no_sequential(run, rng, tmp_path, command):
     options = [str(tmp_path / "out")] if command == "convert" else ["--input", "-"]
-    code, text = run(command, bare_layer(rng), *options)
-    assert code == 2 and "it is a graph of ONNX that is no Sequential (it has initial or final states as" in text
+    code, text = run(command, with_lengths(rng), *options)
+    assert code == 2 and "it is a graph of ONNX that is no Sequential (the Cos node" in text
     assert "--prefix chooses one of its recurrent nodes" in text
     if command == "convert":
         assert run("convert", bare_layer(rng), *options, "--prefix", "rnn")[0] == 0
         layer = fastrnn.load(options[0])
         assert (type(layer).__name__, layer.input_size, layer.hidden_size) == ("LSTM", 4, 5)
+
+
+def stacked(rng, op, head=()):
+    """Two bidirectional layers with initial and final states, as PyTorch exports a module, and what is behind them."""
+    first, second = cases.weights(rng, op, 4, 5, 2), cases.weights(rng, op, 10, 5, 2)
+    tensors = {f"{name}{number}": array for number, part in enumerate((first, second)) for name, array in part.items()}
+    options = {"direction": "bidirectional", "hidden_size": 5} | ({"linear_before_reset": 1} if op == "GRU" else {})
+    states = ["h0", "c0"] if op == "LSTM" else ["h0"]
+    split, finals, nodes, x = [f"{name}{number}" for name in states for number in (0, 1)], [], [], "x"
+    for name in states:
+        nodes.append(node("Split", [name], [f"{name}0", f"{name}1"], axis=0))
+    for number in (0, 1):
+        own = [name for name in split if name.endswith(str(number))]
+        finals.append([f"{name[0]}n{number}" for name in own])
+        weights = [f"{name}{number}" for name in "WRB"]
+        nodes.append(node(op, [x, *weights, "", *own], [f"a{number}", *finals[-1]], name=f"rnn{number}", **options))
+        nodes.append(node("Transpose", [f"a{number}"], [f"b{number}"], perm=[0, 2, 1, 3]))
+        nodes.append(node("Reshape", [f"b{number}", "shape"], [x := f"y{number}"]))
+    nodes += [node("Concat", names, [names[0][0]], axis=0) for names in zip(*finals, strict=True)]
+    inputs = [port("x", ["T", "B", 4]), *(port(name, [4, 2, 5]) for name in states)]
+    tensors |= {"shape": np.array([0, 0, -1])} | ({"K": rng.standard_normal((10, 3)).astype("f4")} if head else {})
+    outputs = ["z" if head else "y1", *(name[0] for name in states)]
+    return cases.model([*nodes, *head], inputs, outputs, tensors, opset=13)
+
+
+@pytest.mark.parametrize("op", cases.GATES)
+def test_modules_with_states_run_from_zeros(run, rng, tmp_path, op):
+    """`verify` gives rows as many as the initial states have; `convert` and `run` take the module without states."""
+    out, lines = tmp_path / "out", tmp_path / "lines"
+    made = stacked(rng, op)
+    assert run("verify", made)[0] == 0
+    assert run("convert", made, str(out))[0] == 0
+    layer = fastrnn.load(out)
+    assert (type(layer).__name__, layer.num_layers, layer.bidirectional, layer.batch_first) == (op, 2, True, False)
+    model = fastrnn.load(tmp_path / "model.onnx")
+    x = rng.standard_normal((6, 2, 4)).astype("f4")
+    y, state = layer(x)
+    cases.agree([y, *(state if op == "LSTM" else [state])], model.run(None, {"x": x}))
+    lines.write_text("".join(f"{json.dumps(x[:length, row].tolist())}\n" for row, length in enumerate((6, 2))))
+    code, text = run("run", made, "--input", str(lines))
+    found = [np.array(json.loads(line), "f4") for line in text.splitlines()]
+    wanted, _ = layer(x, lengths=[6, 2])
+    assert code == 0 and [len(row) for row in found] == [6, 2]
+    for row, array in enumerate(found):
+        assert np.array_equal(array, wanted[: len(array), row])
+
+
+def test_modules_with_states_can_be_served(rng, tmp_path):
+    """As the layer that they are; sequences keep its states."""
+    served = ServedModel("m", cases.load(tmp_path, stacked(rng, "LSTM")), 4)
+    assert type(served.model) is fastrnn.LSTM and list(served.states) == ["h", "c"]
+    with pytest.raises(TypeError, match=r"model m is a fastrnn\.onnx\.model\.Model because the Cos node"):
+        ServedModel("m", cases.load(tmp_path, with_lengths(rng)), 4)
+
+
+def test_a_chain_with_states_is_saved_as_a_model(run, rng, tmp_path):
+    made = stacked(rng, "GRU", [node("MatMul", ["y1", "K"], ["z"])])
+    assert run("convert", made, str(tmp_path / "out"))[0] == 0
+    model, x = fastrnn.load(tmp_path / "out"), rng.standard_normal((6, 2, 4)).astype("f4")
+    assert type(model) is fastrnn.Sequential and len(model.spec.ops) == 3
+    cases.agree([model(x)], fastrnn.load(tmp_path / "model.onnx").run(["z"], {"x": x}))
 
 
 def rounded(made):

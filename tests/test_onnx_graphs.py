@@ -8,10 +8,13 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import cases as recurrent_cases  # noqa: E402
+import files  # noqa: E402
 import onnx_cases as cases  # noqa: E402
 from onnx_cases import node, port  # noqa: E402
 
 import fastrnn  # noqa: E402
+from fastrnn import cli  # noqa: E402
 
 TRUE = onnx.helper.make_tensor("true", onnx.TensorProto.BOOL, [], [True])
 
@@ -232,8 +235,8 @@ def test_functions(tmp_path, rng):
     [
         ([node("Sin", ["x"], ["y"])], "it has no LSTM, GRU or RNN node"),
         (
-            [node("DynamicQuantizeLSTM", ["x"] * 3, ["y"], domain="com.microsoft", name="q")],
-            "the DynamicQuantizeLSTM node 'q' of com.microsoft does not run here",
+            [node("AttnLSTM", ["x"] * 3, ["y"], domain="com.microsoft", name="q")],
+            "the AttnLSTM node 'q' of com.microsoft does not run here",
         ),
         ([node("LSTM", ["x"] * 3, ["y"], domain="own")], "it has no LSTM, GRU or RNN node"),
         ([node("Sin", ["z"], ["y"], name="s")], "Sin node 's' takes 'z', which nothing before it gives"),
@@ -252,6 +255,29 @@ def test_refused(tmp_path, nodes, reason):
     made = cases.model(nodes, [port("x", [None, None, 4])], ["y"], {}, domains={"com.microsoft": 1, "own": 1})
     with pytest.raises(ValueError, match=reason):
         cases.load(tmp_path, made)
+
+
+def test_a_loop_over_cells_that_was_unrolled(tmp_path, rng, capsys):
+    """PyTorch's exporter keeps the names of the cell's weights; they make a layer."""
+    spec = recurrent_cases.random_spec(rng, "gru", 4, 3)
+    arrays = files.state_dict(spec, "net.cell.")
+    arrays = {name.removesuffix("_l0"): array for name, array in arrays.items()}
+    arrays["other"] = arrays.pop("net.cell.bias_hh")  # the exporter keeps one of equal arrays
+    nodes = [node("Identity", ["other"], ["net.cell.bias_hh"])]
+    nodes += [node("Gemm", ["x", "net.cell.weight_ih"], ["y"], transB=1)]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(cases.model(nodes, [port("x", [None, 4])], ["y"], arrays).SerializeToString())
+    reason = r"single steps that .* loaded as a layer: prefix='net\.cell\.': GRUCell of 4 inputs, 3 units$"
+    with pytest.raises(ValueError, match=reason):
+        fastrnn.load(path)
+    assert cli.main(["inspect", str(path)]) == 2 and "GRUCell of 4 inputs" in capsys.readouterr().err
+    layer = fastrnn.load(path, prefix="net.cell", batch_first=False)
+    assert not layer.batch_first and cli.main(["inspect", str(path), "--prefix", "net.cell"]) == 0
+    wanted = fastrnn.GRU(spec)
+    x = rng.standard_normal((5, 2, 4)).astype("f4")
+    assert np.array_equal(layer(x)[0], wanted(x.swapaxes(0, 1))[0].swapaxes(0, 1))
+    with pytest.raises(ValueError, match="none under 'rnn'"):
+        fastrnn.load(path, prefix="rnn")
 
 
 def test_what_onnxruntime_refuses(tmp_path, rng):

@@ -26,14 +26,8 @@ NUM_WORDS = 2000
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster():
-    """A cluster of this machine alone. Workers need less than a processor each: two of them must not take all."""
-    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(num_cpus=4, object_store_memory=100 << 20, **options)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    yield
-    ray.shutdown()
+def no_progress_bars(ray_cluster):
+    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +53,6 @@ def scored(words, blocks, *, batch_size, concurrency, **arguments):
     found = sorted(dataset.take_all(), key=lambda row: row["number"])
     assert [row["word"] for row in found] == words  # each once
     return [row["found"] for row in found]
-
-
-@pytest.mark.parametrize(("blocks", "batch_size", "concurrency"), [(1, None, 1), (7, 97, 2)])
-def test_words_to_phonemes(words, phonemes, blocks, batch_size, concurrency):
-    found = scored(words, blocks, batch_size=batch_size, concurrency=concurrency, model=lambda: demo.G2P().phonemes)
-    assert found == phonemes
 
 
 def test_a_worker_is_killed_half_way(words, phonemes, tmp_path):

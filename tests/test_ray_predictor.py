@@ -10,7 +10,10 @@ import fastrnn
 pytest.importorskip("ray", reason="needs the package ray")
 pa = pytest.importorskip("pyarrow", reason="needs the package pyarrow")
 
+import fsspec  # noqa: E402
+
 from fastrnn import ray as fray  # noqa: E402
+from fastrnn.ray.model_files import fetch  # noqa: E402
 
 LENGTHS = [3, 0, 7, 1, 3, 7, 1, 0, 2]
 
@@ -143,13 +146,69 @@ def test_a_function_gets_the_longest_row_first():
     assert result["y"].to_pylist() == ["BB", "", "CCC", "AA", "D"]
 
 
+def test_tensors_of_arrow(rng):
+    """Ray's tensors of one shape and of several, and Arrow's own."""
+    extensions = pytest.importorskip("ray.data.extensions")
+    layer = gru(rng)
+    equal, ragged = random(rng, 4, 5, 3), np.empty(3, object)
+    ragged[:] = [random(rng, n, 3) for n in (2, 7, 1)]
+    columns = [
+        (extensions.ArrowTensorArray.from_numpy(equal), equal),
+        (extensions.ArrowVariableShapedTensorArray.from_numpy(ragged), ragged),
+        (pa.FixedShapeTensorArray.from_numpy_ndarray(equal), equal),
+    ]
+    for column, rows in columns:
+        table = pa.table({"x": pa.chunked_array([column.slice(0, 1), column.slice(1)])})
+        same(fray.Predictor(layer, "x", "y")(table)["y"].to_pylist(), [layer(row[None])[0][0] for row in rows])
+
+
+def test_strings_of_every_arrow_type(rng):
+    model, texts = tagger(rng), ["ab", "", "cab", "ab"]
+    wanted = fray.Predictor(model, "x", "y", vocabulary=list("abc"))({"x": texts})["y"]
+    columns = [
+        pa.array(texts, pa.large_string()),
+        pa.array(texts, pa.string_view()),
+        pa.array(texts).dictionary_encode(),
+    ]
+    columns += [pa.array([list(text) for text in texts], kind(pa.string())) for kind in (pa.large_list, pa.list_view)]
+    for column in columns:
+        result = fray.Predictor(model, "x", "y", vocabulary=list("abc"))(pa.table({"x": column}))
+        same(result["y"].to_pylist(), wanted)
+
+
+def test_rows_without_steps_alone(rng):
+    layer, model = gru(rng), tagger(rng)
+    kinds = [pa.list_(pa.list_(pa.float32())), pa.list_(pa.list_(pa.float32(), 3)), pa.list_(pa.null())]
+    for column in (*(pa.array([[], []], kind) for kind in kinds), pa.chunked_array([[[]], [[]]])):
+        result = fray.Predictor(layer, "x", "y")(pa.table({"x": column}))
+        assert result["y"].to_pylist() == [[], []] and result.schema.field("y").type.value_type.list_size == 9
+    assert [y.shape for y in fray.Predictor(model, "x", "y", vocabulary=["a"])({"x": ["", ""]})["y"]] == [(0, 5)] * 2
+
+
+def test_a_file_of_another_file_system(rng, tmp_path):
+    """The content tells the format: the copy has another name."""
+    layer = gru(rng)
+    weights = {name: random(rng, 27, size) for name, size in (("weight_ih_l0", 3), ("weight_hh_l0", 9))}
+    layer.save(tmp_path / "a.safetensors")
+    np.savez(tmp_path / "b.npz", **weights)
+    rows = [random(rng, n, 3) for n in LENGTHS]
+    for name, model in (("a.safetensors", layer), ("b.npz", fastrnn.GRU.from_state_dict(weights))):
+        address = f"memory://{tmp_path.name}/{name}"
+        fsspec.filesystem("memory").put(str(tmp_path / name), address)
+        same(fray.Predictor(address, "x", "y")({"x": rows})["y"], [model(row[None])[0][0] for row in rows])
+        path = fetch(address)
+        assert path == fetch(address) and not path.endswith(name)
+        fsspec.filesystem("memory").pipe_file(address, b"another")
+        assert fetch(address) != path  # another version
+
+
 def test_no_rows(rng):
     predictor = fray.Predictor(gru(rng), "x", "y")
     assert len(predictor({"x": np.empty(0, object)})["y"]) == 0
     assert predictor(lists([], pa.list_(pa.list_(pa.float32())))).num_rows == 0
 
 
-def test_what_is_refused(rng):
+def test_what_is_refused(rng, tmp_path):
     layer, model = gru(rng), tagger(rng)
 
     def refused(kind, message, *arguments, rows=([[0.0] * 3],), **options):
@@ -176,10 +235,26 @@ def test_what_is_refused(rng):
     refused(ValueError, "there is no vocabulary", model, "x", "y", unknown="z")
     refused(ValueError, "a token twice", model, "x", "y", vocabulary=["a", "a"])
     refused(TypeError, "wanted a string and an integer", model, "x", "y", vocabulary={"a": 0.5})
+    refused(TypeError, r"has \['a'\]: 0, wanted a string", model, "x", "y", vocabulary=[["a"]])
+    for number in (-1, 1 << 63):
+        refused(ValueError, "wanted an id from 0", model, "x", "y", vocabulary={"a": number})
+    refused(TypeError, r"x\[1\] is 0.5, wanted a sequence", layer, "x", "y", rows=[[], 0.5])
+    refused(TypeError, r"x\[0\] is nan, wanted a sequence", model, "x", "y", rows=[float("nan")], vocabulary=["a"])
+    refused(TypeError, r"x\[0\] is {'a': 1}, wanted a sequence", layer, "x", "y", rows=[{"a": 1}])
+    refused(ValueError, r"x\[0\] has steps of unequal widths", layer, "x", "y", rows=[[[0.0] * 3, [0.0]]])
+    (tmp_path / "vocabulary.json").write_text("{")
+    path = tmp_path / "vocabulary.json"
+    refused(ValueError, r"vocabulary.json, which is no JSON: ", model, "x", "y", vocabulary=path)
     table = pa.table({"x": pa.array([[[0.0] * 3], [[0.0] * 4]])})
     with pytest.raises(ValueError, match="x has steps of 3 and of 4 numbers"):
         fray.Predictor(layer, "x", "y")(table)
     with pytest.raises(ValueError, match=r"x\[1\] is missing"):
         fray.Predictor(layer, "x", "y")(pa.table({"x": pa.array([[[0.0] * 3], None])}))
-    with pytest.raises(ValueError, match="a value that is missing"):
-        fray.Predictor(layer, "x", "y")(pa.table({"x": pa.array([[[0.0, None, 1.0]]])}))
+    with pytest.raises(ValueError, match=r"x\[1\] is missing"):
+        fray.Predictor(layer, "x", "y")(pa.table({"x": pa.chunked_array([[[[0.0] * 3]], [None, [[0.0] * 3]]])}))
+    for rows in ([[[0.0] * 3], [[0.0, None, 1.0]]], [[[0.0] * 3], [[0.0] * 3, None]]):
+        for column in (pa.array(rows), pa.chunked_array([rows[:1], rows[1:]])):
+            with pytest.raises(ValueError, match=r"x\[1\] has a value that is missing"):
+                fray.Predictor(layer, "x", "y")(pa.table({"x": column}))
+    with pytest.raises(ValueError, match=r"x\[1\] has steps of 2 and of 3 numbers"):
+        fray.Predictor(layer, "x", "y")(pa.table({"x": pa.array([[[0.0] * 3], [[0.0] * 3, [0.0] * 2]])}))

@@ -8,11 +8,13 @@ import pytest
 
 pytest.importorskip("ray", reason="needs the package ray")
 
+import fsspec
+from ray.serve._private.http_util import parse_session_id_header
 from serving import random_layer
 
 from fastrnn.ray import replica
 from fastrnn.ray.replica import ReplicaService
-from fastrnn.ray.routing import SessionHeader
+from fastrnn.ray.routing import SessionHeader, session_id
 from fastrnn.ray.snapshots import Saved, SnapshotKey, SnapshotStore
 from fastrnn.serve import Options
 from fastrnn.serve.rest import application_of
@@ -169,6 +171,28 @@ def test_a_sequence_that_starts_anew_does_not_find_its_old_snapshot(place):
     run(scenario)
 
 
+def test_a_snapshot_that_comes_after_the_sequence_began_anew_is_forgotten(place, monkeypatch):
+    monkeypatch.setattr(replica, "RECENT_SECONDS", 0.3)
+
+    async def scenario():
+        services = Services(place)
+        services.route("a")
+        for session in ("s", "t"):
+            await services.step("a", session, start=True)
+        services.route("b", hears="b")
+        assert await services.step("b", "s", start=True) == (200, "")
+        services.route("b", hears="a")  # which writes both
+        await services.settled()
+        filesystem, root = fsspec.core.url_to_fs(str(place))
+        assert len(filesystem.find(root)) == 2
+        await asyncio.sleep(0.5)
+        assert len(filesystem.find(root)) == 1
+        for session in ("s", "t"):
+            assert await services.step("b", session) == (200, "")
+
+    run(scenario)
+
+
 def test_snapshots_that_expire_or_are_damaged(place):
     async def scenario():
         services = Services(place, idle_seconds=0.2)
@@ -188,6 +212,79 @@ def test_snapshots_that_expire_or_are_damaged(place):
         assert status == 404 and "has expired" in error
 
     run(scenario)
+
+
+def test_a_snapshot_that_is_cut_is_refused(place):
+    async def scenario():
+        services = Services(place)
+        services.route("a")
+        await services.step("a", start=True)
+        services.route("b")
+        await services.settled()
+        filesystem, root = fsspec.core.url_to_fs(str(place))
+        (path,) = (path for path in filesystem.find(root))
+        content = filesystem.cat_file(path)
+        for size, message in ((len(content) - 1, f"has {len(content) - 1} bytes and begins"), (3, "has 3 bytes")):
+            filesystem.pipe_file(path, content[:size])
+            status, error = await services.step("b")
+            assert status == 404 and "'s' is lost: the snapshot " in error and message in error
+            assert not filesystem.find(root)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError("read-only"), KeyError("x")])
+def test_a_store_that_fails(tmp_path, caplog, monkeypatch, error):
+    """Sequences that cannot be written are lost; while the store cannot be read, requests can be tried again."""
+
+    def fails(*arguments):
+        raise error
+
+    async def scenario():
+        services = Services(tmp_path)
+        services.route("a")
+        for session in ("kept", "full"):
+            await services.step("a", session, start=True)
+        services.route("b")
+        await services.settled()
+        monkeypatch.setattr(services.stores["b"], "take", fails)
+        status, message = await services.step("b", "kept")
+        assert status == 503 and "cannot be reached" in message and str(tmp_path) not in message
+        monkeypatch.undo()
+        monkeypatch.setattr(replica, "MOVE_SECONDS", 0.3)
+        assert await services.step("b", "kept") == (200, "")
+        assert await services.step("b", "full") == (200, "")
+        monkeypatch.setattr(services.stores["b"], "put", fails)
+        services.route("a")
+        await services.settled()
+        for session in ("kept", "full"):
+            status, message = await services.step("a", session)
+            assert status == 404 and "its replica was lost" in message
+        monkeypatch.setattr(services.stores["a"], "forget", fails)
+        assert (await services.step("a", "kept", start=True))[0] == 503
+
+    run(scenario)
+    assert "2 sessions are lost: their snapshots could not be written" in caplog.text
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="file"):
+            SnapshotStore(str(path))
+
+
+@pytest.mark.parametrize("header", ["é 語", "a b", "🙂" * 20])
+def test_ids_of_every_alphabet_are_those_of_the_proxy(header):
+    """Ray's proxies read the header as UTF-8 before they hash it."""
+    found = []
+
+    async def app(scope, receive, send):
+        found.append(session_id.get())
+
+    scope = {"type": "http", "headers": [(b"x_session_ID", header.encode())]}
+    asyncio.run(SessionHeader(app)(scope, None, None))
+    assert found == [header] == [parse_session_id_header(dict(scope["headers"]))]
 
 
 def test_the_header_is_needed_by_sequences_alone(place):

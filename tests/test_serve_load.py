@@ -39,7 +39,7 @@ def test_overload():
 
 @pytest.mark.slow
 def test_soak():
-    bench.soak(options(seconds=1.5))
+    bench.soak(options(seconds=1.5, idle_seconds=1))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import queue
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from fastrnn import cli, extras
+from fastrnn.serve.grpc_messages import CLASSES
 
 ALICE, BOB = "alice-0123456789", "bob-0123456789"
 
@@ -273,11 +275,18 @@ def test_sessions_go_to_the_same_model_and_tenant_alone(arguments, served, tmp_p
         assert server.infer("tones", x, {"sequence_id": 1}, bearer(BOB))[0] == 404
         assert server.stop() == 0
         assert "sessions not restored" in server.log
+    for path in directory.glob("tones-*"):
+        content = json.loads(path.read_text())
+        content["sessions"] = [{**entry, "id": 2, "snapshot": "AAAA"} for entry in content["sessions"]] + content[
+            "sessions"
+        ]
+        path.write_text(json.dumps(content))
     with serving.Server(*arguments, "--token-file", others, "--snapshot-dir", directory) as server:
         status, content = server.infer("tones", x, {"sequence_id": 1}, bearer(BOB))
         wanted = served["tones"](np.concatenate([x, x], axis=1))[0][:, 3:]
         assert status == 200 and serving.output(content).tobytes() == wanted.tobytes()
         assert server.infer("tones", x, {"sequence_id": 1}, bearer(ALICE))[0] == 401
+        assert server.infer("tones", x, {"sequence_id": 2}, bearer(BOB))[0] == 404
 
 
 def test_a_stop_finishes_what_runs_and_refuses_the_rest(arguments, served):
@@ -311,7 +320,17 @@ def test_a_stop_finishes_what_runs_and_refuses_the_rest(arguments, served):
             connection.recv(20)
             live = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
             assert live(b"", timeout=20) == b"\x08\x01"
+            requests = queue.SimpleQueue()
+            stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            answers = stream(iter(requests.get, None), timeout=20)
+            requests.put(b"")
+            assert b"there is no model" in next(answers)
             server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.RpcError) as ended:
+                next(answers)
+            assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert ended.value.details() == "the server is shutting down"
+            requests.put(None)
             assert json.loads(connection.recv(20))["type"] == "snapshot"
             assert close_code(connection) == 1001
             status, _, content = server.request("/v2/health/ready")
@@ -334,6 +353,35 @@ def test_a_stop_finishes_what_runs_and_refuses_the_rest(arguments, served):
         wanted = served["wide"](x)[1][0]
         assert json.loads(content)["outputs"][0]["data"] == wanted.ravel().tolist()
         assert server.process.wait(30) == 0
+
+
+def test_calls_of_grpc_that_meet_a_stop_are_told_so(arguments):
+    """Those that are on their way when the server stops would else be cancelled."""
+    request = CLASSES["ModelInferRequest"](model_name="tones", raw_input_contents=[bytes(12)])
+    request.inputs.add(name="x", datatype="FP32", shape=(1, 1, 3))
+    ends = []
+
+    def ask(address):
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            while True:
+                try:
+                    infer(request.SerializeToString(), timeout=20)
+                except grpc.RpcError as error:
+                    ends.append(error.code())
+                    return
+
+    with serving.Server(*arguments) as server:
+        threads = [threading.Thread(target=ask, args=(server.grpc,)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 20
+        while server.metrics().get('fastrnn_requests_total{model="tones",outcome="ok",protocol="grpc"}', 0) < 20:
+            assert time.monotonic() < deadline and not ends
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join(20)
+    assert ends == [grpc.StatusCode.UNAVAILABLE] * 6
 
 
 def test_a_second_signal_stops_at_once(arguments):

@@ -7,12 +7,14 @@ import socket
 import numpy as np
 import pytest
 import serving
+import uvloop
 from tritonclient import http as triton
 from tritonclient.http import aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 import fastrnn
 from fastrnn import serve
+from fastrnn.serve import rest
 
 models, served, server = serving.fixtures(
     "--max-chunk-steps=500", "--max-body-bytes=300000", "--max-batch-rows=20", "--max-batch-steps=7"
@@ -51,7 +53,7 @@ def test_health_and_metadata(client, server, served):
     assert client.is_model_ready("speech", "1") and not client.is_model_ready("none")
     metadata = client.get_server_metadata()
     assert metadata["name"] == "fastrnn" and metadata["version"] == fastrnn.__version__
-    assert {"binary_tensor_data", "sequence"} <= set(metadata["extensions"])
+    assert {"binary_tensor_data", "sequence", "sequence(string_id)"} <= set(metadata["extensions"])
     found = client.get_model_metadata("speech", "1")
     assert found["versions"] == ["1"]
     assert found["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, -1, 5]}
@@ -435,3 +437,47 @@ def test_the_application_can_be_mounted_in_another(served):
         asyncio.run(app(scope, receive, send))
         assert sent[-2]["status"] == 200
         assert same(serving.output(json.loads(sent[-1]["body"])), served["tones"](x)[0])
+
+
+async def status_of(app, seconds=0.0):
+    """Of a request to an application, whose body arrives after so many seconds."""
+    x = random_x("tones", (1, 3))
+    body = json.dumps({"inputs": [tensor(shape=[1, 3, 3], data=x.ravel().tolist())]}).encode()
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(seconds)
+        return {"type": "http.request", "body": body}
+
+    async def send(message):
+        sent.append(message)
+
+    await app({"type": "http", "method": "POST", "path": "/v2/models/tones/infer", "headers": []}, receive, send)
+    return sent[0]["status"]
+
+
+def test_bodies_that_do_not_arrive(served, monkeypatch):
+    """They are refused when their time is over, and not those that began later."""
+    monkeypatch.setattr(rest, "BODY_SECONDS", 0.2)
+    app = serve.application({"tones": served["tones"]})
+
+    async def ask(seconds_before, seconds):
+        await asyncio.sleep(seconds_before)
+        return await status_of(app, seconds)
+
+    async def main():
+        late = [ask(before, 60) for before in (0.0, 0.05, 0.25)]
+        return await asyncio.gather(*late, *(ask(before, 0.01) for before in (0.0, 0.15, 0.3)))
+
+    assert asyncio.run(main()) == [408] * 3 + [200] * 3
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_full_batch_does_not_wait_for_more_rows(served, loop):
+    app = serve.application({"tones": served["tones"]}, serve.Options(max_delay_us=10**9, max_batch_rows=2))
+
+    async def main():
+        return await asyncio.wait_for(asyncio.gather(status_of(app), status_of(app)), 20)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(main()) == [200, 200]

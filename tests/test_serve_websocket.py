@@ -8,6 +8,7 @@ import json
 import socket
 import time
 
+import anyio
 import numpy as np
 import pytest
 import serving
@@ -15,6 +16,8 @@ from test_serve_rest import random_x
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+
+from fastrnn import serve
 
 models, served, server = serving.fixtures(
     "--max-chunk-steps=600", "--max-body-bytes=100000", "--max-sessions=100", "--max-queue=8", "--max-batch-steps=16"
@@ -293,3 +296,44 @@ def test_metrics_count_frames(server):
     after = server.metrics()
     assert after[label.format("ok")] - before.get(label.format("ok"), 0) == 3
     assert after[label.format("invalid")] - before.get(label.format("invalid"), 0) == 1
+
+
+def test_a_text_that_is_not_utf8_closes_the_connection(server):
+    """By the protocol's own code; it is no error of the server, whose log has none (see `fixtures`)."""
+    connection, _ = open_session(server, "tones")
+    with connection:
+        connection.send(b"\xff", text=True)
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(20)
+        assert closed.value.rcvd.code == 1007
+
+
+@pytest.mark.parametrize("turns", range(10))
+def test_a_connection_that_is_cancelled_ends_with_that_cancellation(served, turns):
+    """Test clients of frameworks cancel it some turns of the event loop after its end, and recognise their own."""
+    app = serve.application({"tones": served["tones"]})
+    scope = {"type": "websocket", "path": "/v2/models/tones/stream", "headers": [], "subprotocols": [], "root_path": ""}
+
+    async def main():
+        incoming, sent = asyncio.Queue(), []
+        incoming.put_nowait({"type": "websocket.connect"})
+
+        async def send(message):
+            sent.append(message["type"])
+
+        async def end():
+            while len(sent) < 2:
+                await asyncio.sleep(0)
+            incoming.put_nowait({"type": "websocket.disconnect"})
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            cancellation.cancel()
+
+        with anyio.CancelScope() as cancellation:
+            ending = asyncio.ensure_future(end())
+            await app(scope, incoming.get, send)
+            await ending
+            await anyio.sleep_forever()
+        assert cancellation.cancelled_caught and sent == ["websocket.accept", "websocket.send"]
+
+    asyncio.run(main())

@@ -2,8 +2,11 @@
 
 import copy
 import gc
+import os
 import pickle
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -292,6 +295,9 @@ def test_refused_ids_change_nothing_and_are_named():
             pool.run([(first, [0.5])])
         with pytest.raises(ValueError, match=r"pairs\[0\] has shape \(1, 1\)"):
             pool.run([(first, [[1]])])
+        for pair in (second, (second,), (second, [3], [3])):
+            with pytest.raises(TypeError, match=r"pairs\[1\] is .*wanted a pair of a session and a chunk"):
+                pool.run([(first, [1, 2]), pair])
         assert (first.snapshot(), second.snapshot()) == before
 
 
@@ -393,3 +399,25 @@ def test_a_session_in_a_running_call_raises():
     free.reset()  # the other sessions are usable meanwhile
     thread.join()
     assert session.state.h.shape == (1, 1, 256)
+
+
+def test_a_child_forked_during_a_run_raises_instead_of_waiting():
+    pool = fastrnn.StreamPool(random_layer("LSTM", 256, 256), capacity=2)
+    session, free = pool.open(), pool.open()
+    x = np.zeros((20_000, 256), "f4")
+    thread = threading.Thread(target=lambda: pool.run([(session, x)]))
+    thread.start()
+    while not pool._lock.locked():
+        time.sleep(0.001)
+    time.sleep(0.02)  # the lock is taken just before the computation begins
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        try:
+            pool.run([(free, x[:1])])
+        except RuntimeError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    thread.join()
+    assert pool.run([(free, x[:1])])[0].shape == (1, 256)

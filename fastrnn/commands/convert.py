@@ -11,7 +11,7 @@ from .. import outputs
 from ..layers.layer import Layer
 from ..models.sequential import Sequential
 from ..onnx import Model
-from .options import load_layer, no_sequential
+from .options import load_layer, without_states
 
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     check_place(arguments.out, arguments.force)
     layer = load_layer(arguments)
     if isinstance(layer, Model):
-        raise ValueError(f"{arguments.file} cannot be saved: {no_sequential(layer)}")
+        layer = without_states(layer, f"{arguments.file} cannot be saved")
     if not isinstance(layer, Layer | Sequential):
         raise ValueError(
             f"{arguments.file} is loaded as a fastrnn.keras.{type(layer).__name__}, which fastrnn's format does not "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ def from_file(path: str, format_name: str, prefix: str | None, config: Any) -> W
             {} if mask is None else {"mask": keras.ops.convert_to_tensor(mask) if hasattr(keras, "ops") else mask}
         )
         if states is not None:
-            options["initial_state"] = [_tensor(keras, state) for state in states]
+            options["initial_state"] = [_state(keras, state) for state in states]
         y = part(_tensor(keras, x), **options)
         return [_array(keras, one) for one in (y if isinstance(y, list | tuple) else [y])]
 
@@ -88,11 +89,32 @@ def _load(keras: Any, path: str, format_name: str, config: Any) -> Any:
         else:
             link = os.path.join(folder, "model.weights.h5")
         os.symlink(os.path.abspath(path), link)
+        if config is None and format_name != "keras":
+            config = _completed(path)
         if config is None:
             return keras.models.load_model(link, compile=False, safe_mode=True)
         model = keras.models.model_from_json(_json(config))
         model.load_weights(link)
         return model
+
+
+def _completed(path: str) -> str | None:
+    """The architecture in a file from before Keras's GRU had reset_after, which was then False; None of other files."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    parsed = None if text is None else json.loads(text)
+    changed = False
+    waiting = [parsed]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            settings = part.get("config")
+            if part.get("class_name") == "GRU" and isinstance(settings, dict) and "reset_after" not in settings:
+                settings["reset_after"], changed = False, True
+        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return json.dumps(parsed) if changed else None
 
 
 def _is_legacy(path: str) -> bool:
@@ -104,8 +126,6 @@ def _is_legacy(path: str) -> bool:
 
 def _json(config: Any) -> str:
     if isinstance(config, Mapping):
-        import json
-
         return json.dumps(config)
     if isinstance(config, str) and config.lstrip().startswith("{"):
         return config
@@ -115,6 +135,13 @@ def _json(config: Any) -> str:
 
 def _tensor(keras: Any, array: NDArray[Any]) -> Any:
     return keras.ops.convert_to_tensor(array) if hasattr(keras, "ops") else array
+
+
+def _state(keras: Any, array: NDArray[Any]) -> Any:
+    """An initial state; tf-keras takes no arrays of NumPy as such."""
+    if hasattr(keras, "ops"):
+        return keras.ops.convert_to_tensor(array)
+    return importlib.import_module("tensorflow").convert_to_tensor(array)
 
 
 def _array(keras: Any, tensor: Any) -> NDArray[Any]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from .. import extras
 from ..files import onnx_file
-from ..importers.onnx import INPUTS, OUTPUTS, WEIGHTS
+from ..importers.onnx import INPUTS, OUTPUTS, QUANTIZATION, WEIGHTS
 from ..layers.layer import Layer
 from ..onnx import Model, Sequential
-from ..onnx.recurrent import node_named
+from ..onnx.recurrent import is_quantized, node_named
 from ..onnx.session import evaluate
 from ..runtime import get_num_threads
 from .torch_witness import PlainRun
@@ -21,6 +21,9 @@ from .torch_witness import PlainRun
 #: Sizes that free axes get by turns, and the one that all get where onnxruntime takes no others.
 SIZES = (6, 5, 4, 7, 3)
 SAME_SIZE = 6
+
+#: Sizes of other inputs that free axes get, where none of these are taken, are at most so large.
+MOST_SIZE = 64
 
 Feed = dict[str, NDArray[Any]]
 
@@ -55,13 +58,24 @@ def from_file(path: str, model: Model | Sequential, rng: np.random.Generator) ->
     """
     witness, session = _session(path)
     reason = ""
-    for sizes in (SIZES, (SAME_SIZE,)):
+    fixed = {size for port in model.inputs for size in port.shape or () if isinstance(size, int) and size <= MOST_SIZE}
+    for sizes in (SIZES, (SAME_SIZE,), *((size,) for size in sorted(fixed))):  # such as the rows of initial states
         feed = dict(_draw(model, sizes, rng))
         try:
-            return witness, feed, list(session.run(None, feed))
+            found = list(session.run(None, feed))
+            if not any(map(np.any, found)):  # integers that are lengths were 0
+                feed |= {
+                    name: np.full_like(array, min(sizes)) for name, array in feed.items() if _may_be_lengths(array)
+                }
+                found = list(session.run(None, feed))
+            return witness, feed, found
         except Exception as error:  # sizes that have to be equal, and have no names that say so
             reason = " ".join(str(error).split())
     raise ValueError(f"{witness} cannot run the model, so nothing is compared: {reason}")
+
+
+def _may_be_lengths(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "iu" and array.ndim == 1
 
 
 def _draw(model: Model | Sequential, sizes: tuple[int, ...], rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
@@ -96,6 +110,12 @@ def _numbers(
     return rng.standard_normal(shape).astype(dtype)
 
 
+def is_rounded(path: str, name: str | None) -> bool:
+    """Whether onnxruntime rounds inputs and states of recurrent nodes to 8 bits: of the one with a name, or of any."""
+    graph = onnx_file.read_graph(path)
+    return any(map(is_quantized, graph.nodes if name is None else [node_named(graph, name)]))
+
+
 def from_node(path: str, name: str, layer: Layer[Any]) -> tuple[str, PlainRun]:
     """A node of a file with its weights, in a model of its own.
 
@@ -111,24 +131,28 @@ def from_node(path: str, name: str, layer: Layer[Any]) -> tuple[str, PlainRun]:
 
     graph = onnx_file.read_graph(path)
     node = node_named(graph, name)
-    given = dict(zip(INPUTS, node.inputs, strict=False))
+    given = dict(zip((*INPUTS, *QUANTIZATION), node.inputs, strict=False))
     weights = {
         part: graph.tensors[given[part]].read() if given[part] in graph.tensors else evaluate(graph, given[part])
-        for part in WEIGHTS
+        for part in (*WEIGHTS, *QUANTIZATION)
         if given.get(part)
     }
     states = ["initial_h", "initial_c"] if layer.kind == "lstm" else ["initial_h"]
     inputs = ["X", *(part if part in weights else "" for part in ("W", "R", "B")), "sequence_lens", *states]
-    inputs += ["P"] if "P" in weights else []
+    inputs += ["P"] if "P" in weights else [""] if is_quantized(node) else []
+    inputs += QUANTIZATION if is_quantized(node) else ()
     outputs = list(OUTPUTS[: 1 + len(states)])
     kind = helper.np_dtype_to_tensor_dtype(layer.dtype)
-    proto = helper.make_node(node.op, inputs, outputs)
+    proto = helper.make_node(node.op, inputs, outputs, domain=node.domain)
     proto.attribute.extend(a for a in node.proto.attribute if a.name not in ("layout", "hidden_size"))
     proto.attribute.append(helper.make_attribute("hidden_size", layer.hidden_size))
     ports = [helper.make_tensor_value_info(part, kind, None) for part in ("X", *states)]
     ports.append(helper.make_tensor_value_info("sequence_lens", TensorProto.INT32, None))
     results = [helper.make_tensor_value_info(part, kind, None) for part in outputs]
-    tensors = [numpy_helper.from_array(array.astype(layer.dtype), part) for part, array in weights.items()]
+    tensors = [
+        numpy_helper.from_array(array if is_quantized(node) else array.astype(layer.dtype), part)
+        for part, array in weights.items()
+    ]
     made = helper.make_graph([proto], "node", ports, results, tensors)
     header = type(graph.header)(ir_version=graph.header.ir_version, opset_import=graph.header.opset_import)
     header.graph.CopyFrom(made)

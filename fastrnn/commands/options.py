@@ -50,9 +50,19 @@ def framework_errors(framework: str) -> Iterator[None]:
         raise ValueError(f"{framework} cannot run the layer, so nothing is compared: {reason}") from error
 
 
-def no_sequential(model: Model) -> str:
-    """Why a graph of ONNX is no chain of layers, and what else there is."""
-    return (
-        f"it is a graph of ONNX that is no Sequential ({model.why_not_sequential}); --prefix chooses one of its "
-        "recurrent nodes, which inspect lists, and in Python the run of fastrnn.load(...) takes its inputs by name"
-    )
+def without_states(model: Model, refusal: str) -> Any:
+    """The layer or model of a graph of ONNX that is a chain apart from initial and final states.
+
+    Raises
+    ------
+    ValueError
+        It is none; the message is `refusal`, the reason, and what else there is.
+    """
+    found = model.without_states()
+    if found is None:
+        raise ValueError(
+            f"{refusal}: it is a graph of ONNX that is no Sequential ({model.why_not_sequential}); --prefix chooses "
+            "one of its recurrent nodes, which inspect lists, and in Python the run of fastrnn.load(...) takes its "
+            "inputs by name"
+        )
+    return found

@@ -18,7 +18,7 @@ from ..keras import Bidirectional, Masking, Sequential
 from ..layers.layer import Layer
 from ..models import sequential as models
 from ..onnx import Model
-from .options import as_value_errors, load_layer, no_sequential
+from .options import as_value_errors, load_layer, without_states
 from .results import Results, open_results
 from .sequences import Fragment, Input, Wanted, open_input
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], None]:
     layer = load_layer(arguments)
     model: _Model
     if isinstance(layer, Model):
-        raise ValueError(f"{arguments.file} does not run by this command: {no_sequential(layer)}")
+        layer = without_states(layer, f"{arguments.file} does not run by this command")
     if isinstance(layer, models.Sequential):
         model = _Sequential(layer)
     else:

@@ -13,13 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import keras_file, native, npz, onnx_file, pytorch_file, safetensors_file, state_dict, tensorflow_file
+from ..files import (
+    json_file,
+    keras_file,
+    native,
+    npz,
+    onnx_file,
+    pytorch_file,
+    safetensors_file,
+    state_dict,
+    tensorflow_file,
+)
 from ..files.load import SOURCES, find_source
 from ..files.tensors import WIDENED, Tensor
 from ..importers.pytorch import PREFIXED_NAME
 from ..importers.tensorflow_checkpoint import Variable, choose, find_groups, spec_from_checkpoint, without_slots
 from ..onnx.analysis import Part, analyse
-from ..onnx.recurrent import choice_of
+from ..onnx.recurrent import choice_of, operator
 
 #: What a reader raises where a layer is not supported or does not fit.
 REFUSALS = (ValueError, TypeError, NotImplementedError)
@@ -102,6 +112,8 @@ def tensors_of(path: str, format_name: str) -> dict[str, Tensor]:
     """The table of a file with PyTorch's names; the arrays cannot be read any more."""
     if format_name == "torch":
         return pytorch_file.tensors(path)
+    if format_name == "json":
+        return json_file.tensors(path)
     with open(path, "rb") as file:
         if format_name == "npz":
             return npz.tensors(path, file)
@@ -190,7 +202,7 @@ def _onnx(path: str, title: str, given: dict[str, Any]) -> Survey:
     if "prefix" in given:
         choice = {"prefix": given["prefix"]}
         return Survey("onnx", title, [_attempt(path, choice, "", lambda **given: onnx_file.read(path, **given), given)])
-    analysis = analyse(onnx_file.read_graph(path))
+    analysis = analyse(onnx_file.read_whole(path))
     unsupported, parts = list(analysis.elsewhere), list(analysis.parts)
     if analysis.chain is not None and not analysis.why_not_sequential:
         return Survey("onnx", title, [Found({}, "", analysis.chain.spec)], None, unsupported, parts)
@@ -199,7 +211,7 @@ def _onnx(path: str, title: str, given: dict[str, Any]) -> Survey:
     for call in analysis.recurrent.values():
         reasons = [] if call.spec is not None else ["its weights come with each call"]
         choice = {"prefix": choice_of(call.node, nodes)}
-        found.append(Found(choice, call.node.op, call.spec, reasons=reasons))
+        found.append(Found(choice, operator(call.node), call.spec, reasons=reasons))
     return Survey("onnx", title, found, None, unsupported, parts)
 
 

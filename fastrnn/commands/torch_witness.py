@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,12 +12,14 @@ from numpy.typing import NDArray
 
 from .. import extras
 from ..files import state_dict
+from ..files.state_dict import mappings
 from ..layers.layer import Layer
 from ..spec import DEFAULT_ACTIVATIONS, NUM_GATES, LayerSpec, activations_of
 from .options import framework_errors
 from .survey import tensors_of
 
-#: Runs x (B, T, I) with lengths (B,) from a state (h, c or None): y (B, T, D*P), h and c.
+#: Runs x (B, T, I) with lengths (B,) from a state (h, c or None): y (B, T, D*P), h and c. A layer of float32 in PyTorch
+#: also runs in float64, if x is.
 PlainRun = Callable[[NDArray[Any], NDArray[np.int64], Any], tuple[Any, Any, Any]]
 
 
@@ -28,7 +32,8 @@ def from_file(path: str, format_name: str, prefix: str | None, layer: Layer[Any]
     arrays = {}
     for name in group.tensors:
         known = name if "_l" in name else f"{name}_l0"  # a cell's names have no layer
-        arrays[known] = _look_up(content, group.prefix + name)
+        value = _look_up(content, group.prefix + name)
+        arrays[known] = _as_tensor(value) if format_name == "json" else value
     return _build(layer, arrays, any(name.startswith("bias") for name in arrays))
 
 
@@ -85,6 +90,10 @@ def _read(path: str, format_name: str) -> Mapping[str, Any]:
     if format_name == "torch":
         content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
+    if format_name == "json":
+        with open(path, "rb") as file:
+            document: Mapping[str, Any] = json.load(file)
+        return document
     if format_name == "npz":
         with np.load(path, allow_pickle=False) as archive:
             return {name: torch.from_numpy(np.asarray(archive[name])) for name in archive.files}
@@ -94,15 +103,18 @@ def _read(path: str, format_name: str) -> Mapping[str, Any]:
     return load_file(path)
 
 
+def _as_tensor(value: Any) -> Any:
+    import torch
+
+    return torch.tensor(value, dtype=torch.float32)
+
+
 def _look_up(content: Mapping[str, Any], name: str) -> Any:
-    """An array of a state dict, or of one inside a checkpoint, whose key may precede its names."""
-    if name in content:
-        return content[name]
-    for key, inner in content.items():
-        if isinstance(inner, Mapping):
-            for known in (name, name.removeprefix(f"{key}.")):
-                if known in inner:
-                    return inner[known]
+    """An array of a state dict, or of one inside a checkpoint, whose keys may precede its names."""
+    for keys, inner in mappings(content):
+        for known in (name, name.removeprefix(f"{keys}.")):
+            if known in inner:
+                return inner[known]
     raise ValueError(f"PyTorch finds no {name} in the file")
 
 
@@ -126,20 +138,24 @@ def _build(layer: Layer[Any], arrays: dict[str, Any], bias: bool) -> tuple[str, 
     with framework_errors(f"torch {torch.__version__}"):
         module.load_state_dict(arrays)
     module.eval()
+    modules = {layer.dtype: module}
     assert len(arrays["weight_ih_l0"]) == NUM_GATES[layer.kind] * layer.hidden_size
 
     def run(x: NDArray[Any], lengths: NDArray[np.int64], state: Any) -> tuple[Any, Any, Any]:
         """PyTorch refuses empty rows; they are left out, and keep their state."""
         h, c = state
+        if x.dtype not in modules:
+            modules[x.dtype] = copy.deepcopy(module).to(getattr(torch, x.dtype.name))
+        module_of = modules[x.dtype]
         rows = np.flatnonzero(lengths)
         turned = _turn(x, lengths) if layer.reverse else x
         pack, pad = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pad_packed_sequence
         packed = pack(torch.tensor(turned[rows]), torch.tensor(lengths[rows]), batch_first=True, enforce_sorted=False)
         first: Any = torch.tensor(h[:, rows])
         with torch.no_grad():
-            packed, last = module(packed, first if c is None else (first, torch.tensor(c[:, rows])))
+            packed, last = module_of(packed, first if c is None else (first, torch.tensor(c[:, rows])))
             found, _ = pad(packed, batch_first=True, total_length=x.shape[1])
-        y = np.zeros((*x.shape[:2], layer.output_size), layer.dtype)
+        y = np.zeros((*x.shape[:2], layer.output_size), x.dtype)
         y[rows] = found.numpy()
         h, c = h.copy(), None if c is None else c.copy()
         h[:, rows] = (last if c is None else last[0]).numpy()

@@ -201,7 +201,7 @@ def _take_config(path: str, config: ConfigLike | None, h5: hdf5.File) -> Any:
         some = ", ".join(map(repr, h5.children("layers", 10) or h5.texts("", "layer_names") or [])) or "none"
         raise ValueError(
             f"{path} has weights and no architecture (its layers: {some}): wanted config=, the model's to_json(), that "
-            "text's path, or its get_config()"
+            "text's path, or its get_config(); or one layer's, {'class_name': 'LSTM', 'config': layer.get_config()}"
         )
     if isinstance(config, Mapping):
         return config

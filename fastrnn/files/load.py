@@ -44,6 +44,7 @@ SOURCES: dict[str, Source] = {
     "native": Source("a file of fastrnn's own format", "fastrnn.files.native", frozenset()),
     "safetensors": Source("a safetensors file", "fastrnn.files.safetensors_file", _STATE_DICT),
     "npz": Source("an npz file", "fastrnn.files.npz", _STATE_DICT),
+    "json": Source("a JSON file", "fastrnn.files.json_file", _STATE_DICT),
     "torch": Source("a PyTorch file", "fastrnn.files.pytorch_file", _STATE_DICT),
     "keras": Source("a Keras file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
     "hdf5": Source("an HDF5 file", "fastrnn.files.keras_file", frozenset({"prefix", "batch_first", "config"})),
@@ -72,7 +73,7 @@ def load(
 ) -> Any:
     """Load a trained recurrent layer or model from a file, whatever the file's name.
 
-    The content tells the format: PyTorch (a state dict, or a checkpoint with one inside), safetensors, npz, Keras
+    The content tells the format: PyTorch (a state dict, or a checkpoint with one inside), safetensors, npz, JSON, Keras
     2 and 3, a TensorFlow 1 checkpoint, or what :meth:`save` wrote. A file is checked as a whole before memory is
     taken for its arrays.
 

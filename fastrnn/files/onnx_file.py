@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import extras
+from ..importers.pytorch import PREFIXED_NAME
 from ..onnx.constants import Constants
 from ..onnx.graph import DOMAINS, MOST_REASONS, RANDOM, Graph, Node, Tensor, refuse
-from ..onnx.recurrent import OPERATORS, choose
+from ..onnx.recurrent import OPERATORS, choose, is_recurrent
 from ..onnx.session import evaluate
 from ..spec import LayerSpec
-from . import protobuf
+from . import protobuf, state_dict
+from . import tensors as named
 
 #: What Protocol Buffers can hold.
 MOST_BYTES = (1 << 31) - 1
@@ -35,6 +37,7 @@ def read(path: str, *, prefix: str | None = None, batch_first: bool | None = Non
     ----------
     path : the file
     prefix : the name of one recurrent node, or of its first output; None for the whole model
+        In a graph without recurrent nodes, what the names of a cell's weights begin with, as in a PyTorch file.
     batch_first : of one node, whether x and y are (B, T, .) or (T, B, .); None is as the node's attribute `layout` says
 
     Raises
@@ -48,14 +51,54 @@ def read(path: str, *, prefix: str | None = None, batch_first: bool | None = Non
         raise TypeError(f"prefix is {prefix!r}, wanted a str")
     if batch_first is not None and not isinstance(batch_first, bool):
         raise TypeError(f"batch_first is {batch_first!r}, wanted True or False")
-    graph = read_graph(path)
     if prefix is None:
         if batch_first is not None:
             raise ValueError(
                 f"batch_first is given, but {path} is loaded as a graph, whose inputs have axes of its own"
             )
-        return graph
+        return read_whole(path)
+    graph = read_graph(path)
+    if weights := _weights_of_cells(graph):
+        return state_dict.spec_from_tensors(path, weights, prefix=prefix, batch_first=batch_first)
     return choose(graph, Constants(graph, evaluate), prefix, batch_first)
+
+
+def read_whole(path: str) -> Graph:
+    """Read a model that is to run as a whole.
+
+    Raises
+    ------
+    ValueError, OSError, ModuleNotFoundError
+        As of :func:`read_graph`; or it has only the steps of cells, and their weights.
+    """
+    graph = read_graph(path)
+    if weights := _weights_of_cells(graph):
+        groups = state_dict.groups_of(weights).values()
+        cells = "; ".join(f"prefix={group.prefix!r}: {group.text}" for group in groups)
+        raise ValueError(
+            f"{path}: it has no LSTM, GRU or RNN node, but single steps that a loop over cells was unrolled to; its "
+            f"weights can be loaded as a layer: {cells}"
+        )
+    return graph
+
+
+def _weights_of_cells(graph: Graph) -> dict[str, named.Tensor]:
+    """The constants with PyTorch's names, as they are left where a loop over cells is unrolled to single steps.
+
+    Empty where the graph has recurrent nodes. Equal constants may be one, and Identity gives the others.
+    """
+    if any(is_recurrent(node) or node.inner for node in graph.nodes):
+        return {}
+    tensors = dict(graph.tensors)
+    for node in graph.nodes:
+        if node.op == "Identity" and node.domain in DOMAINS and node.inputs[:1] and node.inputs[0] in tensors:
+            tensors[node.outputs[0]] = tensors[node.inputs[0]]
+    found = {}
+    for name, tensor in tensors.items():
+        if PREFIXED_NAME.fullmatch(name):
+            dtype = dtype_of(tensor.proto().data_type)
+            found[name] = named.Tensor(tensor.shape, "no plain numbers" if dtype is None else dtype.name, tensor.read)
+    return found
 
 
 def read_graph(path: str) -> Graph:

@@ -9,13 +9,13 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import extras
-from ..importers.pytorch import PREFIXED_NAME
 from ..spec import LayerSpec
 from . import state_dict
 from .archive import BLOCK, Member, open_archive
@@ -36,6 +36,15 @@ GLOBALS = {
     "torch.Tensor",
     "torch.serialization._get_layout",
 }
+
+#: What every file begins with that PyTorch wrote before 1.6, or with ``_use_new_zipfile_serialization=False``.
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+#: The pickles in such a file: a magic number, a version, the machine, the content, the keys of the storages. Behind
+#: them is each storage: its number of elements in 8 bytes, and its elements.
+LEGACY_PICKLES = 5
+CONTENT, KEYS = 3, 4  # their places
+LEGACY_SIZE = 8
 
 #: Bytes that the pickle's own objects, which are not arrays, may take beside the size of the arrays.
 MOST_OBJECTS = 8 << 20
@@ -63,12 +72,16 @@ def read(path: str, **options: Any) -> LayerSpec:
 def tensors(path: str) -> dict[str, Tensor]:
     """The arrays of a state dict, or of a checkpoint with one inside; see :func:`read` for its errors."""
     with open(path, "rb") as file:
-        _check(path, file)
+        is_legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
+        file.seek(0)
+        storages = _check_legacy(path, file) if is_legacy else None
+        if not is_legacy:
+            _check_zip(path, file)
         extras.require(["torch"], f"{path} is a PyTorch file, which", "torch")
-        return _tensors(path, _load(path, file))
+        return state_dict.tensors_of_checkpoint(path, _load(path, file, storages), _arrays)
 
 
-def _check(path: str, file: BinaryIO) -> None:
+def _check_zip(path: str, file: BinaryIO) -> None:
     """Check the zip and the pickle inside, so that nothing takes more memory than the arrays' bytes."""
     archive = open_archive(path, file)
     infos = archive.infolist()
@@ -90,7 +103,7 @@ def _check(path: str, file: BinaryIO) -> None:
     if sys.byteorder != "little":
         raise NotImplementedError(f"{path}: PyTorch's files are read on little-endian machines only")
     data = b"".join(_read_member(path, archive, pickles))
-    _check_pickle(path, data, MOST_OBJECTS + stored)
+    _check_pickle(f"{path}: data.pkl", io.BytesIO(data), MOST_OBJECTS + stored)
     for info in infos:  # PyTorch itself does not compare check sums
         for _ in _read_member(path, archive, info):
             pass
@@ -104,12 +117,36 @@ def _read_member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
     member.finish()
 
 
-def _check_pickle(path: str, data: bytes, most: int) -> None:
-    """Check which classes and functions a pickle names, and bound what its objects can take, without running it."""
+def _check_legacy(path: str, file: BinaryIO) -> _Storages:
+    """Check the pickles of a file without a zip; what the storages behind them have to be."""
+    size = os.fstat(file.fileno()).st_size
+    for index in range(LEGACY_PICKLES):
+        title = f"{path}: its {('magic number', 'version', 'machine', 'content', 'list of storages')[index]}"
+        strings = _check_pickle(title, file, MOST_OBJECTS + size)
+    if len(set(strings)) < len(strings):
+        raise ValueError(f"{title} is damaged or hostile: it names a storage twice")
+    return _Storages(len(strings), size - file.tell())
+
+
+def _check_pickle(title: str, stream: BinaryIO, most: int) -> list[str]:
+    """Check which classes and functions a pickle names, and bound what its objects can take, without running it.
+
+    Parameters
+    ----------
+    title : of the pickle, for messages
+    stream : is read up to the pickle's end
+    most : bytes that its objects may take
+
+    Returns
+    -------
+    list of str
+        Its strings.
+    """
     unknown: dict[str, None] = {}
+    strings: list[str] = []
     operations = 0
     try:
-        for operation, argument, _ in pickletools.genops(io.BytesIO(data)):
+        for operation, argument, _ in pickletools.genops(stream):
             operations += 1
             if operations * OBJECT > most:
                 raise ValueError(f"it makes more than {operations} objects")
@@ -119,14 +156,17 @@ def _check_pickle(path: str, data: bytes, most: int) -> None:
                     unknown[f"{module}.{name}"] = None
             elif operation.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
                 raise ValueError(f"it has the operation {operation.name}, which torch.save does not write")
+            elif isinstance(argument, str):
+                strings.append(argument)
     except Exception as error:  # genops raises whatever its decoders raise
-        raise ValueError(f"{path}: data.pkl is damaged or hostile: {error}") from None
+        raise ValueError(f"{title} is damaged or hostile: {error}") from None
     if unknown:
         some = ", ".join(list(unknown)[:5])
         raise ValueError(
-            f"{path} holds objects of {some}{' and more' if len(unknown) > 5 else ''}, which could run any program and "
-            "are not read: load it where it was made, and torch.save(module.state_dict(), path)"
+            f"{title.partition(': ')[0]} holds objects of {some}{' and more' if len(unknown) > 5 else ''}, which could "
+            "run any program and are not read: load it where it was made, and torch.save(module.state_dict(), path)"
         )
+    return strings
 
 
 def _is_known(module: str, name: str) -> bool:
@@ -162,8 +202,37 @@ class _Counted(io.RawIOBase):
         return count
 
 
-def _load(path: str, file: BinaryIO) -> Any:
-    """Load the file. PyTorch trusts the storages' sizes in the pickle; they are compared with the bytes read."""
+@dataclass
+class _Storages:
+    """What the storages of a file without a zip have to be, and those that PyTorch has made so far.
+
+    PyTorch takes the memory of each before it reads any, and leaves one as it is that the list does not name.
+    """
+
+    wanted: int
+    wanted_bytes: int
+    made: int = 0
+    made_bytes: int = 0
+
+    def place(self, storage: Any, _: str) -> Any:
+        self.made += 1
+        self.made_bytes += storage.nbytes() + LEGACY_SIZE
+        if self.made > self.wanted or self.made_bytes > self.wanted_bytes:
+            raise ValueError(f"{self.made} storages have {self.made_bytes} bytes; {self._wanted}")
+        return storage
+
+    def check(self) -> None:
+        """Raise ValueError unless all of them are there, and nothing else."""
+        if (self.made, self.made_bytes) != (self.wanted, self.wanted_bytes):
+            raise ValueError(f"it has {self.made} storages of {self.made_bytes} bytes; {self._wanted}")
+
+    @property
+    def _wanted(self) -> str:
+        return f"the file has {self.wanted} of {self.wanted_bytes}"
+
+
+def _load(path: str, file: BinaryIO, storages: _Storages | None) -> Any:
+    """Load the file. PyTorch trusts the storages' sizes in the pickle; they are compared with the bytes in the file."""
     import torch
 
     file.seek(0)
@@ -178,28 +247,15 @@ def _load(path: str, file: BinaryIO) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(counted, map_location=place, weights_only=True)
+            content = torch.load(counted, map_location=storages.place if storages else place, weights_only=True)
+            if storages:
+                storages.check()
+            return content
     except OSError:
         raise
     except Exception as error:  # RuntimeError, UnpicklingError, AssertionError, IndexError, ...
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{path} is no file that torch.load(weights_only=True) reads: {reason}") from None
-
-
-def _tensors(path: str, content: Any) -> dict[str, Tensor]:
-    """The arrays of a state dict, or of the state dicts in a checkpoint, under their keys."""
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, wanted a state dict or a checkpoint with one")
-    own = _arrays(content)
-    nested = {
-        key: _arrays(value) for key, value in content.items() if isinstance(key, str) and isinstance(value, Mapping)
-    }
-    nested = {key: arrays for key, arrays in nested.items() if any(map(PREFIXED_NAME.fullmatch, arrays))}
-    if any(map(PREFIXED_NAME.fullmatch, own)) or not nested:
-        return own
-    if len(nested) == 1:
-        return next(iter(nested.values()))
-    return {f"{key}.{name}": tensor for key, arrays in nested.items() for name, tensor in arrays.items()}
 
 
 def _arrays(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:

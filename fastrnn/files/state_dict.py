@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,56 @@ FOREIGN = {
     "Flax": re.compile(r"(.*[./])?(hi|hn|hf|dense_h)[./]kernel"),
     "ONNX": re.compile(r"(.*[./])?[WR]"),
 }
+
+
+#: Mappings in mappings of a checkpoint that are looked into.
+MOST_NESTING = 4
+
+
+def tensors_of_checkpoint(
+    path: str, content: Any, arrays_of: Callable[[Mapping[Any, Any]], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The arrays of a state dict, or of the state dicts in a checkpoint, under their keys.
+
+    Those without a recurrent layer are left out, unless all are without.
+
+    Parameters
+    ----------
+    path : of the file, for messages
+    content : what it holds
+    arrays_of : gives the arrays of one mapping by their names, without those of mappings in it
+
+    Raises
+    ------
+    ValueError
+        The content is no mapping.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, wanted a state dict or a checkpoint with one")
+    found = {keys: arrays_of(mapping) for keys, mapping in mappings(content)}
+    recurrent = {keys: arrays for keys, arrays in found.items() if any(map(PREFIXED_NAME.fullmatch, arrays))}
+    if "" in recurrent:
+        return recurrent[""]
+    chosen = recurrent or {keys: arrays for keys, arrays in found.items() if arrays}
+    if len(chosen) == 1:
+        return next(iter(chosen.values()))
+    return {
+        f"{keys}.{name}" if keys else name: each for keys, arrays in chosen.items() for name, each in arrays.items()
+    }
+
+
+def mappings(content: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """A checkpoint and the mappings in it, each once, with the keys that lead to it, joined by dots."""
+    seen, waiting = {id(content)}, [("", content)]
+    for _ in range(1 + MOST_NESTING):
+        inner = []
+        for keys, mapping in waiting:
+            yield keys, mapping
+            for key, value in mapping.items():
+                if key and isinstance(key, str) and isinstance(value, Mapping) and id(value) not in seen:
+                    seen.add(id(value))
+                    inner.append((f"{keys}.{key}" if keys else key, value))
+        waiting = inner
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ TAKE_MASKS = frozenset((*LAYERS, "Bidirectional", "GlobalAveragePooling1D", "RNN
 
 MODELS = frozenset(("Functional", "Model", "Sequential"))
 
+_ACTIVATIONS = ("activation", "recurrent_activation")  # the second is not of SimpleRNN
+
 MOST_NESTED = 8  # models inside models
 
 
@@ -96,11 +98,16 @@ class _Context:
 
 
 def _as_model(config: Any) -> tuple[str, Any]:
-    """Class name and configuration of a model; a bare configuration is known by what it holds."""
+    """Class name and configuration of a model; a bare configuration is known by what it holds.
+
+    A recurrent layer alone is a model of one layer.
+    """
     if not isinstance(config, Mapping):
         raise Fault(f"the configuration is {short(config)}, wanted an object")
     if "class_name" in config:
         name = config["class_name"]
+        if isinstance(name, str) and (name in LAYERS or name in ("Bidirectional", "RNN")):
+            return "Sequential", {"layers": [config]}
         if not isinstance(name, str) or name not in MODELS:
             raise Unsupported(
                 f"the model is of class {short(name)}, whose layers its configuration does not list: wanted a "
@@ -343,12 +350,15 @@ def _cell(
     kind: CellKind, class_name: str, config: Mapping[str, Any], group: str, major: int | None, unsupported: Refusal
 ) -> Cell:
     is_cudnn = class_name.startswith("CuDNN")
+    needed = ["units"] if is_cudnn else ["units", "use_bias", *_ACTIVATIONS[: 1 if kind == "rnn" else 2]]
+    if len(missing := [name for name in needed if name not in config]) > 1:
+        raise Fault(f"{', '.join(missing[:-1])} and {missing[-1]} are missing")
     units = get(config, "units", int, "an integer")
     if units < 1:
         raise Fault(f"units is {units}, wanted at least 1")
     activations = {"activation": ACTIVATIONS["tanh"], "recurrent_activation": ACTIVATIONS["sigmoid"]}
     if not is_cudnn:
-        for name in ("activation", "recurrent_activation")[: 1 if kind == "rnn" else 2]:
+        for name in _ACTIVATIONS[: 1 if kind == "rnn" else 2]:
             if name not in config:
                 raise Fault(f"{name} is missing")
             activations[name] = activation_of(config[name], name, major_of(config, major), unsupported)

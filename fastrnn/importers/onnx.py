@@ -37,6 +37,9 @@ WEIGHTS = ("W", "R", "B", "P")
 
 OUTPUTS = ("Y", "Y_h", "Y_c")
 
+#: The inputs of onnxruntime's DynamicQuantizeLSTM behind those of LSTM, all weights.
+QUANTIZATION = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
+
 #: An operator's functions f, g, h by default, and for each gate in the engine's order which of them it has.
 _FUNCTIONS: dict[str, tuple[str, ...]] = {
     "lstm": ("Sigmoid", "Tanh", "Tanh"),
@@ -122,6 +125,48 @@ def spec_from_node(
         batch_first=layout == 1,
         reverse=direction == "reverse",
     ).validate()
+
+
+def dequantize(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The weights of onnxruntime's DynamicQuantizeLSTM as those of LSTM.
+
+    Parameters
+    ----------
+    weights : W (D, I, 4*H) and R (D, H, 4*H) of int8 or uint8, for both W_scale and W_zero_point, R_scale and
+        R_zero_point of shape (D,) or (D, 4*H), and where the node has them B and P
+
+    Returns
+    -------
+    dict
+        W (D, 4*H, I), R (D, 4*H, H) of float32, B and P. A weight is (integer - zero point) * scale; the node itself
+        also rounds its inputs and states to 8 bits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The arrays do not fit; the message has every reason.
+    """
+    found = {name: array for name, array in weights.items() if name in WEIGHTS}
+    faults = [f"it has no {name}" for name in QUANTIZATION if name not in weights]
+    for name in ("W", "R"):
+        array = weights[name]
+        if array.dtype not in (np.int8, np.uint8):
+            raise TypeError(f"{name} is {array.dtype}, wanted int8 or uint8")
+        scale, zero = (weights.get(f"{name}_{part}", np.zeros(0)) for part in ("scale", "zero_point"))
+        shapes = [array.shape[:1], array.shape[::2]]
+        if array.ndim != 3:
+            faults.append(f"{name} has shape {array.shape}, wanted three axes")
+        elif not faults and (scale.shape not in shapes or zero.shape not in shapes):
+            faults.append(
+                f"{name}_scale and {name}_zero_point are of shapes {scale.shape} and {zero.shape}, "
+                "wanted (D,) or (D, 4H)"
+            )
+        elif not faults:
+            expanded = [part.reshape(len(array), 1, -1).astype(np.float32) for part in (scale, zero)]
+            found[name] = ((array - expanded[1]) * expanded[0]).swapaxes(1, 2)
+    if faults:
+        raise ValueError("; ".join(faults))
+    return found
 
 
 class _Attributes:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import as_array, as_floats
+from ..layers import LAYERS
 from ..layers.layer import Layer
+from ..models.sequential import Sequential as Sequential_
+from ..models.spec import ModelSpec
+from ..spec import LayerSpec
 from .analysis import Analysis, Part
 from .chain_call import ChainCall
 from .graph import Graph
@@ -53,6 +58,7 @@ class Model:
         graph, constants = analysis.graph, analysis.constants
         self.why_not_sequential, self.parts = analysis.why_not_sequential, analysis.parts
         self.layers = {}
+        self._chain, self._isa = analysis.chain, isa
         states = _states(graph, analysis.recurrent)
         if analysis.chain is not None and analysis.runs_as_chain:
             steps: list[Step] = [ChainCall(analysis.chain, isa=isa)]
@@ -92,6 +98,25 @@ class Model:
         names = [", ".join(repr(port.name) for port in ports) for ports in (self.inputs, self.outputs)]
         here = sum(part.engine == "fastrnn" for part in self.parts)
         return f"fastrnn.onnx.Model({names[0]} -> {names[1]}, {here} of {len(self.parts)} parts here)"
+
+    def without_states(self) -> Layer[Any] | Sequential_ | None:
+        """The layer or model of a chain, which starts from zeros and does not give its final states as outputs.
+
+        Returns
+        -------
+        LSTM, GRU or RNN
+            Of a chain that has one layer, or several that are one of PyTorch.
+        fastrnn.Sequential
+            Of other chains.
+        None
+            The graph is no chain, or gives states alone.
+        """
+        if self._chain is None or all(output.states for output in self._chain.outputs.values()):
+            return None
+        spec = _stacked(self._chain.spec)
+        if isinstance(spec, LayerSpec):
+            return LAYERS[spec.kind](spec, isa=self._isa)
+        return Sequential_.from_spec(spec, isa=self._isa)
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, ArrayLike]) -> list[Any]:
         """Compute outputs by the graph's own names, as ``onnxruntime.InferenceSession.run`` does.
@@ -153,6 +178,21 @@ class Model:
                 given[name] = _converted(value, "x" if name == main else name, runner.dtypes.get(name))
             results = runner.run(None, given)
         return results[0] if len(results) == 1 else tuple(results)
+
+
+def _stacked(model: ModelSpec) -> LayerSpec | ModelSpec:
+    """Layers alone, each of the same cells on the outputs of the one before, as one layer; other models as they are."""
+    specs = [op for op in model.ops if isinstance(op, LayerSpec)]
+    first = replace(specs[0], batch_first=model.batch_first)
+    same = ("kind", "hidden_size", "proj_size", "num_directions", "reverse", "weight_dtype")
+    if len(specs) < len(model.ops) or any(
+        getattr(spec, name) != getattr(first, name) for spec in specs for name in same
+    ):
+        return model
+    if len(specs) == 1:
+        return first
+    cells = [cell for spec in specs for cell in spec.cells]
+    return replace(first, cells=cells, num_layers=sum(spec.num_layers for spec in specs)).validate()
 
 
 def _types(part: Recurrent) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..importers.onnx import INPUTS, KINDS, OUTPUTS, WEIGHTS, spec_from_node
+from ..importers.onnx import INPUTS, KINDS, OUTPUTS, QUANTIZATION, WEIGHTS, dequantize, spec_from_node
 from ..layers import LAYERS
 from ..layers.calls import run_array
 from ..layers.engine import choose_weight_dtype
@@ -18,16 +18,27 @@ from ..spec import LayerSpec, WeightDtype, check_weight_dtype
 from .constants import Constants
 from .graph import DOMAINS, Graph, Node, type_of
 
-#: Operators that run here, and others like them that never do: domain and name.
+#: Operators that run here, the one of onnxruntime that runs as LSTM, and one like them that does not: domain and name.
 OPERATORS = frozenset(KINDS)
-OTHERS = frozenset({("com.microsoft", "DynamicQuantizeLSTM"), ("com.microsoft", "AttnLSTM")})
+QUANTIZED = ("com.microsoft", "DynamicQuantizeLSTM")
+OTHERS = frozenset({("com.microsoft", "AttnLSTM")})
 
 #: The types of ONNX that a node may have -> the type that it is computed in.
 COMPUTED = {"float32": np.float32, "float64": np.float64, "float16": np.float32, "bfloat16": np.float32}
 
 
 def is_recurrent(node: Node) -> bool:
-    return node.op in OPERATORS and node.domain in DOMAINS
+    return (node.op in OPERATORS and node.domain in DOMAINS) or is_quantized(node)
+
+
+def is_quantized(node: Node) -> bool:
+    """Whether a node is an LSTM that onnxruntime's quantization has made."""
+    return (node.domain, node.op) == QUANTIZED
+
+
+def operator(node: Node) -> str:
+    """The operator as which a recurrent node runs here: LSTM, GRU or RNN."""
+    return "LSTM" if is_quantized(node) else node.op
 
 
 @dataclass(frozen=True)
@@ -132,23 +143,27 @@ def _read(
     shared: dict[Any, LayerSpec],
     weight_dtype: WeightDtype | None = None,
 ) -> Recurrent:
-    given = {name: value for name, value in zip(INPUTS, node.inputs, strict=False) if value}
-    if len(node.inputs) > (len(INPUTS) if node.op == "LSTM" else 6):
+    called = INPUTS + QUANTIZATION if is_quantized(node) else INPUTS
+    given = {name: value for name, value in zip(called, node.inputs, strict=False) if value}
+    if len(node.inputs) > (len(called) if operator(node) == "LSTM" else 6):
         raise ValueError(f"it has {len(node.inputs)} inputs, which are too many")
     if missing := [name for name in INPUTS[:3] if name not in given]:
         raise ValueError(f"it has no {missing[0]}")
     outputs = {name: value for name, value in zip(OUTPUTS, node.outputs, strict=False) if value}
-    if len(node.outputs) > (3 if node.op == "LSTM" else 2):
+    if len(node.outputs) > (3 if operator(node) == "LSTM" else 2):
         raise ValueError(f"it has {len(node.outputs)} outputs, which are too many")
-    weights = {name: given.pop(name) for name in WEIGHTS if name in given}
+    weights = {name: given.pop(name) for name in WEIGHTS + QUANTIZATION if name in given}
     names = {
         name: value for name, value in given.items() if not (name.startswith("initial") and constants.is_zero(value))
     }
     layout = node.attributes.get("layout", 0)
     if not all(name in constants for name in weights.values()):
+        if is_quantized(node):
+            raise ValueError("its weights are not constant")
         dtype = _declared(graph, weights["W"])
         return Recurrent(node, None, dtype, names | weights, outputs, layout, weight_dtype)
     arrays = {name: constants.value(value) for name, value in weights.items()}
+    arrays = dequantize(arrays) if is_quantized(node) else arrays
     dtype = arrays["W"].dtype
     memo = (node.op, tuple(sorted(weights.items())), repr(sorted(node.attributes.items())))
     if memo not in shared:
@@ -183,7 +198,9 @@ def spec_of(
             raise TypeError(f"{name} is {array.dtype}, but W is {arrays['W'].dtype}")
         wide[name] = array.astype(COMPUTED[array.dtype.name], copy=False)
     check_weight_dtype(weight_dtype, wide["W"].dtype)
-    return choose_weight_dtype(spec_from_node(node.op, node.attributes, wide, opset=opset), weight_dtype).validate()
+    return choose_weight_dtype(
+        spec_from_node(operator(node), node.attributes, wide, opset=opset), weight_dtype
+    ).validate()
 
 
 class Call:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ def rows_of(batch: Any, name: str) -> list[Row]:
     ------
     KeyError
         There is no such column.
+    TypeError
+        A row is no sequence.
     ValueError
         A row or a value is missing; rows of an Arrow column have steps of unequal widths.
     """
@@ -31,29 +33,41 @@ def rows_of(batch: Any, name: str) -> list[Row]:
     if name not in names:
         raise KeyError(f"there is no column {name!r}, only {', '.join(map(repr, names))}")
     column = batch[name]
-    rows = _rows_of_arrow(column, name) if isinstance(column, pa.ChunkedArray) else list(column)
+    rows: list[Row] = []
+    if isinstance(column, pa.ChunkedArray):
+        for chunk in column.chunks:
+            rows.extend(_rows_of_arrow(chunk, name, len(rows)))
+    else:
+        rows.extend(column)
     for index, row in enumerate(rows):
         if row is None:
             raise ValueError(f"{name}[{index}] is missing")
+        if not hasattr(row, "__len__") or isinstance(row, Mapping):
+            raise TypeError(f"{name}[{index}] is {row!r:.100}, wanted a sequence")
     return rows
 
 
-def _rows_of_arrow(column: pa.ChunkedArray, name: str) -> list[Row]:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # of no chunk, by older versions
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+def _rows_of_arrow(array: pa.Array, name: str, first: int) -> list[Row]:
+    """The rows of a chunk; first : the number of its first row in the column, for messages."""
     kind = array.type
     if _is_string(kind) or (_is_list(kind) and _is_string(kind.value_type)):
-        rows: list[Row] = array.to_pylist()
-        return rows
+        texts: list[Row] = array.to_pylist()
+        return texts
+    if isinstance(array, pa.FixedShapeTensorArray):
+        return list(array.to_numpy_ndarray())
     if not _is_list(kind):
         return list(array.to_numpy(zero_copy_only=False))  # of an extension, such as Ray's tensors
     if array.null_count:
-        raise ValueError(f"{name}[{array.is_null().to_pylist().index(True)}] is missing")
+        raise ValueError(f"{name}[{first + array.is_null().to_pylist().index(True)}] is missing")
     if pa.types.is_fixed_size_list(kind):
         array = array.cast(pa.list_(kind.value_type))
+    try:
+        steps = _numbers(array.flatten(), name)
+    except ValueError:
+        for index in range(len(array)):  # which row it is
+            _numbers(array.slice(index, 1).flatten(), f"{name}[{first + index}]")
+        raise
     ends = array.offsets.to_numpy()
-    steps = _numbers(array.flatten(), name)
     return [steps[start:end] for start, end in zip(ends[:-1] - ends[0], ends[1:] - ends[0], strict=True)]
 
 
@@ -66,7 +80,7 @@ def _numbers(values: pa.Array, name: str) -> NDArray[Any]:
         return steps
     inner = _numbers(values.flatten(), name)
     if pa.types.is_fixed_size_list(values.type):
-        return inner.reshape(-1, values.type.list_size)
+        return inner.reshape(len(values), values.type.list_size)
     widths = np.diff(values.offsets.to_numpy())
     if len(widths) and (widths != widths[0]).any():
         raise ValueError(f"{name} has steps of {widths.min()} and of {widths.max()} numbers")

@@ -8,16 +8,15 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
 from ray.serve.config import RequestRouterConfig
 
 from ..files.load import load
 from ..serve.options import Options
+from .haproxy import MOST_REQUESTS, with_request_router
 from .model_files import fetch
 from .reserved import use_reserved_processors
 from .routing import SessionHeader, SessionRouter
-
-#: Requests of a replica at a time, open WebSockets included: the server's own limits, which answer, are below.
-MOST_REQUESTS = 1 << 20
 
 
 def application(
@@ -31,7 +30,8 @@ def application(
     """The application that serves models, for ``ray.serve.run`` or Ray Serve's configuration files.
 
     Each replica is the server of ``fastrnn serve``: REST and WebSocket, limits, metrics and refusals. Ray routes a
-    request by its header ``x-session-id``, which all requests of a sequence need. A WebSocket stays where it is.
+    request by its header ``x-session-id``, which all requests of a sequence need. A WebSocket stays where it is. With
+    ``RAY_SERVE_ENABLE_HA_PROXY=1`` in the environment of the whole cluster, HAProxy carries the requests.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def application(
         ),
     }
     made = serve.deployment(serve.ingress(build)()).options(**settings | dict(deployment or {}))
-    return made.bind()
+    return with_request_router(made.bind()) if RAY_SERVE_ENABLE_HA_PROXY else made.bind()
 
 
 def build(arguments: Mapping[str, Any]) -> Application:
@@ -87,7 +87,7 @@ def build(arguments: Mapping[str, Any]) -> Application:
     given = dict(arguments)
     if "options" in given:
         given["options"] = Options(**given["options"])
-    return application(given.pop("models"), **given)
+    return application(**given)
 
 
 def _replica_application(models: Mapping[str, Any], options: Options | None, snapshots: str | None) -> Any:

@@ -143,9 +143,12 @@ class Predictor:
         name = f"{self.inputs}[{number}]"
         if isinstance(row, str) or (len(row) and isinstance(row[0], str)):
             raise TypeError(f"{name} has strings, but there is no vocabulary")
-        steps = np.asarray(row)
-        if steps.dtype == object:  # Arrow's lists of lists are arrays of arrays
-            steps = np.array([np.asarray(step) for step in row])
+        try:
+            steps = np.asarray(row)
+            if steps.dtype == object:  # Arrow's lists of lists are arrays of arrays
+                steps = np.array([np.asarray(step) for step in row])
+        except ValueError:
+            raise ValueError(f"{name} has steps of unequal widths") from None
         num_ids = model.num_ids if isinstance(model, Sequential) else 0
         if num_ids:
             steps = as_ids(steps if steps.size else steps.astype(np.int64), name)
@@ -154,7 +157,7 @@ class Predictor:
             wanted: tuple[Any, ...] = ("T",)
         else:
             steps = as_floats(steps, name, model.dtype, "same_kind")
-            if steps.ndim == 1 and (model.input_size == 1 or not steps.size):
+            if not len(steps) or (steps.ndim == 1 and model.input_size == 1):  # rows without steps have no width
                 steps = steps.reshape(-1, model.input_size)
             wanted = ("T", model.input_size)
         if steps.ndim != len(wanted) or steps.shape[1:] != wanted[1:]:

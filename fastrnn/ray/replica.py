@@ -66,6 +66,7 @@ class ReplicaService(Service):
         self._sessions: weakref.WeakKeyDictionary[Channel, str] = weakref.WeakKeyDictionary()  # the ids of routing
         self._moving: dict[Key, Arrivals] = {}
         self._giving_up: asyncio.Task[None] | None = None
+        self._forgetting: set[asyncio.Task[None]] = set()
         self._stop_listening: Callable[[], None] = _nothing
 
     @property
@@ -147,11 +148,17 @@ class ReplicaService(Service):
             used = now() - (clock - self._channel(key).used)
             entry, tenant, sequence_id = key
             saved[_snapshot_key(key)] = Saved(entry.sessions.release(tenant, sequence_id), used)
-        if self.snapshots is not None and saved:
-            try:
-                await asyncio.to_thread(self.snapshots.put, saved)
-            except Exception:
-                log.exception("%d sessions are lost: their snapshots could not be written", len(saved))
+        if saved:
+            await self._write(saved)
+
+    async def _write(self, saved: Mapping[SnapshotKey, Saved]) -> None:
+        """Write snapshots, if there is a place for them. What cannot be written is lost: its next request gets 404."""
+        if self.snapshots is None:
+            return
+        try:
+            await asyncio.to_thread(self.snapshots.put, saved)
+        except Exception:
+            log.exception("%d sessions are lost: their snapshots could not be written", len(saved))
 
     # Requests
 
@@ -189,7 +196,9 @@ class ReplicaService(Service):
         try:
             async with arrivals.lock:
                 await self._settle(key, session, request)
-                return self._submit(key, session, request, deadline)
+                pending = self._submit(key, session, request, deadline)
+                self._forget_later(key, request)
+                return pending
         finally:
             arrivals.count -= 1
             if arrivals.count == 0:
@@ -207,11 +216,11 @@ class ReplicaService(Service):
             return
         if request.parameters.get("sequence_start") is True:
             if self.snapshots is not None:
-                await asyncio.to_thread(self.snapshots.forget, _snapshot_key(key))
+                await self._look_up(self.snapshots.forget, key)
             return
         if self.snapshots is None or entry.sessions.has_expired(tenant, sequence_id):
             return
-        while (saved := await asyncio.to_thread(self.snapshots.take, _snapshot_key(key))) is None:
+        while (saved := await self._look_up(self.snapshots.take, key)) is None:
             if loop.time() > min(until, self._changed + RECENT_SECONDS):
                 raise Refusal(
                     "not_found",
@@ -226,8 +235,53 @@ class ReplicaService(Service):
         except ValueError as error:
             raise Refusal("not_found", f"sequence {sequence_id!r} is lost: {error}") from None
         except Refusal:
-            await asyncio.to_thread(self.snapshots.put, {_snapshot_key(key): saved})
+            await self._write({_snapshot_key(key): saved})
             raise
+
+    def _forget_later(self, key: Key, request: Request) -> None:
+        """Forget the snapshot of a sequence that has begun anew once more, if there was a change just now.
+
+        Its former replica may hear of the change only after that, and write the state that is no more.
+        """
+        entry, tenant, sequence_id = key
+        channel = entry.sessions.channel(tenant, sequence_id)
+        loop = asyncio.get_running_loop()
+        recent = loop.time() < self._changed + RECENT_SECONDS
+        if self.snapshots is None or not recent or request.parameters.get("sequence_start") is not True:
+            return
+        forget = self.snapshots.forget
+
+        async def look_up() -> None:
+            with contextlib.suppress(Refusal):
+                await self._look_up(forget, key)
+
+        def forget_again() -> None:
+            if channel is not None and entry.sessions.channel(tenant, sequence_id) is channel:
+                task = asyncio.ensure_future(look_up())
+                self._forgetting.add(task)
+                task.add_done_callback(self._forgetting.discard)
+
+        loop.call_later(RECENT_SECONDS, forget_again)
+
+    async def _look_up(self, function: Callable[[SnapshotKey], Saved | None], key: Key) -> Saved | None:
+        """What a function of the store returns for a sequence.
+
+        Raises
+        ------
+        Refusal
+            The snapshot is damaged, or the store does not answer.
+        """
+        _, _, sequence_id = key
+        try:
+            return await asyncio.to_thread(function, _snapshot_key(key))
+        except ValueError as error:
+            raise Refusal("not_found", f"sequence {sequence_id!r} is lost: {error}") from None
+        except Exception:  # of any file system
+            log.exception("the snapshots cannot be reached")
+            raise Refusal(
+                "unavailable",
+                f"sequence {sequence_id!r} may have a snapshot, which cannot be reached: the log says why",
+            ) from None
 
 
 def _nothing() -> None:

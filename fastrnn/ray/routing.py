@@ -41,9 +41,18 @@ class SessionRouter(ConsistentHashRouter):  # type: ignore[misc]
 
     def owner(self, session: str) -> str | None:
         """The replica that has a session, as `replica_tag` of its context; None if there is none. Any thread."""
+        replica = self._replica_of(session)
+        return None if replica is None else replica.unique_id
+
+    def actor(self, session: str) -> str | None:
+        """The same replica as the name of its actor."""
+        replica = self._replica_of(session)
+        return None if replica is None else replica.to_full_id_str()
+
+    def _replica_of(self, session: str) -> Any:
         with self._lock:
             ranked = self._lookup_ranked_replicas(session)
-        return ranked[0].unique_id if ranked else None
+        return ranked[0] if ranked else None
 
     def members(self) -> set[str]:
         """All replicas that get requests. Any thread."""
@@ -57,6 +66,17 @@ def listen(listener: Callable[[SessionRouter], None]) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
+def session_id_of(scope: Any) -> str | None:
+    """The session id of a request of ASGI."""
+    wanted = HEADER.replace("-", "_")
+    found = [
+        value.decode("utf-8", "replace")  # as Ray's proxies, which refuse what is not UTF-8
+        for name, value in scope.get("headers", ())
+        if name.decode("latin-1").lower().replace("-", "_") == wanted
+    ]
+    return found[-1] if found and found[-1] else None
+
+
 class SessionHeader:
     """An ASGI application that notes the session id of each request."""
 
@@ -64,11 +84,5 @@ class SessionHeader:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        wanted = HEADER.replace("-", "_")
-        found = [
-            value.decode("latin-1")
-            for name, value in scope.get("headers", ())
-            if name.decode("latin-1").lower().replace("-", "_") == wanted
-        ]
-        session_id.set(found[-1] if found and found[-1] else None)
+        session_id.set(session_id_of(scope))
         await self.app(scope, receive, send)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import struct
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -45,11 +47,19 @@ class SnapshotStore:
     Parameters
     ----------
     path : a directory, which is made, or its address
+
+    Raises
+    ------
+    OSError
+        The directory cannot be written to. Of other file systems, that is found when sessions move.
     """
 
     def __init__(self, path: str) -> None:
         self._filesystem, self._root = fsspec.core.url_to_fs(path)
         self._local = isinstance(self._filesystem, LocalFileSystem)
+        if self._local:
+            os.makedirs(self._root, exist_ok=True)
+            tempfile.TemporaryFile(dir=self._root).close()
 
     def _path(self, key: SnapshotKey) -> str:
         name = hashlib.sha256(json.dumps([key.tenant, key.sequence_id]).encode()).hexdigest()
@@ -90,8 +100,8 @@ class SnapshotStore:
             return None
         if len(content) < _HEADER.size:
             raise ValueError(f"the snapshot has {len(content)} bytes")
-        form, used, length = _HEADER.unpack_from(content)
-        if form != _FORMAT or length != len(content) - _HEADER.size:
+        magic, used, length = _HEADER.unpack_from(content)
+        if magic != _FORMAT or length != len(content) - _HEADER.size:
             raise ValueError(f"the snapshot has {len(content)} bytes and begins with {content[:4]!r}")
         return Saved(content[_HEADER.size :], used)
 

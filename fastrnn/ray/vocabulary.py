@@ -24,7 +24,9 @@ class Vocabulary:
     Raises
     ------
     TypeError, ValueError
-        Tokens are no strings, ids no integers, or `unknown` is not there.
+        Tokens are no strings, ids no integers from 0 on, or `unknown` is not there; the file is no JSON.
+    OSError
+        The file cannot be read.
     """
 
     def __init__(
@@ -33,19 +35,27 @@ class Vocabulary:
         tokens: Any = source
         if isinstance(source, str | os.PathLike):
             with open(fetch(source), encoding="utf-8") as file:
-                tokens = json.load(file)
-        if not isinstance(tokens, Mapping):
-            if not isinstance(tokens, Sequence) or isinstance(tokens, str):
-                raise TypeError(f"vocabulary is {type(tokens).__name__}, wanted ids by token, or a list of tokens")
-            if len(set(tokens)) < len(tokens):
-                raise ValueError("vocabulary has a token twice")
-            tokens = {token: number for number, token in enumerate(tokens)}
-        for token, number in tokens.items():
+                try:
+                    tokens = json.load(file)
+                except ValueError as error:
+                    raise ValueError(f"vocabulary is {os.fspath(source)}, which is no JSON: {error}") from None
+        if isinstance(tokens, Mapping):
+            pairs = list(tokens.items())
+        elif isinstance(tokens, Sequence) and not isinstance(tokens, str):
+            pairs = [(token, number) for number, token in enumerate(tokens)]
+        else:
+            raise TypeError(f"vocabulary is {type(tokens).__name__}, wanted ids by token, or a list of tokens")
+        for token, number in pairs:
             if not isinstance(token, str) or isinstance(number, bool) or not isinstance(number, int | np.integer):
                 raise TypeError(f"vocabulary has {token!r}: {number!r}, wanted a string and an integer")
+            if not 0 <= number < 1 << 63:
+                raise ValueError(f"vocabulary has {token!r}: {number}, wanted an id from 0 to 2^63 - 1")
+        tokens = dict(pairs)
+        if len(tokens) < len(pairs):
+            raise ValueError("vocabulary has a token twice")
         if unknown is not None and unknown not in tokens:
             raise ValueError(f"unknown is {unknown!r}, which is not in the vocabulary")
-        self._ids: dict[str, int] = dict(tokens)
+        self._ids: dict[str, int] = tokens
         self._unknown = None if unknown is None else self._ids[unknown]
 
     def ids(self, tokens: str | Sequence[str], name: str) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ others. A row's bits do not depend on how it is divided, nor on the rows beside 
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..processors import usable_processors
 from ..stream_pool import Session, StreamPool
 from .metrics import Metrics
 from .models import ServedModel
@@ -34,6 +36,9 @@ LEAST_ROWS = 16
 #: Multiply-adds, about 0.4 ms, up to which a batch runs on the event loop's thread: waking another one and being woken
 #: would add a good part of that to the latency of a single session, and most where both share a processor.
 INLINE_WORK = 2e7
+
+#: Turns of the event loop after a longer batch on its thread, in which requests that arrived meanwhile are read.
+READING_TURNS = 3
 
 
 class Row:
@@ -147,12 +152,16 @@ class Batcher:
         self._continuing: list[Row] = []  # rows in progress, between two batches
         self._running = False
         self._beginning: asyncio.Handle | None = None
+        self._delayed = False  # whether it is a timer
         self._room: deque[asyncio.Future[None]] = deque()
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
         self.closed = False
         self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        # With one processor a thread would gain nothing, and every request that arrives would interrupt it. A model
+        # without streams computes whole sequences, which may take long.
+        self._inline_work = math.inf if usable_processors() == 1 and served.pool is not None else INLINE_WORK
         self._metrics = metrics.of(served.name)
 
     # Arrival
@@ -252,24 +261,28 @@ class Batcher:
 
     # Batches
 
-    def _schedule(self) -> None:
-        """Begin a batch when the event loop has handled what has arrived."""
+    def _schedule(self, turns: int = 0) -> None:
+        """Begin a batch when the event loop has handled what has arrived, after so many more turns of it."""
         if self._running or not (self._new or self._continuing):
             return
         missing = self.most_rows - len(self._new)
         waits = self.options.max_delay_us > 0 and missing > 0 and not self._continuing
         if self._beginning is not None:
-            if waits or not isinstance(self._beginning, asyncio.TimerHandle):
+            if waits or not self._delayed:
                 return
             self._beginning.cancel()
         loop = asyncio.get_running_loop()
+        self._delayed = waits
         if waits:
             due = self._new[0].job.submitted + self.options.max_delay_us * 1e-6
             self._beginning = loop.call_at(due, self._begin)
         else:
-            self._beginning = loop.call_soon(self._begin)
+            self._beginning = loop.call_soon(self._begin, turns)
 
-    def _begin(self) -> None:
+    def _begin(self, turns: int = 0) -> None:
+        if turns > 0:
+            self._beginning = asyncio.get_running_loop().call_soon(self._begin, turns - 1)
+            return
         self._beginning = None
         batch: list[Row] = []
         for row in self._continuing:
@@ -340,8 +353,9 @@ class Batcher:
 
     def _run(self, batch: list[Row], steps: list[int], compute: Callable[[], Any]) -> None:
         """Compute a batch here if it is small, or else on the thread, and then finish it."""
-        if sum(steps) * self.served.step_work <= INLINE_WORK:
-            self._finish(batch, steps, *_timed(compute))
+        work = sum(steps) * self.served.step_work
+        if work <= self._inline_work:
+            self._finish(batch, steps, *_timed(compute), READING_TURNS if work > INLINE_WORK else 0)
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name=f"fastrnn {self.served.name}", daemon=True)
@@ -358,7 +372,7 @@ class Batcher:
                 return
 
     def _finish(
-        self, batch: list[Row], steps: list[int], seconds: float, results: Any, error: Exception | None
+        self, batch: list[Row], steps: list[int], seconds: float, results: Any, error: Exception | None, turns: int = 0
     ) -> None:
         self._running = False
         self._metrics.compute.observe(seconds)
@@ -382,7 +396,7 @@ class Batcher:
                     self._continuing.append(row)
                 else:
                     self._finish_row(row)
-        self._schedule()
+        self._schedule(turns)
 
     def _free(self, row: Row) -> None:
         if row.job.channel is None and row.session is not None:

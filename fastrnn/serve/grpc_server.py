@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from .access import token_of_header
 from .grpc_messages import CLASSES, SERVICE
-from .inference import Request, array_of_bytes, check_datatype, check_shape, count_of
+from .inference import DATATYPES, Request, check_datatype, check_shape, check_size, count_of
 from .metrics import NO_MODEL
 from .models import VERSION
-from .refusals import Refusal
+from .refusals import Refusal, shutting_down
 from .service import Pending, Service
 
 log = logging.getLogger("fastrnn.serve")
@@ -127,31 +127,45 @@ class _Protocol:
         except Refusal as refusal:
             self.service.metrics.count_request(NO_MODEL, PROTOCOL, refusal.kind.outcome)
             await _abort(context, refusal)
-        calls: asyncio.Queue[_Call | None] = asyncio.Queue(MOST_ANSWERS)
-        reader = asyncio.ensure_future(self._read(requests, tenant, calls))
+        calls: asyncio.Queue[_Call | None] = asyncio.Queue()  # None: there will be no more
+        room = asyncio.Semaphore(MOST_ANSWERS)
+        reader = asyncio.ensure_future(self._read(requests, tenant, calls, room))
+
+        def end(*_: object) -> None:
+            calls.put_nowait(None)
+
+        reader.add_done_callback(end)
+        self.service.on_drain.add(end)
         call: _Call | None = None
         try:
             while (call := await calls.get()) is not None:
                 yield await call.stream_response()
                 call = None
+                room.release()
+            if not reader.done():
+                await _abort(context, shutting_down())
             await reader
         finally:
+            self.service.on_drain.discard(end)
             reader.cancel()
             while call is not None or not calls.empty():
                 if call is not None:
                     call.cancel()
-                    call.count("cancelled")
+                    call.count("cancelled" if call.refusal is None else call.refusal.kind.outcome)
                 call = None if calls.empty() else calls.get_nowait()
 
-    async def _read(self, requests: AsyncIterator[bytes], tenant: str, calls: asyncio.Queue[_Call | None]) -> None:
+    async def _read(
+        self, requests: AsyncIterator[bytes], tenant: str, calls: asyncio.Queue[_Call | None], room: asyncio.Semaphore
+    ) -> None:
+        await room.acquire()
         async for data in requests:
             call = _Call(self.service)
             try:
                 call.submit(data, tenant, None)
             except Refusal as refusal:
                 call.refusal = refusal
-            await calls.put(call)
-        await calls.put(None)
+            calls.put_nowait(call)
+            await room.acquire()
 
 
 class _Call:
@@ -257,13 +271,12 @@ def _request(message: Any) -> Request:
         if raw:
             if tensor.HasField("contents"):
                 raise Refusal("invalid", f"the input {name[:100]!r} has contents, and there are raw_input_contents")
-            inputs[name] = datatype, array_of_bytes(name, datatype, shape, raw[index])
+            check_size(name, datatype, shape, len(raw[index]))
+            inputs[name] = datatype, np.frombuffer(raw[index], DATATYPES[datatype]).reshape(shape)
         else:
             inputs[name] = datatype, _array(tensor, shape)
     return Request(
-        model=message.model_name,
-        version=message.model_version,
-        inputs=inputs,
+        inputs,
         outputs={tensor.name: True for tensor in message.outputs},
         parameters={name: _value(parameter) for name, parameter in message.parameters.items()},
         id=message.id,

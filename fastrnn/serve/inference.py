@@ -31,15 +31,15 @@ class Request:
     inputs : by name: the datatype's name and the array, whose shape and contents agree
     outputs : the names that are asked for, none for y alone; True if as binary data, where NaN and infinity may be
     parameters : as given
+    prepared : by model; requests that differ in nothing but the data may share them
     """
 
-    model: str
-    inputs: dict[str, tuple[str, NDArray[Any]]]
-    outputs: dict[str, bool]
+    inputs: Mapping[str, tuple[str, NDArray[Any]]]
+    outputs: Mapping[str, bool]
     parameters: Mapping[str, Any]
     id: str = ""
-    version: str = ""
     binary: bool = True  # y, if no output is named
+    prepared: dict[str, Prepared] = field(default_factory=dict)
 
 
 class Sequence(NamedTuple):
@@ -50,27 +50,25 @@ class Sequence(NamedTuple):
     end: bool
 
 
-@dataclass
-class Prepared:
-    """A request that fits its model, as rows.
+class Prepared(NamedTuple):
+    """What a request asks of a model that it fits, whatever its data.
 
     Attributes
     ----------
-    chunks : x of each row, (T, I) or ids (T,)
-    num_steps : T of the request
+    num_rows, num_steps : B and T of x
     outputs : names, and whether as binary data
+    states : whether any of them is a state
+    text : whether any of them is JSON
     timeout : seconds, or None
     """
 
-    chunks: list[NDArray[Any]]
+    num_rows: int
     num_steps: int
-    outputs: dict[str, bool]
+    outputs: Mapping[str, bool]
+    states: bool
+    text: bool
     sequence: Sequence | None
     timeout: float | None
-    states: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.states = any(name != "y" for name in self.outputs)
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:
@@ -83,15 +81,11 @@ def check_shape(name: str, shape: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def array_of_bytes(name: str, datatype: Any, shape: tuple[int, ...], data: bytes | memoryview) -> NDArray[Any]:
-    """A tensor in little-endian order, in place."""
-    dtype = check_datatype(name, datatype)
-    if count_of(shape) * dtype.itemsize != len(data):
-        raise Refusal(
-            "invalid",
-            f"{name} has {len(data)} bytes, wanted {count_of(shape) * dtype.itemsize} for the shape {list(shape)}",
-        )
-    return np.frombuffer(data, dtype).reshape(shape)
+def check_size(name: str, datatype: str, shape: tuple[int, ...], size: int) -> None:
+    """Refuse a tensor whose binary data, little-endian, has not the size of its shape."""
+    wanted = count_of(shape) * DATATYPES[datatype].itemsize
+    if size != wanted:
+        raise Refusal("invalid", f"{name} has {size} bytes, wanted {wanted} for the shape {list(shape)}")
 
 
 def array_of_numbers(name: str, datatype: Any, shape: tuple[int, ...], data: Any) -> NDArray[Any]:
@@ -147,12 +141,19 @@ def _short(value: Any) -> str:
 
 
 def prepare(served: ServedModel, request: Request, options: Options) -> Prepared:
-    """Check a request against its model and the limits.
+    """Check what a request asks for against its model and the limits.
 
     Raises
     ------
     Refusal
     """
+    found = request.prepared.get(served.name)
+    if found is None:
+        found = request.prepared[served.name] = _prepare(served, request, options)
+    return found
+
+
+def _prepare(served: ServedModel, request: Request, options: Options) -> Prepared:
     outputs = _outputs(served, request)
     sequence, timeout = _sequence(request.parameters), _timeout(request.parameters)
     if sequence is not None and served.pool is None:
@@ -177,18 +178,34 @@ def prepare(served: ServedModel, request: Request, options: Options) -> Prepared
         raise Refusal("too_large", f"x has {num_rows} rows, more than {options.max_batch_rows}")
     if num_steps > options.max_chunk_steps:
         raise Refusal("too_large", f"x has {num_steps} steps, more than {options.max_chunk_steps}")
-    lengths = _lengths(request, num_rows, num_steps)
-    if served.stride > 1 and sequence is not None and lengths[0] % served.stride:
-        raise Refusal("invalid", f"there are {lengths[0]} steps, wanted a multiple of {served.stride} in a sequence")
     steps = num_rows if served.pools else num_rows * served.output_steps(num_steps)
     if (size := steps * served.output_size * 4) > options.max_body_bytes:
         raise Refusal("too_large", f"y would have {size} bytes, more than {options.max_body_bytes}")
-    chunks = [row[:length] for row, length in zip(x, lengths, strict=True)]
+    states = any(name != "y" for name in outputs)
+    return Prepared(num_rows, num_steps, outputs, states, not all(outputs.values()), sequence, timeout)
+
+
+def rows(served: ServedModel, request: Request, prepared: Prepared) -> list[NDArray[Any]]:
+    """x of each row, (T, I) or ids (T,).
+
+    Raises
+    ------
+    Refusal
+        Lengths or ids are out of range.
+    """
+    chunks = list(request.inputs["x"][1])
+    if "lengths" in request.inputs:
+        lengths = _lengths(request, prepared)
+        chunks = [row[:length] for row, length in zip(chunks, lengths, strict=True)]
+    if served.stride > 1 and prepared.sequence is not None and len(chunks[0]) % served.stride:
+        raise Refusal(
+            "invalid", f"there are {len(chunks[0])} steps, wanted a multiple of {served.stride} in a sequence"
+        )
     if served.num_ids:
         chunks = [check_ids(served, chunk, f"row {index} of x") for index, chunk in enumerate(chunks)]
     if served.stride > 1 and served.pool is not None:
         chunks = [_whole_strides(chunk, served.stride) for chunk in chunks]
-    return Prepared(chunks, num_steps, outputs, sequence, timeout)
+    return chunks
 
 
 def _whole_strides(chunk: NDArray[Any], stride: int) -> NDArray[Any]:
@@ -206,7 +223,7 @@ def check_ids(served: ServedModel, ids: NDArray[Any], name: str) -> NDArray[np.i
     return ids.astype(np.int64)
 
 
-def _outputs(served: ServedModel, request: Request) -> dict[str, bool]:
+def _outputs(served: ServedModel, request: Request) -> Mapping[str, bool]:
     known = ["y", *served.states]
     for name in request.outputs:
         if name not in known:
@@ -214,18 +231,17 @@ def _outputs(served: ServedModel, request: Request) -> dict[str, bool]:
     return request.outputs or {"y": request.binary}
 
 
-def _lengths(request: Request, num_rows: int, num_steps: int) -> list[int]:
-    if "lengths" not in request.inputs:
-        return [num_steps] * num_rows
+def _lengths(request: Request, prepared: Prepared) -> list[int]:
     datatype, lengths = request.inputs["lengths"]
-    if datatype != "INT64" or lengths.shape != (num_rows,):
+    if datatype != "INT64" or lengths.shape != (prepared.num_rows,):
         raise Refusal(
-            "invalid", f"lengths is {datatype} of shape {list(lengths.shape)}, wanted INT64 of shape [{num_rows}]"
+            "invalid",
+            f"lengths is {datatype} of shape {list(lengths.shape)}, wanted INT64 of shape [{prepared.num_rows}]",
         )
-    for row, length in enumerate(lengths.tolist()):
-        if not 0 <= length <= num_steps:
-            raise Refusal("invalid", f"lengths[{row}] is {length}, but x has {num_steps} steps")
     numbers: list[int] = lengths.tolist()
+    for row, length in enumerate(numbers):
+        if not 0 <= length <= prepared.num_steps:
+            raise Refusal("invalid", f"lengths[{row}] is {length}, but x has {prepared.num_steps} steps")
     return numbers
 
 

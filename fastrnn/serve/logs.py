@@ -10,8 +10,9 @@ from typing import Any
 log = logging.getLogger("fastrnn.serve")
 
 
-#: What uvicorn reports as an error although nothing is wrong: a handshake was refused with an HTTP status.
-NO_ERRORS = ("ASGI callable returned without completing handshake.",)
+#: What uvicorn reports as an error although nothing is wrong with the server: a handshake was refused with an HTTP
+#: status, or a client sent a text that is not UTF-8.
+NO_ERRORS = ("ASGI callable returned without completing handshake.", "Invalid UTF-8 sequence received from client.")
 
 
 class JsonLines(logging.Formatter):

@@ -45,6 +45,8 @@ class ServedModel:
     def __init__(self, name: str, model: Layer[Any] | Sequential, capacity: int) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a model, wanted letters, digits, dots, dashes and underscores")
+        if hasattr(model, "without_states"):  # a graph of ONNX: sequences keep the states
+            model = model.without_states() or model
         if not isinstance(model, Layer | Sequential):
             kind, why = type(model), getattr(model, "why_not_sequential", "")  # of a graph of ONNX
             why = f" because {why}" if why else ""

@@ -54,8 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", nargs="+", metavar="NAME=FILE", help="models that fastrnn.load reads, and their names"
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=port, default=8000, help="of REST and WebSocket; 0: a free one (%(default)s)")
-    parser.add_argument("--grpc-port", type=port, help="of gRPC; 0: a free one (8001, if grpcio is installed)")
+    parser.add_argument(
+        "--port", type=port, default=8000, help="of REST and WebSocket; 0: a free one (default: %(default)s)"
+    )
+    parser.add_argument("--grpc-port", type=port, help="of gRPC; 0: a free one (default: 8001, if grpcio is installed)")
     for option in fields(Options):
         if option.type in ("int", "float"):
             parser.add_argument(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import importlib
 import ipaddress
-import json
 import logging
 import os
 import signal
@@ -27,10 +27,10 @@ log = logging.getLogger("fastrnn.serve")
 
 HTTP_PORT, GRPC_PORT = 8000, 8001
 
-DRAIN_SECONDS = 30  # for requests that run and clients that read slowly, before the server stops all the same
+# Together less than the 30 seconds after which Kubernetes would kill the process, and no session would be saved.
+DRAIN_SECONDS = 18  # for requests that run and clients that read slowly, before the server stops all the same
+REFUSE_SECONDS = 0.2  # for gRPC calls that are on their way to be refused: those left at the end see CANCELLED
 CLOSE_SECONDS = 5  # for connections to close after that
-
-FRAME_FACTOR = 2  # frames beyond max_body_bytes up to so many times that are refused with a message, not by the library
 
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], None]:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], None]:
     ValueError, OSError, ModuleNotFoundError
         A flag, file or package does not do; no port is open.
     """
-    extras.require(["prometheus_client", "starlette", "uvicorn", "websockets"], "fastrnn serve", "serve")
+    extras.require(["httptools", "prometheus_client", "starlette", "uvicorn", "websockets"], "fastrnn serve", "serve")
     grpc_port = arguments.grpc_port
     if grpc_port is not None:
         extras.require(["grpc", "google.protobuf"], "--grpc-port", "grpc")
@@ -112,6 +112,7 @@ def _models(texts: list[str]) -> dict[str, Any]:
 
 
 async def _serve(models: dict[str, Any], options: Options, host: str, port: int, grpc_port: int | None) -> None:
+    from . import web_server
     from .rest import application_of
     from .service import Service
 
@@ -130,7 +131,7 @@ async def _serve(models: dict[str, Any], options: Options, host: str, port: int,
         if grpc_port is not None:
             grpc_server = importlib.import_module(".grpc_server", __package__).make_server(service)
             grpc_port = _add_port(grpc_server, host, grpc_port)
-        web = _web_server(application_of(service), options)
+        web = web_server.make_server(application_of(service), options, CLOSE_SECONDS)
         serving = asyncio.ensure_future(web.serve([listener]))
         while not web.started and not serving.done():
             await asyncio.sleep(0.005)
@@ -139,6 +140,8 @@ async def _serve(models: dict[str, Any], options: Options, host: str, port: int,
             raise OSError("the web server has not started")
         if grpc_server is not None:
             await grpc_server.start()
+        gc.collect()
+        gc.freeze()  # collections need not look at the modules and models again, which takes milliseconds
         _announce(host, listener.getsockname()[1], grpc_port, list(models))
         await _first(stop.wait(), serving)
         killed = asyncio.ensure_future(kill.wait())
@@ -177,6 +180,7 @@ async def _stop(service: Any, web: Any, serving: asyncio.Future[None], grpc_serv
     except TimeoutError:
         log.warning("some clients have not taken their answers", extra={"fields": {"seconds": DRAIN_SECONDS}})
     if grpc_server is not None:
+        await asyncio.sleep(REFUSE_SECONDS)
         await grpc_server.stop(CLOSE_SECONDS)
     web.should_exit = True
     await serving
@@ -208,37 +212,6 @@ def _add_port(server: Any, host: str, port: int) -> int:
     if bound == 0:
         raise OSError(f"cannot listen on {host}, port {port}: the address is in use, or not of this machine")
     return bound
-
-
-def _web_server(app: Any, options: Options) -> Any:
-    import uvicorn
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-    class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-        def send_400_response(self, msg: str) -> None:  # what is not HTTP never reaches the application
-            super().send_400_response(json.dumps({"error": msg}))
-
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here depends on the client's address
-        lifespan="on",
-        ws="websockets-sansio",
-        ws_max_size=FRAME_FACTOR * options.max_body_bytes,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
-    )
-
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # the signals are handled here
-
-    return Server(config)
 
 
 @contextlib.contextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -22,7 +24,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from .access import token_of_header
-from .inference import Request, array_of_bytes, array_of_numbers, check_datatype, check_shape
+from .inference import DATATYPES, Prepared, Request, array_of_numbers, check_datatype, check_shape, check_size, count_of
 from .metrics import NO_MODEL
 from .models import VERSION
 from .options import Options
@@ -42,6 +44,9 @@ PAGE_HEADERS = {
 JSON_LENGTH = b"inference-header-content-length"
 OPEN_PATHS = re.compile(r"/?|/v2/health/.*", re.DOTALL)  # that need no token
 BODY_SECONDS = 60  # in which a body must have arrived
+#: The JSON of requests with binary tensors repeats, and reading it takes longer than a short computation.
+MOST_KEPT_HEADS, MOST_KEPT_BYTES = 128, 2048
+
 PIECE = 4096  # numbers that are written as JSON before the event loop's other tasks have their turn
 
 
@@ -187,11 +192,11 @@ class InferEndpoint:
     """POST .../infer."""
 
     def __init__(self, service: Service) -> None:
-        self.service = service
+        self.service, self.timer = service, BodyTimer()
+        self.read_kept = functools.lru_cache(MOST_KEPT_HEADS)(read_head)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str, version: str = "") -> None:
-        headers = dict(scope["headers"])
-        exchange = Exchange(self.service, headers, receive)
+        exchange = Exchange(self, dict(scope["headers"]), receive)
         reply: Reply | None = None
         try:
             reply = await exchange.run(scope["method"], model, version)
@@ -218,6 +223,46 @@ class InferEndpoint:
             await reply.send(send)
 
 
+class BodyTimer:
+    """Refuses requests whose bodies take too long. They share a timer, as one for each costs more than reading them."""
+
+    def __init__(self) -> None:
+        self._ends: dict[asyncio.Task[Any], float] = {}  # of those that read, the first one first
+        self._late: set[asyncio.Task[Any]] = set()
+        self._due = 0.0  # when the timer ends
+
+    def __enter__(self) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        now = loop.time()
+        self._ends[task] = now + BODY_SECONDS
+        if self._due <= now:
+            self._arm(now + BODY_SECONDS)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        del self._ends[task]
+        if task in self._late:
+            self._late.remove(task)
+            if task.uncancel() == 0 and kind is asyncio.CancelledError:
+                raise Refusal("too_slow", f"the body has not arrived within {BODY_SECONDS} s") from None
+
+    def _arm(self, due: float) -> None:
+        self._due = due
+        asyncio.get_running_loop().call_at(due, self._cancel)
+
+    def _cancel(self) -> None:
+        self._due = 0.0
+        for task, end in self._ends.items():
+            if end > asyncio.get_running_loop().time():
+                self._arm(end)
+                break
+            if task not in self._late:  # there may be two timers for a moment
+                self._late.add(task)
+                task.cancel()
+
+
 class Exchange:
     """One request and what it holds.
 
@@ -228,8 +273,8 @@ class Exchange:
     gone : whether the client has gone away
     """
 
-    def __init__(self, service: Service, headers: dict[bytes, bytes], receive: Receive) -> None:
-        self.service, self.headers, self.receive = service, headers, receive
+    def __init__(self, endpoint: InferEndpoint, headers: dict[bytes, bytes], receive: Receive) -> None:
+        self.endpoint, self.service, self.headers, self.receive = endpoint, endpoint.service, headers, receive
         self.model, self.gone = NO_MODEL, False
         self._held = 0
         given = headers.get(b"x-request-id", b"").decode("latin-1")
@@ -243,9 +288,10 @@ class Exchange:
             raise Refusal("method", f"the method is {method}, wanted POST")
         self.service.check_ready()
         entry.batcher.check_room()
-        request = parse(await self._body(), self._header(JSON_LENGTH))
+        request = parse(await self._body(), self._header(JSON_LENGTH), self.endpoint.read_kept)
         pending = self.service.submit(entry, request, tenant)
-        outputs = await self._wait(pending)
+        await asyncio.sleep(0)  # in which a small batch runs
+        outputs = await (pending.results() if pending.done else self._wait(pending))
         return await answer(self.model, request.id, pending.prepared.outputs, outputs)
 
     def close(self) -> None:
@@ -265,21 +311,18 @@ class Exchange:
             self._hold(int(length))
         parts: list[bytes] = []
         size = 0
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                while True:
-                    message = await self.receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size > self._held:
-                        self._hold(size - self._held)
-                    parts.append(part)
-                    if not message.get("more_body", False):
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
-        except TimeoutError:
-            raise Refusal("too_slow", f"the body has not arrived within {BODY_SECONDS} s") from None
+        with self.endpoint.timer:
+            while True:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                part = message.get("body", b"")
+                size += len(part)
+                if size > self._held:
+                    self._hold(size - self._held)
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _hold(self, size: int) -> None:
         self.service.hold_body(size, self._held)
@@ -287,9 +330,6 @@ class Exchange:
 
     async def _wait(self, pending: Pending) -> dict[str, NDArray[Any]]:
         """The results, unless the client goes away first."""
-        await asyncio.sleep(0)  # in which a small batch runs
-        if pending.done:
-            return await pending.results()
 
         def stop(watcher: asyncio.Future[Message]) -> None:
             if not watcher.cancelled() and watcher.exception() is None:
@@ -312,58 +352,90 @@ def _refuse_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def parse(body: bytes, json_length: str | None) -> Request:
+class Tensor(NamedTuple):
+    """An input as a request's JSON has it; size: of its binary data, or None."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size: int | None
+    data: Any
+
+
+class Head(NamedTuple):
+    """A request's JSON, checked. Other requests may have the same one."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: dict[str, bool]
+    parameters: dict[str, Any]
+    id: str
+    binary: bool
+    prepared: dict[str, Prepared]  # by model, when a request has been
+
+
+def parse(body: bytes, json_length: str | None, read_kept: Callable[[bytes], Head]) -> Request:
     """A request's body: JSON, and after its first `json_length` bytes the data of binary tensors.
+
+    read_kept : `read_head`, which remembers what it has read
 
     Raises
     ------
     Refusal
     """
-    length = len(body)
-    if json_length is not None:
-        if not json_length.isascii() or not json_length.isdigit() or len(json_length) > 15 or int(json_length) > length:
-            raise Refusal("invalid", f"Inference-Header-Content-Length is {json_length[:50]!r} of {length} bytes")
-        length = int(json_length)
+    at = len(body)
+    if json_length is None:
+        head = read_head(body)
+    else:
+        if not json_length.isascii() or not json_length.isdigit() or len(json_length) > 15 or int(json_length) > at:
+            raise Refusal("invalid", f"Inference-Header-Content-Length is {json_length[:50]!r} of {at} bytes")
+        at = int(json_length)
+        head = (read_head if at > MOST_KEPT_BYTES else read_kept)(body[:at])
+    inputs: dict[str, tuple[str, NDArray[Any]]] = {}
+    for name, datatype, shape, size, data in head.inputs:
+        if size is None:
+            inputs[name] = datatype, array_of_numbers(name, datatype, shape, data)
+            continue
+        if size > len(body) - at:
+            raise Refusal(
+                "invalid", f"the binary_data_size of {name[:100]!r} is {size}, but {len(body) - at} bytes are left"
+            )
+        inputs[name] = datatype, np.frombuffer(body, DATATYPES[datatype], count_of(shape), at).reshape(shape)
+        at += size
+    if at < len(body):
+        raise Refusal("invalid", f"{len(body) - at} bytes after the last binary tensor are not of any")
+    return Request(inputs, head.outputs, head.parameters, head.id, head.binary, head.prepared)
+
+
+def read_head(text: bytes) -> Head:
+    """Read a request's JSON; Refusal if it is none, or does not describe tensors."""
     try:
-        content = _DECODER.decode(str(body[:length] if length < len(body) else body, "utf-8"))
+        content = _DECODER.decode(str(text, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise Refusal("invalid", f"the request is not JSON: {str(error)[:200]}") from None
     _want(content, dict, "the request")
     parameters = _parameters(content)
-    data = memoryview(body)[length:]
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Tensor] = {}
     for tensor in _list(content, "inputs"):
         name = _text(tensor, "name")
         shape = check_shape(name, tensor.get("shape"))
-        datatype = tensor.get("datatype")
+        datatype = _want(tensor.get("datatype"), str, "datatype")
         check_datatype(name, datatype)
         size = _parameters(tensor).get("binary_data_size")
         if name in inputs:
             raise Refusal("invalid", f"the input {name[:100]!r} is given twice")
-        if size is None:
-            inputs[name] = datatype, array_of_numbers(name, datatype, shape, tensor.get("data"))
-            continue
-        if type(size) is not int or not 0 <= size <= len(data) or "data" in tensor:
-            raise Refusal(
-                "invalid", f"the binary_data_size of {name[:100]!r} is {size!r:.50}, but {len(data)} bytes are left"
-            )
-        inputs[name] = datatype, array_of_bytes(name, datatype, shape, data[:size])
-        data = data[size:]
-    if len(data):
-        raise Refusal("invalid", f"{len(data)} bytes after the last binary tensor are not of any")
+        if size is not None:
+            if type(size) is not int or size < 0 or "data" in tensor:
+                raise Refusal(
+                    "invalid", f"the binary_data_size of {name[:100]!r} is {size!r:.50}, wanted bytes, and no data"
+                )
+            check_size(name, datatype, shape, size)
+        inputs[name] = Tensor(name, datatype, shape, size, tensor.get("data"))
     binary = _flag(parameters, "binary_data_output", False)
     outputs = {}
     for tensor in _list(content, "outputs", []):
         name = _text(tensor, "name")
         outputs[name] = _flag(_parameters(tensor), "binary_data", binary)
-    return Request(
-        model="",
-        inputs=inputs,
-        outputs=outputs,
-        parameters=parameters,
-        id=_text(content, "id", ""),
-        binary=binary,
-    )
+    return Head(tuple(inputs.values()), outputs, parameters, _text(content, "id", ""), binary, {})
 
 
 def _want(value: Any, kind: type[Any], name: str) -> Any:

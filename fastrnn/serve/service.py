@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from .access import Access
 from .batcher import Batcher, Job
-from .inference import Request, check_finite, prepare, results
+from .inference import Prepared, Request, check_finite, prepare, results, rows
 from .metrics import Metrics
 from .models import VERSION, ServedModel
 from .options import Options
@@ -23,7 +23,7 @@ log = logging.getLogger("fastrnn.serve")
 
 SERVER_NAME = "fastrnn"
 SERVER_VERSION = __version__
-EXTENSIONS = ["binary_tensor_data", "sequence"]
+EXTENSIONS = ["binary_tensor_data", "sequence", "sequence(string_id)"]
 PLATFORM = "fastrnn"
 
 #: Bodies of requests that may be in memory at a time, in units of the largest one.
@@ -54,7 +54,7 @@ class Service:
         self.metrics = Metrics()
         self.entries: dict[str, Entry] = {}
         self.draining = False
-        self.on_drain: set[Any] = set()  # functions that WebSockets add while they are open
+        self.on_drain: set[Any] = set()  # functions that WebSockets and streams of gRPC add while they are open
         self._body_bytes = 0
         faults = []
         for name, model in models.items():
@@ -134,25 +134,23 @@ class Service:
         """
         self.check_ready()
         entry.batcher.check_room()
-        prepared = prepare(entry.served, request, self.options)
+        served = entry.served
+        prepared = prepare(served, request, self.options)
+        chunks = rows(served, request, prepared)
         if prepared.timeout is not None:
             own = asyncio.get_running_loop().time() + prepared.timeout
             deadline = own if deadline is None else min(deadline, own)
-        served, sequence = entry.served, prepared.sequence
-        text = not all(prepared.outputs.values())
-        job = Job(
-            prepared.chunks,
-            channel=entry.sessions.sequence(tenant, sequence.id, sequence.start) if sequence is not None else None,
-            start=sequence is not None and sequence.start,
-            end=sequence is not None and sequence.end,
-            wants_state=prepared.states,
-            accept=(lambda job: check_finite(served, prepared, job)) if text else None,
-        )
+        job = Job(chunks, wants_state=prepared.states)
+        if prepared.sequence is not None:
+            sequence_id, job.start, job.end = prepared.sequence
+            job.channel = entry.sessions.sequence(tenant, sequence_id, job.start)
+        if prepared.text:
+            job.accept = lambda job: check_finite(served, prepared, job)
         entry.batcher.submit(job, deadline)
         return Pending(entry, prepared, job)
 
     async def drain(self) -> None:
-        """Stop: nothing new is accepted, what was accepted runs, and WebSockets say goodbye."""
+        """Stop: nothing new is accepted, what was accepted runs; WebSockets and streams of gRPC end after that."""
         self.draining = True
         for say_goodbye in list(self.on_drain):
             say_goodbye()
@@ -181,7 +179,7 @@ class Service:
 class Pending:
     """A request that was accepted."""
 
-    def __init__(self, entry: Entry, prepared: Any, job: Job) -> None:
+    def __init__(self, entry: Entry, prepared: Prepared, job: Job) -> None:
         self.entry, self.prepared, self.job = entry, prepared, job
 
     @property

@@ -188,7 +188,7 @@ class Sessions:
     def restore(self, directory: Path, tenants: list[str]) -> int:
         """Go on with what `save` wrote, and remove the file: its states are only right until then. Returns how many.
 
-        Sequences of tenants that are no more, and what does not fit, are left out with a line in the log.
+        Sequences of tenants that are no more, and what does not fit, are left out; a line in the log counts the latter.
         """
         path = self._path(directory)
         try:
@@ -196,13 +196,19 @@ class Sessions:
         except FileNotFoundError:
             return 0
         path.unlink()
-        count = 0
+        count, faults = 0, []
         try:
-            sessions = json.loads(content)["sessions"]
-            for entry in sessions:
-                count += self._restore_one(entry, tenants)
+            entries = list(json.loads(content)["sessions"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            log.error("sessions not restored", extra={"fields": {"file": str(path), "error": str(error)}})
+            entries, faults = [], [str(error)]
+        for entry in entries:
+            try:
+                count += self._restore_one(entry, tenants)
+            except (ValueError, KeyError, TypeError, Refusal) as error:
+                faults.append(str(error))
+        if faults:
+            fields = {"file": str(path), "faults": len(faults), "error": faults[0]}
+            log.error("sessions not restored", extra={"fields": fields})
         return count
 
     def _restore_one(self, entry: Any, tenants: list[str]) -> bool:
@@ -210,10 +216,7 @@ class Sessions:
         snapshot = base64.b64decode(entry["snapshot"], validate=True)
         if tenant not in tenants or not isinstance(sequence_id, int | str) or (tenant, sequence_id) in self._sequences:
             return False
-        try:
-            self.resume(tenant, sequence_id, snapshot)
-        except Refusal as refusal:
-            raise ValueError(str(refusal)) from None
+        self.resume(tenant, sequence_id, snapshot)
         return True
 
     # From one server to another

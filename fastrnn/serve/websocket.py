@@ -79,12 +79,12 @@ class Connection:
         self.channel.session = served.pool.open()
         self.channel.on_open(self.channel)
         self._answers: deque[tuple[Job, Answer]] = deque()
-        self._changed = asyncio.Event()  # of the answers, or the end
+        self._changed = asyncio.Event()  # an answer is there, or the end
         self._fewer = asyncio.Event()  # answers
         self._end: tuple[dict[str, Any] | None, int] | None = None  # what is sent after the answers; how to close
         widest = max(served.input_size * served.x_dtype.itemsize, served.output_size * 4)
         self.max_steps = max(min(service.options.max_chunk_steps, service.options.max_body_bytes // widest), 1)
-        self._leaving = False
+        self._leaving = self._sending = False
         service.on_drain.add(self._leave)
 
     def close(self) -> None:
@@ -118,8 +118,9 @@ class Connection:
         finally:
             for task in (reader, writer):
                 task.cancel()
-            failures = await asyncio.gather(reader, writer, return_exceptions=True)
-        for failure in failures:
+        await asyncio.wait({reader, writer})
+        for task in (reader, writer):
+            failure = None if task.cancelled() else task.exception()
             if isinstance(failure, Exception) and not _is_disconnect(failure):
                 log.error("connection failed", exc_info=failure, extra={"fields": {"model": served.name}})
 
@@ -141,14 +142,20 @@ class Connection:
             while len(self._answers) >= MOST_ANSWERS:
                 self._fewer.clear()
                 await self._fewer.wait()
-            await self.entry.batcher.room()
+            if self.entry.batcher.full:
+                await self.entry.batcher.room()
             if self._end is None and not self._leaving:
-                self._submit(job, answer)
+                await self._submit(job, answer)
 
-    def _submit(self, job: Job, answer: Answer) -> None:
+    async def _submit(self, job: Job, answer: Answer) -> None:
         self.entry.batcher.submit(job)
         self._answers.append((job, answer))
-        self._changed.set()
+        if len(self._answers) == 1 and not self._sending:
+            await asyncio.sleep(0)  # in which a small batch runs; waking the writer would take longer than that
+            if not self._sending:
+                await self._send_answers()
+        if not job.future.done() or self._answers or self._end is not None:
+            job.future.add_done_callback(self._on_change)
 
     def _frame(self, data: bytes) -> tuple[Job, Answer]:
         """A job of a binary frame."""
@@ -194,26 +201,36 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
-            while not self._answers:
-                if self._end is not None:
+            if not self._sending:
+                await self._send_answers()
+                if self._answers and self._answers[0][0].future.done():
+                    job, _ = self._answers.popleft()
+                    refusal = job.refusal
+                    assert refusal is not None
+                    self._count(refusal.kind.outcome if job.action is None else None)
+                    await self._say_goodbye({"type": "error", "message": str(refusal)}, refusal.kind.close)
+                    return
+                if not self._answers and self._end is not None:
                     await self._say_goodbye(*self._end)
                     return
-                self._changed.clear()
-                await self._changed.wait()
-            job, answer = self._answers[0]
-            outcome: str | None = "ok"
-            try:
-                result = await job.future
-            except Refusal as refusal:
-                outcome = refusal.kind.outcome
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _send_answers(self) -> None:
+        """Send the answers that are there, in their order, up to a refusal. One task does so at a time."""
+        self._sending = True
+        try:
+            while self._answers and (future := self._answers[0][0].future).done() and future.exception() is None:
+                job, answer = self._answers[0]
+                await self._send_answer(answer(future.result()))
                 self._answers.popleft()
-                self._count(outcome if job.action is None else None)
-                await self._say_goodbye({"type": "error", "message": str(refusal)}, refusal.kind.close)
-                return
-            await self._send_answer(answer(result))
-            self._answers.popleft()
-            self._fewer.set()
-            self._count(outcome if job.action is None else None)
+                self._fewer.set()
+                self._count("ok" if job.action is None else None)
+        finally:
+            self._sending = False
+
+    def _on_change(self, future: asyncio.Future[Any]) -> None:
+        self._changed.set()
 
     def _count(self, outcome: str | None) -> None:
         """Count a frame; None: it is a message, which is not counted."""
@@ -248,7 +265,10 @@ class Connection:
         """The server stops: give the client its state."""
         if self._end is None and not self._leaving:
             self._leaving = True
-            self._submit(self._action(Session.snapshot), self._last_snapshot)
+            job = self._action(Session.snapshot)
+            self.entry.batcher.submit(job)
+            self._answers.append((job, self._last_snapshot))
+            job.future.add_done_callback(self._on_change)
 
     def _last_snapshot(self, snapshot: bytes) -> dict[str, Any]:
         self._finish(None, 1001)
