@@ -87,9 +87,10 @@ class Session(_core.BaseSession, Generic[StateT]):
 class StreamPool(Generic[StateT]):
     """Live streams of one layer or model that come and go, and run together in one ragged batch.
 
-    The memory of all states is allocated once, and a run uses the states where they are; only those of layers that no fused
-    kernel computes (projections, peepholes, clips, activations of one's own, float64) are copied. Each session has the bits of a stream of its own, whichever sessions it
-    runs with. Any thread may call any method; calls of :meth:`run` wait for each other, in the order of a lock.
+    The memory of all states is allocated once, and a run uses the states where they are; only those of layers that no
+    fused kernel computes (projections, peepholes, clips, activations of one's own, float64) are copied. Each session
+    has the bits of a stream of its own, whichever sessions it runs with. Any thread may call any method; calls of
+    :meth:`run` wait for each other, in the order of a lock.
 
     Parameters
     ----------
