@@ -88,8 +88,10 @@ class Session(_core.BaseSession, Generic[StateT]):
 class StreamPool(Generic[StateT]):
     """Live streams of one layer or model that come and go, and run together in one ragged batch.
 
-    The memory of all states is allocated once. Each session has the bits of a stream of its own, whichever sessions it
-    runs with. Any thread may call any method; calls of :meth:`run` wait for each other, in the order of a lock.
+    The memory of all states is allocated once, and a run uses the states where they are; only those of layers that no
+    fused kernel computes (projections, peepholes, clips, activations of one's own, float64) are copied. Each session
+    has the bits of a stream of its own, whichever sessions it runs with. Any thread may call any method; calls of
+    :meth:`run` wait for each other, in the order of a lock.
 
     Parameters
     ----------
@@ -128,7 +130,7 @@ class StreamPool(Generic[StateT]):
         self.capacity = as_integer(capacity, "capacity", 1)
         self.model = model
         self._stream: _core.BaseStream = model.stream(self.capacity)
-        self._free = list(range(self.capacity))  # a heap: low slots first, so that slots in use are adjacent
+        self._free = list(range(self.capacity))  # a heap: low slots first, so that those in use are near each other
         self._lock = threading.Lock()
         _pools.add(self)
         ops = enumerate(model._shape.ops) if isinstance(model, Sequential) else [(0, model)]

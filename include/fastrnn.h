@@ -326,7 +326,8 @@ typedef struct fastrnn_plan {
 FASTRNN_API fastrnn_status fastrnn_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, fastrnn_plan *plan);
 
 /* The layer and the plan may be shared by threads; y, states, store and workspace belong to one run at a time. If a run is
- * interrupted, y, hn and cn are unspecified, and a store is unchanged. */
+ * interrupted, y, hn and cn are unspecified, and the states in a store are unchanged. Slots are used where they are, in any order;
+ * only of cells with options that are not a standard cell's, with a projection or with BLAS are the states copied. */
 FASTRNN_API fastrnn_status fastrnn_plan_run(const fastrnn_plan *plan, void *workspace);
 
 /* A prepared step of a stream: everything that does not change from step to step is checked and laid out once, in the caller's
@@ -349,7 +350,8 @@ FASTRNN_API fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, cons
 /* One step, with the bits of fastrnn_plan_run; x and y take the place of x.base and y.base. Prepared steps and other calls may
  * take turns on one store. A step and a store belong to one run at a time.
  * Steps are fastest for standard cells without projection and without BLAS, on one thread, with consecutive slots, without
- * `interrupted`, past_end, lengths, row_indices and addresses of rows. Any other step costs as much as fastrnn_plan_run. */
+ * `interrupted`, past_end, lengths, row_indices and addresses of rows, if the slots have had even numbers of runs, or all odd
+ * ones. Any other step costs as much as fastrnn_plan_run. */
 FASTRNN_API fastrnn_status fastrnn_step_run(fastrnn_step *step, const void *x, void *y);
 
 /* Sets this thread's floating-point mode to that of the library's calls, in which subnormal numbers are flushed to zero, and
@@ -499,8 +501,8 @@ FASTRNN_API fastrnn_status fastrnn_model_plan_make(const fastrnn_model *model, c
                                                    size_t size, fastrnn_model_plan **plan);
 
 /* Between runs the caller may change the same as between those of a fastrnn_plan. The plan, y and the store belong to one run at
- * a time. Ids are checked before anything is written: FASTRNN_ERROR_ID. If a run fails, a store is unchanged; if it is
- * interrupted, y is unspecified. */
+ * a time. Ids are checked before anything is written: FASTRNN_ERROR_ID. If a run fails, the states in a store are unchanged; if it
+ * is interrupted, y is unspecified. */
 FASTRNN_API fastrnn_status fastrnn_model_plan_run(fastrnn_model_plan *plan);
 
 /* The state of `capacity` rows ("slots") of a model that streams, between calls, in the caller's memory, aligned to 64 bytes: the

@@ -159,6 +159,44 @@ def test_more_sessions_than_one_slice(num_threads):
         fastrnn.set_num_threads(before)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("weight_dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_slots_anywhere_in_the_store(kind, weight_dtype, num_threads):
+    """In descending order, with gaps, after different numbers of runs; the lengths have ties, ones and zeros."""
+    options = {"nonlinearity": "relu"} if kind == "RNN" else {}
+    layer = random_layer(kind, 40, 65, 2, weight_dtype=weight_dtype, **options)
+    rng = np.random.default_rng(2)
+    before = fastrnn.get_num_threads()
+    fastrnn.set_num_threads(num_threads)
+    try:
+        pool = fastrnn.StreamPool(layer, capacity=40)
+        sessions = [pool.open() for _ in range(40)]
+        private = {session: layer.stream() for session in sessions}
+        together = layer.stream(batch_size=40)
+        for lengths in ([1] * 7, [3, 0, 1, 5, 5, 0, 2], [1] * 18, [4, 1] * 9, [1] * 3, [0, 0], [2]):
+            numbers = sorted(rng.permutation(40)[: len(lengths)].tolist(), reverse=True)
+            chosen = [sessions[number] for number in numbers]
+            chunks = [rng.standard_normal((length, 40)).astype("f4") for length in lengths]
+            found = pool.run(zip(chosen, chunks, strict=True))
+            wanted = [private[session].run(chunk[None])[0] for session, chunk in zip(chosen, chunks, strict=True)]
+            assert [y.tobytes() for y in found] == [y.tobytes() for y in wanted]
+            if len(set(lengths)) == 1:
+                y = together.run(np.array(chunks), rows=numbers)
+                assert y.tobytes() == np.array(wanted).tobytes()
+            else:
+                for number, chunk in zip(numbers, chunks, strict=True):
+                    together.run(chunk[None], rows=[number])
+        for session, stream in private.items():
+            assert session.snapshot() == stream.snapshot()
+        assert [a.tobytes() for a in states_of(together.state)] == [
+            np.concatenate(parts, axis=1).tobytes()
+            for parts in zip(*(states_of(session.state) for session in sessions), strict=True)
+        ]
+    finally:
+        fastrnn.set_num_threads(before)
+
+
 def test_nan_of_one_session_reaches_no_other():
     layer = model_of("LSTM 16 2")
     pool = fastrnn.StreamPool(layer, capacity=2)

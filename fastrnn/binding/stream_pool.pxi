@@ -164,7 +164,7 @@ cdef list run_slots(BaseStream stream, list sessions, list xs):
     cdef cnp.npy_intp shape[2]
     cdef bint equal = True, ordered = True
     cdef cnp.ndarray numbers  # (4, count): slots, lengths, run order, lengths in run order
-    cdef cnp.ndarray batch_sizes = None, keys
+    cdef cnp.ndarray batch_sizes = None
     cdef int64_t *slots
     cdef int64_t *lengths
     cdef int64_t *order
@@ -182,14 +182,13 @@ cdef list run_slots(BaseStream stream, list sessions, list xs):
         steps = cnp.PyArray_DIM(<cnp.ndarray>xs[row], 0)
         slots[row], lengths[row], order[row] = (<BaseSession>sessions[row]).slot, steps, row
         equal = equal and steps == lengths[0]
-        ordered = ordered and (row == 0 or steps < lengths[row - 1] or (steps == lengths[row - 1] and slots[row] > slots[row - 1]))
+        ordered = ordered and (row == 0 or steps <= lengths[row - 1])
         longest = max(longest, steps)
         total += steps
         shape[0] = steps // stream.stride
         ys.append(cnp.PyArray_SimpleNew(2, shape, stream.type_number))
-    if not ordered:  # by length, then by slot: adjacent slots are used in place
-        keys = (longest - numbers[1]) * stream.batch_size + numbers[0]
-        numbers[2] = np.argsort(keys)
+    if not ordered:
+        numbers[2] = np.argsort(-numbers[1], kind="stable")
     if not equal:
         numbers[3] = numbers[1][numbers[2]]
         batch_sizes = np.zeros(longest, np.int64)

@@ -240,21 +240,19 @@ void fr_cell_project(const fr_cell *cell, const fr_backend *backend, const fr_te
                       scratch);
 }
 
-static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_range blocks, const fr_step *step, void *h_out,
-                          int64_t h_out_stride)
+static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_range blocks, const fr_step *step)
 {
     const size_t e = backend->kernels->real_size;
-    const int64_t unit = blocks.begin * backend->kernels->vector_length, gates = blocks.begin * cell->gates.block;
+    const int64_t gates = blocks.begin * cell->gates.block;
     const fr_step_args args = {
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
-        .backwards = (uintptr_t)step->h_in > (uintptr_t)step->h_out, /* the two buffers are exchanged at every step */
+        .backwards = (uintptr_t)step->h_in[0] > (uintptr_t)step->h_out[0], /* the two buffers are exchanged at every step */
         .x = step->pre ? NULL : step->x, .x_stride = step->x_stride, .input_size = cell->input_size,
         .pre = step->pre ? fr_at(step->pre, gates, e) : NULL, .pre_stride = cell->gates.row,
         .weight_ih = fr_matrix_weights(backend, &cell->input, blocks.begin),
         .weight_hh = fr_matrix_weights(backend, &cell->recurrent, blocks.begin), .bias = fr_at(cell->bias, gates, e),
-        .h_in = step->h_in, .h_in_stride = cell->h_stride, .h_size = cell->h_size, .h_old = fr_at(step->h_in, unit, e),
-        .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
-        .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
+        .h_in = step->h_in, .c_in = step->c_in, .h_out = cell->projected ? step->hidden : step->h_out, .c_out = step->c_out,
+        .h_size = cell->h_size, .unit = blocks.begin * backend->kernels->vector_length,
         .activation = cell->options.activations[0].name, .scratch = step->scratch,
     };
     switch (cell->kind) {
@@ -264,36 +262,37 @@ static void standard_step(const fr_cell *cell, const fr_backend *backend, fr_ran
     }
 }
 
-static void general_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step,
-                         void *h_out, int64_t h_out_stride)
+static void general_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step)
 {
     const size_t e = backend->kernels->real_size;
     const fr_gate_layout gates = cell->gates;
     const fr_range blocks = hidden_blocks(cell, team);
     const int64_t unit = blocks.begin * backend->kernels->vector_length;
+    const void *h_in = step->h_in[0];
     fr_pointwise_args args = {
         .rows = step->rows, .blocks = blocks.end - blocks.begin,
         .gates = fr_at(step->pre, blocks.begin * gates.block, e),
         .row_stride = gates.row, .block_stride = gates.block, .gate_stride = gates.gate,
         .options = &cell->options, .peephole = cell->peephole ? fr_at(cell->peephole, unit, e) : NULL,
         .peephole_stride = cell->c_stride,
-        .h_old = fr_at(step->h_in, unit, e), .h_old_stride = cell->h_stride,
-        .h_out = fr_at(h_out, unit, e), .h_out_stride = h_out_stride,
-        .c = step->c ? fr_at(step->c, unit, e) : NULL, .c_stride = cell->c_stride,
+        .h_old = fr_at(h_in, unit, e), .h_old_stride = cell->h_stride,
+        .h_out = fr_at(cell->projected ? step->hidden[0] : step->h_out[0], unit, e),
+        .h_out_stride = cell->projected ? cell->c_stride : cell->h_stride,
+        .c = cell->kind == FASTRNN_LSTM ? fr_at(step->c_out[0], unit, e) : NULL, .c_stride = cell->c_stride,
     };
-    fr_matrix_product(backend, &cell->recurrent, blocks, step->rows, step->h_in, cell->h_stride, NULL, step->pre, gates,
+    fr_matrix_product(backend, &cell->recurrent, blocks, step->rows, h_in, cell->h_stride, NULL, step->pre, gates,
                       step->scratch);
     switch (cell->kind) {
     case FASTRNN_LSTM: backend->kernels->lstm_pointwise(&args); break;
     case FASTRNN_RNN: backend->kernels->rnn_pointwise(&args); break;
     case FASTRNN_GRU: {
         fr_pointwise_args reset = args;
-        reset.h_out = fr_at(step->hidden, unit, e);
+        reset.h_out = fr_at(step->hidden[0], unit, e);
         reset.h_out_stride = cell->c_stride;
         backend->kernels->gru_reset(&reset);
         if (cell->options.reset_before)
             fr_team_wait(team);
-        const void *factor = cell->options.reset_before ? step->hidden : step->h_in;
+        const void *factor = cell->options.reset_before ? step->hidden[0] : h_in;
         fr_matrix_product(backend, &cell->candidate, blocks, step->rows, factor, cell->h_stride,
                           fr_at(cell->bias, 3 * gates.gate, e), fr_at(step->pre, 3 * gates.gate, e), gates, step->scratch);
         backend->kernels->gru_pointwise(&args);
@@ -303,33 +302,32 @@ static void general_step(const fr_cell *cell, const fr_backend *backend, const f
 }
 
 /* What other members wrote is in their caches. Requesting all lines at once is faster than one after the other. */
-static void prefetch(const fr_team *team, const void *vectors, int64_t rows, int64_t stride, size_t element_size)
+static void prefetch(const fr_team *team, void *const *vectors, int64_t rows, int64_t stride, size_t element_size)
 {
     if (team->size == 1)
         return;
-    const char *at = vectors;
-    for (int64_t bytes = rows * stride * (int64_t)element_size; bytes > 0; bytes -= FR_ALIGNMENT, at += FR_ALIGNMENT)
-        __builtin_prefetch(at);
+    const int64_t bytes = stride * (int64_t)element_size;
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t at = 0; at < bytes; at += FR_ALIGNMENT)
+            __builtin_prefetch((const char *)vectors[row] + at);
 }
 
 void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step)
 {
     prefetch(team, step->h_in, step->rows, cell->h_stride, backend->kernels->real_size);
-    void *h_out = cell->projected ? step->hidden : step->h_out;
-    const int64_t h_out_stride = cell->projected ? cell->c_stride : cell->h_stride;
     if (cell->standard)
-        standard_step(cell, backend, hidden_blocks(cell, team), step, h_out, h_out_stride);
+        standard_step(cell, backend, hidden_blocks(cell, team), step);
     else
-        general_step(cell, backend, team, step, h_out, h_out_stride);
+        general_step(cell, backend, team, step);
     if (!cell->projected)
         return;
     fr_team_wait(team);
     const fr_range blocks = output_blocks(cell, team);
     const int64_t V = backend->kernels->vector_length;
     const fr_gate_layout layout = {.row = cell->h_stride, .block = V};
-    fr_matrix_product(backend, &cell->projection, blocks, step->rows, h_out, h_out_stride, cell->zero_bias, step->h_out, layout,
-                      step->scratch);
+    fr_matrix_product(backend, &cell->projection, blocks, step->rows, step->hidden[0], cell->c_stride, cell->zero_bias,
+                      step->h_out[0], layout, step->scratch);
     backend->kernels->clip(cell->options.proj_clip > 0 ? cell->options.proj_clip : INFINITY, step->rows,
                            (blocks.end - blocks.begin) * V,
-                           fr_at(step->h_out, blocks.begin * V, backend->kernels->real_size), cell->h_stride);
+                           fr_at(step->h_out[0], blocks.begin * V, backend->kernels->real_size), cell->h_stride);
 }

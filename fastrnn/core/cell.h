@@ -54,17 +54,21 @@ fr_range fr_cell_outputs(const fr_cell *cell, const fr_backend *backend, const f
 void fr_cell_project(const fr_cell *cell, const fr_backend *backend, const fr_team *team, int64_t rows, const void *x,
                      int64_t x_stride, void *pre, void *scratch);
 
-/* Computes h_out (rows, P) and c (rows, H) from h_in and c. The input is pre, which is overwritten, or x, if pre is NULL and
- * the cell is standard. Each member of the team computes its own units, and returns without waiting for the others. */
+/* Whether the vectors of the rows may be anywhere in memory. Those of other cells are one after the other, at h_stride and
+ * c_stride, and c_out is c_in, as their products and options read and write matrices. */
+static inline bool fr_cell_takes_addresses(const fr_cell *cell) { return cell->standard && !cell->projected; }
+
+#define FR_STATE_ADDRESSES 6 /* of each row, that a run of steps keeps: fr_state in sequence.h */
+
+/* Computes h_out (P) and c_out (H) from h_in and c_in for each row. The input is pre, which is overwritten, or x, if pre is NULL
+ * and the cell is standard. Each member of the team computes its own units, and returns without waiting for the others. */
 typedef struct fr_step {
     int64_t rows;
     const void *x;
     int64_t x_stride;
-    const void *h_in;
-    void *h_out;
-    void *c;
-    void *hidden;  /* shared by the team, if fr_cell_needs_hidden */
-    void *pre;     /* each worker has its own pre and scratch */
+    void *const *h_in, *const *c_in, *const *h_out, *const *c_out; /* (rows) addresses */
+    void *const *hidden; /* (rows) addresses of vectors at c_stride, shared by the team, if fr_cell_needs_hidden */
+    void *pre;           /* each worker has its own pre and scratch */
     void *scratch;
 } fr_step;
 void fr_cell_step(const fr_cell *cell, const fr_backend *backend, const fr_team *team, const fr_step *step);

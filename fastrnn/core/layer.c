@@ -188,7 +188,7 @@ static int64_t most_steps_of(const fastrnn_layer *layer)
 {
     const fr_widths *most = &layer->widest;
     const uint64_t width = (uint64_t)(2 * most->h + 2 * most->c + most->x + most->pre + most->scratch_row + 2 * layer->num_directions * layer->h_size);
-    const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->real_size;
+    const uint64_t bytes = (width + FR_ALIGNMENT) * layer->backend.kernels->real_size + FR_STATE_ADDRESSES * sizeof(void *);
     const uint64_t steps = (SIZE_MAX / 16 - (uint64_t)most->scratch * sizeof(double)) / FR_MOST_THREADS / bytes;
     return fr_min(FR_MOST_ROWS, (int64_t)steps - BLOCK_ROWS_MOST);
 }

@@ -70,7 +70,6 @@ static fastrnn_status add_op(fastrnn_model *model, const fastrnn_op *given, cons
     model->pools = model->pools || op->type->pools;
     if (model->first_not_streamed < 0 && !streams(op))
         model->first_not_streamed = index;
-    op->state_offset = model->state_size;
     model->state_size += state_size_of(op);
     return model->state_size <= FR_MOST_ROWS ? FASTRNN_OK : fr_fail_size("the state of a stream");
 }

@@ -102,18 +102,12 @@ static void make_batch(const fastrnn_model_plan *plan, int64_t index, fr_stage_p
     made->batch = (fastrnn_batch){.struct_size = sizeof made->batch, .num_rows = segment->num_rows, .num_steps = segment->num_steps,
                                   .lengths = segment->lengths, .batch_sizes = segment->batch_sizes,
                                   .row_indices = plan->row_indices, .packed = !last || (batch->packed && !model->pools),
-                                  .pool = batch->pool};
+                                  .slots = batch->slots, .pool = batch->pool};
     made->batch.x = (fastrnn_view){.base = plan->between[!(index & 1)], .row_stride = fr_packed_stride(model, op->input_size)};
     made->batch.y = (fastrnn_view){.base = plan->between[index & 1], .row_stride = fr_packed_stride(model, op->output_size)};
     if (last) {
         made->batch.past_end = batch->past_end;
         made->batch.padded_steps = batch->padded_steps;
-    }
-    if (plan->states) {
-        float *h = plan->states + op->state_offset * batch->num_rows;
-        made->batch.h0 = made->batch.hn = h;
-        if (op->layer->cells->kind == FASTRNN_LSTM)
-            made->batch.c0 = made->batch.cn = h + op->layer->num_layers * op->layer->h_size * batch->num_rows;
     }
 }
 
@@ -180,8 +174,6 @@ static fastrnn_status make_plan(const fastrnn_model_plan *given, int64_t total_s
     fastrnn_model_plan made = *given;
     fastrnn_model_plan *to = take(memory, 1, sizeof made);
     made.stages = take(memory, model->num_stages, sizeof *made.stages);
-    if (made.batch->store)
-        made.states = take(memory, made.batch->num_rows, (size_t)model->state_size * sizeof(float));
     if (memory->base) {
         made.between[0] = take(memory, 1, needs->between[0]);
         made.between[1] = take(memory, 1, needs->between[1]);

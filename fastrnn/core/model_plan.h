@@ -21,7 +21,6 @@ struct fastrnn_model_plan {
     const fastrnn_batch *batch;
     const int64_t *row_indices; /* the batch's; NULL if row r of the run is row r of the arrays */
     fr_stage_plan *stages;
-    float *states;     /* in a stream: of every row, as in a store with a slot for each */
     float *between[2]; /* packed vectors: what stage i writes is in between[i & 1] */
     void *scratch;     /* of the stage that runs: a layer's workspace, or fr_stage_plan_buffers */
 };

@@ -148,10 +148,10 @@ static void run_pass_of(const fastrnn_model_plan *plan, int64_t index, fr_poll *
     pass.source.view = index ? view_between(plan, &stage_plan->input, index - 1, ops->input_size) : view_of_x(plan);
     pass.output = pass.is_last ? view_of_y(plan)
                                : view_between(plan, &stage_plan->output, index, ops[stage->count - 1].output_size);
-    if (plan->states && ops->tail_steps)
-        pass.source.tails = plan->states + ops->state_offset * plan->batch->num_rows;
+    if (plan->batch->store && ops->tail_steps)
+        pass.source.tails = fr_model_store_tails(model, plan->batch->store, stage->first, plan->batch->slots);
     run_pass(&pass);
-    if (pass.source.tails && *poll->status == FASTRNN_OK)
+    if (pass.source.tails.parities && *poll->status == FASTRNN_OK)
         fr_conv1d_keep_tails(ops, &pass.source);
 }
 
@@ -162,7 +162,9 @@ static void run_layer(const fastrnn_model_plan *plan, int64_t index, fr_poll *po
         stage_plan->batch.x = plan->batch->x;
     if (index == plan->model->num_stages - 1)
         stage_plan->batch.y = plan->batch->y;
-    fr_plan_run(&stage_plan->plan, plan->scratch, poll);
+    const void *store = plan->batch->store;
+    const fr_states states = store ? fr_model_store_states(plan->model, store, plan->model->stages[index].first) : (fr_states){0};
+    fr_plan_run(&stage_plan->plan, &states, plan->scratch, poll);
 }
 
 static void run_stages(const fastrnn_model_plan *plan, fr_poll *poll)
@@ -214,13 +216,13 @@ static void run(const fastrnn_model_plan *plan, fr_poll *poll)
         *poll->status = FASTRNN_ERROR_ID;
         return;
     }
-    if (batch->store && !fr_model_store_gather(plan->model, batch->store, batch->num_rows, batch->slots, plan->states, poll))
-        return;
     run_stages(plan, poll);
     if (*poll->status == FASTRNN_OK)
         fill(plan, poll);
-    if (batch->store && *poll->status == FASTRNN_OK)
-        fr_model_store_scatter(plan->model, batch->store, batch->num_rows, batch->slots, plan->states);
+    if (batch->store && *poll->status == FASTRNN_OK) {
+        const fr_rows rows = {.batch = batch, .indices = plan->row_indices, .stride = 1, .count = batch->num_rows};
+        fr_model_store_advance(batch->store, &rows);
+    }
 }
 
 static bool view_is_valid(const fastrnn_view *view, bool has_vectors) { return view->base || view->rows || !has_vectors; }

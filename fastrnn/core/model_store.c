@@ -4,9 +4,8 @@
 
 #include "error.h"
 #include "snapshot.h"
-#include "store.h"
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 static const char model_store_magic[8] = "FASTRNNO"; /* without the terminating zero */
 
@@ -38,17 +37,55 @@ static bool is_of(const fastrnn_model *model, const void *store)
 static int64_t capacity_of(const void *store) { return ((const fr_model_store_header *)store)->capacity; }
 
 typedef struct fr_pieces {
-    unsigned char *marks;
-    float *states;
+    unsigned char *parities, *marks; /* (capacity) */
+    char *states;
 } fr_pieces;
 
 static fr_pieces pieces_of(const void *store)
 {
     fr_arena arena = fr_arena_of((void *)(uintptr_t)store);
+    fr_pieces pieces;
     fr_take(&arena, 1, sizeof(fr_model_store_header));
-    unsigned char *marks = fr_take(&arena, 1, (size_t)capacity_of(store));
-    return (fr_pieces){.marks = marks, .states = (float *)(void *)arena.next};
+    pieces.parities = fr_take(&arena, 1, (size_t)capacity_of(store));
+    pieces.marks = fr_take(&arena, 1, (size_t)capacity_of(store));
+    pieces.states = arena.next;
+    return pieces;
 }
+
+static size_t tail_bytes(const fr_op *op) { return (size_t)(op->tail_steps * op->input_size) * sizeof(float); }
+
+/* Adds the bytes of the states of the first `num_ops` ops; false if that overflows. */
+static bool add_state_bytes(size_t *total, const fastrnn_model *model, int64_t num_ops, int64_t capacity)
+{
+    bool fits = true;
+    for (const fr_op *op = model->ops; op < model->ops + num_ops && fits; op++) {
+        if (op->options.kind == FASTRNN_OP_LAYER)
+            fits = fr_states_add_bytes(total, op->layer, capacity);
+        else
+            fits = fr_add_bytes(total, (size_t)capacity, tail_bytes(op)) && fr_add_bytes(total, (size_t)capacity, tail_bytes(op));
+    }
+    return fits;
+}
+
+fr_states fr_model_store_states(const fastrnn_model *model, const void *store, int64_t op)
+{
+    const fr_pieces pieces = pieces_of(store);
+    size_t before = 0;
+    add_state_bytes(&before, model, op, capacity_of(store));
+    return (fr_states){.parities = pieces.parities, .buffers = pieces.states + before, .capacity = capacity_of(store)};
+}
+
+fr_tails fr_model_store_tails(const fastrnn_model *model, const void *store, int64_t op, const int64_t *slots)
+{
+    const fr_states states = fr_model_store_states(model, store, op);
+    fr_arena arena = {states.buffers};
+    fr_tails tails = {.parities = states.parities, .slots = slots};
+    for (int parity = 0; parity < 2; parity++)
+        tails.buffers[parity] = fr_take(&arena, (size_t)states.capacity, tail_bytes(&model->ops[op]));
+    return tails;
+}
+
+void fr_model_store_advance(void *store, const fr_rows *rows) { fr_states_advance(pieces_of(store).parities, rows); }
 
 fastrnn_status fr_model_store_check(const fastrnn_model *model, const void *store, int64_t count, const int64_t *slots)
 {
@@ -61,15 +98,38 @@ fastrnn_status fr_model_store_check(const fastrnn_model *model, const void *stor
     return FASTRNN_OK;
 }
 
-/* A vector of a row's state: the index-th of one kind of an op's. `offset` numbers of the row's state are before it. */
+/* A vector of the slots' states: the index-th of one kind of an op's. `offset` numbers of a slot's state are before it. */
 typedef struct fr_cursor {
     int64_t op, kind, index, offset, width;
+    const unsigned char *parities;
+    float *buffers[2]; /* (capacity, stride) */
+    int64_t stride;
 } fr_cursor;
 
 #define BEFORE_FIRST {.index = -1}
 
+static void find_buffers(const fastrnn_model *model, const void *store, fr_cursor *at)
+{
+    const fr_op *op = &model->ops[at->op];
+    if (op->options.kind == FASTRNN_OP_LAYER) {
+        const fr_cell *cell = &op->layer->cells[at->index];
+        const fr_states states = fr_model_store_states(model, store, at->op);
+        fr_slots slots;
+        fr_states_slots(&states, op->layer, at->index, &slots);
+        at->parities = slots.parities;
+        for (int parity = 0; parity < 2; parity++)
+            at->buffers[parity] = at->kind ? slots.c[parity] : slots.h[parity];
+        at->stride = at->kind ? cell->c_stride : cell->h_stride;
+    } else {
+        const fr_tails tails = fr_model_store_tails(model, store, at->op, NULL);
+        at->parities = tails.parities;
+        memcpy(at->buffers, tails.buffers, sizeof at->buffers);
+        at->stride = at->width;
+    }
+}
+
 /* Goes to the next vector; false after the last. */
-static bool next_vector(const fastrnn_model *model, fr_cursor *at)
+static bool next_vector(const fastrnn_model *model, const void *store, fr_cursor *at)
 {
     at->offset += at->width;
     at->index++;
@@ -77,53 +137,20 @@ static bool next_vector(const fastrnn_model *model, fr_cursor *at)
         const fr_op_state state = fr_op_state_of(&model->ops[at->op]);
         for (; at->kind < state.num_kinds; at->kind++, at->index = 0) {
             at->width = state.widths[at->kind];
-            if (at->index < state.counts[at->kind])
+            if (at->index < state.counts[at->kind]) {
+                find_buffers(model, store, at);
                 return true;
+            }
         }
     }
     return false;
 }
 
-/* The states of num_rows rows, of which the rows `chosen` are meant; NULL: 0, 1, ... */
-typedef struct fr_states {
-    float *values;
-    int64_t num_rows;
-    const int64_t *chosen;
-} fr_states;
-
-static float *vector_of(const fr_states *states, const fr_cursor *at, int64_t row)
+/* The vector of a slot, which is slots[row], or row if slots is NULL. */
+static float *vector_of(const fr_cursor *at, const int64_t *slots, int64_t row)
 {
-    row = states->chosen ? states->chosen[row] : row;
-    return states->values + at->offset * states->num_rows + row * at->width;
-}
-
-static fr_states states_of(const void *store, const int64_t *slots)
-{
-    return (fr_states){.values = pieces_of(store).states, .num_rows = capacity_of(store), .chosen = slots};
-}
-
-static void copy_states(const fastrnn_model *model, const fr_states *from, const fr_states *to, int64_t count, fr_poll *poll)
-{
-    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
-        for (int64_t row = 0; row < count; row++) {
-            fr_copy_vector(vector_of(to, &at, row), vector_of(from, &at, row), at.width);
-            if (poll && fr_poll_stops(poll, (double)(FR_VECTOR_WORK + FR_COPY_WORK * at.width)))
-                return;
-        }
-}
-
-bool fr_model_store_gather(const fastrnn_model *model, const void *store, int64_t count, const int64_t *slots, float *states,
-                           fr_poll *poll)
-{
-    const fr_states from = states_of(store, slots), to = {.values = states, .num_rows = count};
-    copy_states(model, &from, &to, count, poll);
-    return atomic_load_explicit(poll->status, memory_order_relaxed) == FASTRNN_OK;
-}
-
-void fr_model_store_scatter(const fastrnn_model *model, void *store, int64_t count, const int64_t *slots, float *states)
-{
-    const fr_states from = {.values = states, .num_rows = count}, to = states_of(store, slots);
-    copy_states(model, &from, &to, count, NULL);
+    const int64_t slot = slots ? slots[row] : row;
+    return at->buffers[at->parities[slot]] + slot * at->stride;
 }
 
 fastrnn_status fastrnn_model_store_size(const fastrnn_model *model, int64_t capacity, size_t *size)
@@ -136,8 +163,8 @@ fastrnn_status fastrnn_model_store_size(const fastrnn_model *model, int64_t capa
         return fr_fail(FASTRNN_ERROR_ARGUMENT, "capacity is %lld, wanted at least 0", (long long)capacity);
     size_t bytes = 0;
     if (capacity > FR_MOST_ROWS || !fr_add_bytes(&bytes, 1, sizeof(fr_model_store_header)) ||
-        !fr_add_bytes(&bytes, 1, (size_t)capacity) ||
-        !fr_add_bytes(&bytes, (size_t)capacity, (size_t)model->state_size * sizeof(float)))
+        !fr_add_bytes(&bytes, 1, (size_t)capacity) || !fr_add_bytes(&bytes, 1, (size_t)capacity) ||
+        !add_state_bytes(&bytes, model, model->num_ops, capacity))
         return fr_fail_size("the store");
     *size = bytes;
     return FASTRNN_OK;
@@ -162,10 +189,9 @@ fastrnn_status fastrnn_model_store_reset(const fastrnn_model *model, void *store
     const fastrnn_status status = fr_model_store_check(model, store, count, slots);
     if (status != FASTRNN_OK)
         return status;
-    const fr_states states = states_of(store, slots);
-    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, store, &at);)
         for (int64_t row = 0; row < count; row++)
-            memset(vector_of(&states, &at, row), 0, (size_t)at.width * sizeof(float));
+            memset(vector_of(&at, slots, row), 0, (size_t)at.width * sizeof(float));
     return FASTRNN_OK;
 }
 
@@ -191,11 +217,10 @@ fastrnn_status fastrnn_model_store_set(const fastrnn_model *model, void *store, 
     const fastrnn_status status = check_layer(model, store, op, count, slots);
     if (status != FASTRNN_OK)
         return status;
-    const fr_states states = states_of(store, slots);
     float *const arrays[] = {(void *)(uintptr_t)h0, (void *)(uintptr_t)c0};
-    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, store, &at);)
         for (int64_t row = 0; at.op == op && row < count; row++)
-            fr_load_row(vector_of(&states, &at, row), in_array(arrays[at.kind], &at, count, row), at.width, at.width, sizeof(float));
+            fr_load_row(vector_of(&at, slots, row), in_array(arrays[at.kind], &at, count, row), at.width, at.stride, sizeof(float));
     return FASTRNN_OK;
 }
 
@@ -205,11 +230,10 @@ fastrnn_status fastrnn_model_store_get(const fastrnn_model *model, const void *s
     const fastrnn_status status = check_layer(model, store, op, count, slots);
     if (status != FASTRNN_OK)
         return status;
-    const fr_states states = states_of(store, slots);
     float *const arrays[] = {hn, cn};
-    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, store, &at);)
         for (int64_t row = 0; at.op == op && arrays[at.kind] && row < count; row++)
-            fr_copy_vector(in_array(arrays[at.kind], &at, count, row), vector_of(&states, &at, row), at.width);
+            fr_copy_vector(in_array(arrays[at.kind], &at, count, row), vector_of(&at, slots, row), at.width);
     return FASTRNN_OK;
 }
 
@@ -247,11 +271,10 @@ fastrnn_status fastrnn_model_snapshot_save(const fastrnn_model *model, const voi
     if (status != FASTRNN_OK || !snapshot)
         return status != FASTRNN_OK ? status : fr_fail_null("snapshot");
     const fastrnn_snapshot_info info = info_of(model, count);
-    const fr_states states = states_of(store, slots);
     fr_snapshot_put_header(snapshot, &info);
-    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, store, &at);)
         for (int64_t row = 0; row < count; row++)
-            fr_snapshot_copy_reals(in_snapshot(model, snapshot, &at, row), vector_of(&states, &at, row), at.width, sizeof(float));
+            fr_snapshot_copy_reals(in_snapshot(model, snapshot, &at, row), vector_of(&at, slots, row), at.width, sizeof(float));
     return FASTRNN_OK;
 }
 
@@ -267,9 +290,8 @@ fastrnn_status fastrnn_model_snapshot_restore(const fastrnn_model *model, void *
     const fastrnn_snapshot_info info = info_of(model, count);
     if (size != wanted || !fr_snapshot_has_header(snapshot, size, &info))
         return fr_fail_snapshot(snapshot, size, &info, wanted);
-    const fr_states states = states_of(store, slots);
-    for (fr_cursor at = BEFORE_FIRST; next_vector(model, &at);)
+    for (fr_cursor at = BEFORE_FIRST; next_vector(model, store, &at);)
         for (int64_t row = 0; row < count; row++)
-            fr_snapshot_copy_reals(vector_of(&states, &at, row), in_snapshot(model, snapshot, &at, row), at.width, sizeof(float));
+            fr_snapshot_copy_reals(vector_of(&at, slots, row), in_snapshot(model, snapshot, &at, row), at.width, sizeof(float));
     return FASTRNN_OK;
 }

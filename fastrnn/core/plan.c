@@ -170,7 +170,8 @@ void fr_partition_keep(fr_partition *partition, int workers)
     partition->num_teams = (int)fr_min(partition->num_teams, workers);
 }
 
-int64_t fr_partition_rows_before(const fr_partition *partition, const fr_plan *plan, int64_t slice)
+/* The number of rows in the slices before this one. */
+static int64_t rows_before(const fr_partition *partition, const fr_plan *plan, int64_t slice)
 {
     const int64_t B = plan->batch->num_rows, S = partition->num_slices;
     return slice * (B / S) + fr_min(slice, B % S); /* the first B % S slices have one row more */
@@ -181,7 +182,7 @@ void fr_partition_slice(const fr_partition *partition, const fr_plan *plan, int6
     const int64_t B = plan->batch->num_rows, S = partition->num_slices;
     const bool strided = plan->batch->lengths != NULL;
     *rows = (fr_rows){.batch = plan->batch, .indices = plan->row_indices, .stride = strided ? S : 1,
-                      .first = strided ? slice : fr_partition_rows_before(partition, plan, slice),
+                      .first = strided ? slice : rows_before(partition, plan, slice),
                       .count = B / S + (slice < B % S)};
 }
 
@@ -220,11 +221,19 @@ static size_t place_state(const fastrnn_layer *layer, int64_t rows, char *memory
     const fr_widths *most = &layer->widest;
     const size_t e = layer->backend.kernels->real_size;
     size_t size = 0;
-    state->h[0] = piece(memory, reserve(&size, rows, most->h, e));
-    state->h[1] = piece(memory, reserve(&size, rows, most->h, e));
-    state->c = piece(memory, reserve(&size, rows, most->c, e));
-    state->hidden = piece(memory, reserve(&size, most->hidden ? rows : 0, most->c, e));
-    state->parity = 0;
+    state->own_h[0] = piece(memory, reserve(&size, rows, most->h, e));
+    state->own_h[1] = piece(memory, reserve(&size, rows, most->h, e));
+    state->own_c = piece(memory, reserve(&size, rows, most->c, e));
+    state->own_hidden = piece(memory, reserve(&size, most->hidden ? rows : 0, most->c, e));
+    void **addresses = piece(memory, reserve(&size, rows, FR_STATE_ADDRESSES, sizeof(void *)));
+    if (memory) {
+        state->first_h = addresses;
+        state->first_c = addresses + rows;
+        state->h[0] = addresses + 2 * rows;
+        state->h[1] = addresses + 3 * rows;
+        state->c = addresses + 4 * rows;
+        state->hidden = addresses + 5 * rows;
+    }
     return size;
 }
 
@@ -250,8 +259,8 @@ void fr_layout_buffers(const fr_layout *layout, const fastrnn_layer *layer, char
     place_buffers(layer, layout->capacity, memory + layout->buffers + (size_t)worker * layout->buffers_bytes, buffers);
 }
 
-/* total_steps and the number of rows are at most layer->most_steps, so only the size of gathered states can overflow. */
-static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool consecutive, fr_layout *layout)
+/* The sizes do not overflow, as total_steps and the number of rows are at most layer->most_steps. */
+static void lay_out(const fr_plan *plan, const fr_partition *partition, fr_layout *layout)
 {
     const fastrnn_layer *layer = plan->layer;
     const fastrnn_batch *batch = plan->batch;
@@ -260,14 +269,12 @@ static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool con
     int64_t slice_steps;
     fr_state state;
     fr_buffers buffers;
-    *layout = (fr_layout){.gathers = batch->store && (!consecutive || (batch->lengths && partition->num_slices > 1))};
+    *layout = (fr_layout){0};
     fr_partition_bounds(partition, plan, &layout->state_rows, &slice_steps);
     layout->capacity = fr_max(layout->state_rows, fr_min(layer->block_rows, slice_steps));
     layout->state_bytes = place_state(layer, layout->state_rows, NULL, &state);
     layout->buffers_bytes = place_buffers(layer, layout->capacity, NULL, &buffers);
     size_t *size = &layout->size;
-    if (layout->gathers && !fr_store_add_state_bytes(size, layer, batch->num_rows))
-        return false;
     layout->has_step_offsets = batch->lengths && (plan->packed_x || batch->packed || layer->num_layers > 1);
     layout->step_offsets = reserve(size, layout->has_step_offsets ? batch->num_steps : 0, 1, sizeof(int64_t));
     layout->between[0] = reserve(size, between, width, e);
@@ -275,15 +282,6 @@ static bool lay_out(const fr_plan *plan, const fr_partition *partition, bool con
     layout->states = reserve(size, partition->num_teams, 1, layout->state_bytes);
     layout->buffers = reserve(size, partition->workers, 1, layout->buffers_bytes);
     *size += FR_ALIGNMENT; /* to align the workspace */
-    return true;
-}
-
-static bool slots_are_consecutive(const fr_rows *rows)
-{
-    for (int64_t row = 1; row < rows->count; row++)
-        if (fr_slot(rows, row) != fr_slot(rows, 0) + row)
-            return false;
-    return true;
 }
 
 static fastrnn_status check_state(const fastrnn_layer *layer, const fastrnn_batch *batch)
@@ -309,15 +307,8 @@ fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *bat
                       .total_steps = total_steps, .macs = macs_of(layer, total_steps)};
     plan->alone = fr_partition_make(plan, 1, 1);
     plan->shared = fr_partition_make(plan, fr_pool_num_threads(batch->pool), fr_pool_threshold(batch->pool));
-    bool consecutive = false;
-    if (batch->store && batch->num_rows && !batch->interrupted) { /* an interrupted run must leave the store as it was */
-        const fr_rows rows = {.batch = batch, .indices = row_indices, .stride = 1, .count = batch->num_rows};
-        plan->first_slot = fr_slot(&rows, 0);
-        consecutive = slots_are_consecutive(&rows);
-    }
-    if (!lay_out(plan, &plan->alone, consecutive, &plan->alone_layout) ||
-        !lay_out(plan, &plan->shared, consecutive, &plan->shared_layout))
-        return fr_fail_size("the workspace");
+    lay_out(plan, &plan->alone, &plan->alone_layout);
+    lay_out(plan, &plan->shared, &plan->shared_layout);
     return FASTRNN_OK;
 }
 

@@ -16,7 +16,6 @@ typedef struct fr_partition {
 
 /* Offsets of the pieces of a workspace, in bytes from its aligned start. */
 typedef struct fr_layout {
-    size_t gathered;     /* states of the batch's rows, copied from the store */
     bool has_step_offsets; /* else packed data has the same number of rows at every step */
     size_t step_offsets;   /* (T) int64: the number of vectors before those of step t in packed data */
     size_t between[2];   /* (total_steps, D*P): what one layer passes to the next */
@@ -25,7 +24,6 @@ typedef struct fr_layout {
     size_t state_bytes, buffers_bytes;
     size_t size;
     int64_t state_rows, capacity;
-    bool gathers; /* a run copies the states from the slots to the workspace and, if it succeeds, back */
 } fr_layout;
 
 /* May alias: it is kept in the integers of a fastrnn_plan. */
@@ -35,7 +33,6 @@ typedef struct __attribute__((may_alias)) fr_plan {
     bool packed_x;              /* x is packed; y is if batch->packed */
     const int64_t *row_indices; /* the batch's; NULL if row r of the run is row r of the arrays */
     int64_t total_steps;        /* the sum of lengths */
-    int64_t first_slot;         /* the first of consecutive slots; used if the layout does not gather */
     double macs;                /* multiply-adds of the call */
     fr_partition alone, shared; /* on the caller's thread; with the batch's thread pool */
     fr_layout alone_layout, shared_layout;
@@ -44,7 +41,7 @@ typedef struct __attribute__((may_alias)) fr_plan {
 /* Checks a batch's sizes, lengths and order of rows. Sets *total_steps, and *row_indices to those of fr_plan. */
 fastrnn_status fr_batch_check(const fastrnn_batch *batch, int64_t *total_steps, const int64_t **row_indices);
 
-/* Makes a plan of a batch that was checked, of which only the contents of slots are read. FASTRNN_ERROR_SIZE if it is too large. */
+/* Makes a plan of a batch that was checked. FASTRNN_ERROR_SIZE if it is too large. */
 fastrnn_status fr_plan_make(const fastrnn_layer *layer, const fastrnn_batch *batch, int64_t total_steps,
                             const int64_t *row_indices, bool packed_x, fr_plan *plan);
 
@@ -64,9 +61,6 @@ void fr_partition_slice(const fr_partition *partition, const fr_plan *plan, int6
 
 /* Upper bounds of any slice: its number of rows, and the sum of its rows' lengths. */
 void fr_partition_bounds(const fr_partition *partition, const fr_plan *plan, int64_t *num_rows, int64_t *num_steps);
-
-/* Number of rows in the slices before this one: where the slice's rows begin in an array of states. */
-int64_t fr_partition_rows_before(const fr_partition *partition, const fr_plan *plan, int64_t slice);
 
 /* The index of a worker's team, and the team as this worker sees it. */
 void fr_partition_team(const fr_partition *partition, int worker, int *index, fr_team *team);

@@ -6,7 +6,6 @@
 #include "os/os.h"
 #include "packed.h"
 #include "parallel/region.h"
-#include "store.h"
 #include "unrolled.h"
 
 #define MOST_SHARED_TEAMS 2 /* teams of several members: one, or one a direction */
@@ -22,8 +21,8 @@ typedef struct fr_run {
     const fr_plan *plan;
     fr_partition partition; /* the plan's, with as many workers as the thread pool gave */
     const fr_layout *layout;
+    const fr_states *states; /* of the slots; parities is NULL without a store */
     char *memory;          /* the workspace, aligned */
-    int parity;            /* of the states in a store, or gathered from it */
     fr_poll *poll;         /* the caller's thread's, between the parts of a call */
     fr_shared_run *shared; /* NULL: the caller's thread runs alone */
 } fr_run;
@@ -71,6 +70,8 @@ static void enter_cell(fr_part *part, int64_t layer_index, int64_t direction)
     sequence->out = part->last_layer ? view_of(run, &run->plan->batch->y, run->plan->batch->packed) : between_view(run, layer_index);
     sequence->out_offset = direction * layer->h_size;
     sequence->reverse = direction == 1 || layer->reverse;
+    if (run->states->parities)
+        fr_states_slots(run->states, layer, layer_index, &sequence->slots);
 }
 
 static bool load_state(fr_part *part)
@@ -123,34 +124,6 @@ static bool run_nodes(fr_part *part, const fastrnn_unrolled *unrolled)
     return true;
 }
 
-/* Reads and writes the states in place: in the store or, if the run gathers, in the workspace. The slice begins at row `at`. */
-static bool run_stored(fr_part *part, int64_t at)
-{
-    const fr_run *run = part->run;
-    const fastrnn_layer *layer = run->plan->layer;
-    const bool gathers = run->layout->gathers;
-    void *store = run->plan->batch->store;
-    fr_sequence *sequence = &part->sequence;
-    const size_t e = sequence->backend->kernels->real_size;
-    fr_arena arena = gathers ? fr_arena_of(run->memory + run->layout->gathered) : fr_store_states(store);
-    const int64_t num_rows = gathers ? run->plan->batch->num_rows : fr_store_capacity(store);
-    const int64_t first = gathers ? at : at + run->plan->first_slot;
-    for (int64_t layer_index = 0; layer_index < layer->num_layers; layer_index++) {
-        enter_cell(part, layer_index, 0);
-        fr_state *state = &sequence->state;
-        fr_next_layer_state(layer, layer_index, num_rows, &arena, state);
-        state->parity = run->parity;
-        state->h[0] = fr_at(state->h[0], first * sequence->cell->h_stride, e);
-        state->h[1] = fr_at(state->h[1], first * sequence->cell->h_stride, e);
-        state->c = fr_at(state->c, first * sequence->cell->c_stride, e);
-        if (!fr_packed_run(sequence, &part->team))
-            return false;
-        if (part->last_layer)
-            fr_sequence_fill(sequence, &part->team);
-    }
-    return true;
-}
-
 /* Each team runs its own direction. The directions of a layer may take different times, so that the teams wait for each other
  * after it. */
 static void run_direction(fr_part *part, int worker)
@@ -171,8 +144,6 @@ static bool run_slice(fr_part *part, int64_t slice)
     const fr_run *run = part->run;
     const fastrnn_batch *batch = run->plan->batch;
     fr_partition_slice(&run->partition, run->plan, slice, &part->sequence.rows);
-    if (batch->store)
-        return run_stored(part, fr_partition_rows_before(&run->partition, run->plan, slice));
     /* Without steps no node would load and store the state. */
     return batch->unrolled && batch->num_steps ? run_nodes(part, batch->unrolled) : run_cells(part);
 }
@@ -211,6 +182,7 @@ static void run_part(void *context, int worker)
     }
     part.sequence.backend = &plan->layer->backend;
     part.sequence.poll = &part.poll;
+    part.sequence.slots.parities = NULL;
     fr_layout_state(run->layout, plan->layer, run->memory, part.team_index, &part.sequence.state);
     fr_layout_buffers(run->layout, plan->layer, run->memory, worker, &part.sequence.buffers);
     if (run->partition.directions_apart) {
@@ -268,58 +240,6 @@ static void compute(fr_run *run)
         run_part(run, 0);
 }
 
-/* Copies the states from the store to the workspace, or back. Returns false if the call must stop. */
-static bool gather(const fr_run *run, bool back)
-{
-    const fr_plan *plan = run->plan;
-    void *gathered = run->memory + run->layout->gathered;
-    size_t copied = 0;
-    for (int64_t slice = 0; slice < run->partition.num_slices; slice++) {
-        fr_rows rows;
-        fr_partition_slice(&run->partition, plan, slice, &rows);
-        const int64_t at = fr_partition_rows_before(&run->partition, plan, slice);
-        if (back)
-            fr_store_scatter(plan->layer, &rows, at, gathered);
-        else if (!fr_store_gather(plan->layer, &rows, at, gathered, &copied))
-            return false;
-    }
-    return true;
-}
-
-/* Returns whether all states were gathered. If not, it has released the thread pool, and the run must not begin. */
-static bool gather_first(fr_run *run)
-{
-    const bool shares = run->partition.workers > 1;
-    const unsigned forks = fr_forks();
-    fr_fp_restore(run->poll->mode); /* in which `interrupted` is called */
-    if (!gather(run, false))
-        *run->poll->status = FASTRNN_ERROR_INTERRUPTED;
-    fr_fp_flush();
-    if (shares && fr_forks() != forks) /* the callback forked: this child has none of the pool's threads */
-        *run->poll->status = FASTRNN_ERROR_FORKED;
-    else if (shares && *run->poll->status != FASTRNN_OK)
-        fr_pool_leave(run->plan->batch->pool);
-    return *run->poll->status == FASTRNN_OK;
-}
-
-static void compute_stored(fr_run *run)
-{
-    const fr_plan *plan = run->plan;
-    const fastrnn_batch *batch = plan->batch;
-    if (run->layout->gathers) {
-        if (!gather_first(run))
-            return;
-        compute(run);
-        if (*run->poll->status == FASTRNN_OK)
-            gather(run, true);
-        return;
-    }
-    run->parity = fr_store_equalize_parities(plan->layer, batch->store, plan->first_slot, batch->num_rows);
-    compute(run);
-    const fr_rows rows = {.batch = batch, .indices = plan->row_indices, .stride = 1, .count = batch->num_rows};
-    fr_store_advance(batch->store, &rows);
-}
-
 static bool views_are_valid(const fr_plan *plan)
 {
     const fastrnn_batch *batch = plan->batch;
@@ -327,10 +247,11 @@ static bool views_are_valid(const fr_plan *plan)
            view_is_valid(&batch->y, plan->total_steps + pads(batch), plan->layer->h_size);
 }
 
-void fr_plan_run(const fr_plan *plan, void *memory, fr_poll *poll)
+void fr_plan_run(const fr_plan *plan, const fr_states *states, void *memory, fr_poll *poll)
 {
     const fastrnn_batch *batch = plan->batch;
-    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .memory = memory, .poll = poll};
+    fr_run run = {.plan = plan, .partition = plan->alone, .layout = &plan->alone_layout, .states = states, .memory = memory,
+                  .poll = poll};
     if (plan->shared.workers > 1) {
         const int workers = fr_pool_enter(batch->pool, plan->shared.workers, plan->macs, tolerates_oversubscription(plan));
         if (workers > 1) {
@@ -339,10 +260,7 @@ void fr_plan_run(const fr_plan *plan, void *memory, fr_poll *poll)
             fr_partition_keep(&run.partition, workers);
         }
     }
-    if (batch->store)
-        compute_stored(&run);
-    else
-        compute(&run);
+    compute(&run);
 }
 
 fastrnn_status fastrnn_plan_run(const fastrnn_plan *caller_plan, void *workspace)
@@ -358,7 +276,12 @@ fastrnn_status fastrnn_plan_run(const fastrnn_plan *caller_plan, void *workspace
         return FASTRNN_ERROR_ARGUMENT;
     atomic_int status = FASTRNN_OK;
     fr_poll poll = {.batch = plan->batch, .asks = true, .mode = fr_fp_flush(), .status = &status};
-    fr_plan_run(plan, fr_arena_of(workspace).next, &poll);
+    const fr_states states = plan->batch->store ? fr_store_states(plan->batch->store) : (fr_states){0};
+    fr_plan_run(plan, &states, fr_arena_of(workspace).next, &poll);
     fr_fp_restore(poll.mode);
+    if (states.parities && status == FASTRNN_OK) {
+        const fr_rows rows = {.batch = plan->batch, .indices = plan->row_indices, .stride = 1, .count = plan->batch->num_rows};
+        fr_states_advance(states.parities, &rows);
+    }
     return (fastrnn_status)status;
 }

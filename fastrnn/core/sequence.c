@@ -121,17 +121,17 @@ bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t ste
 {
     const fr_cell *cell = sequence->cell;
     const size_t e = sequence->backend->kernels->real_size;
-    const int64_t parity = (sequence->state.parity + step) & 1;
+    const fr_state *state = &sequence->state;
     const fr_step args = {
-        .rows = rows, .x = block->x, .x_stride = block->x_stride, .pre = block->pre, .h_in = sequence->state.h[parity],
-        .h_out = sequence->state.h[!parity], .c = sequence->state.c, .hidden = sequence->state.hidden,
-        .scratch = sequence->buffers.scratch,
+        .rows = rows, .x = block->x, .x_stride = block->x_stride, .pre = block->pre,
+        .h_in = step > 0 ? state->h[!(step & 1)] : state->first_h, .c_in = step > 0 ? state->c : state->first_c,
+        .h_out = state->h[step & 1], .c_out = state->c, .hidden = state->hidden, .scratch = sequence->buffers.scratch,
     };
     fr_cell_step(cell, sequence->backend, team, &args);
     const fr_range units = fr_cell_outputs(cell, sequence->backend, team);
     for (int64_t row = 0; row < rows && units.begin < units.end; row++)
         memcpy(fr_at(vector_at(sequence, &sequence->out, row, time_of(sequence, row, step)), sequence->out_offset + units.begin, e),
-               fr_at(args.h_out, row * cell->h_stride + units.begin, e), (size_t)(units.end - units.begin) * e);
+               fr_at(args.h_out[row], units.begin, e), (size_t)(units.end - units.begin) * e);
     block->x = fr_at(block->x, rows * block->x_stride, e);
     if (block->pre)
         block->pre = fr_at(block->pre, rows * cell->gates.row, e);
@@ -142,9 +142,8 @@ bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t ste
 
 static const void *final_h(const fr_sequence *sequence, int64_t row)
 {
-    const fr_state *state = &sequence->state;
-    return fr_at(state->h[(state->parity + fr_length(&sequence->rows, row)) & 1], row * sequence->cell->h_stride,
-                 sequence->backend->kernels->real_size);
+    const int64_t length = fr_length(&sequence->rows, row);
+    return length > 0 ? sequence->state.h[!(length & 1)][row] : sequence->state.first_h[row];
 }
 
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team)
@@ -185,42 +184,101 @@ void fr_load_row(void *to, const void *from, int64_t width, int64_t stride, size
         memcpy(to, from, (size_t)width * element_size);
 }
 
+static bool runs_in_slots(const fr_sequence *sequence)
+{
+    return sequence->slots.parities && fr_cell_takes_addresses(sequence->cell);
+}
+
+static void place_in_slot(fr_sequence *sequence, int64_t row)
+{
+    const fr_cell *cell = sequence->cell;
+    const fr_slots *slots = &sequence->slots;
+    const size_t e = sequence->backend->kernels->real_size;
+    const int64_t slot = fr_slot(&sequence->rows, row), h = slot * cell->h_stride, c = slot * cell->c_stride;
+    const int now = slots->parities[slot];
+    const int64_t last = !(fr_length(&sequence->rows, row) & 1); /* of h, for the row's last step */
+    fr_state *state = &sequence->state;
+    state->first_h[row] = fr_at(slots->h[now], h, e);
+    state->h[last][row] = fr_at(slots->h[!now], h, e);
+    state->h[!last][row] = fr_at(state->own_h[0], row * cell->h_stride, e);
+    if (cell->kind == FASTRNN_LSTM) {
+        state->first_c[row] = fr_at(slots->c[now], c, e);
+        state->c[row] = fr_at(slots->c[!now], c, e);
+    }
+}
+
+static void place_in_own(fr_sequence *sequence, int64_t row)
+{
+    const fr_cell *cell = sequence->cell;
+    const size_t e = sequence->backend->kernels->real_size;
+    fr_state *state = &sequence->state;
+    state->h[0][row] = fr_at(state->own_h[0], row * cell->h_stride, e);
+    state->first_h[row] = state->h[1][row] = fr_at(state->own_h[1], row * cell->h_stride, e);
+    state->first_c[row] = state->c[row] = fr_at(state->own_c, row * cell->c_stride, e);
+    if (fr_cell_needs_hidden(cell))
+        state->hidden[row] = fr_at(state->own_hidden, row * cell->c_stride, e);
+}
+
+/* Where a row's state is copied from or to: its slot, or an array of the batch, which may be NULL. */
+static void *outside(const fr_sequence *sequence, void *const *buffers, bool written, const void *array, int64_t index, int64_t row,
+                     int64_t width, int64_t stride)
+{
+    const size_t e = sequence->backend->kernels->real_size;
+    if (sequence->slots.parities) {
+        const int64_t slot = fr_slot(&sequence->rows, row);
+        return fr_at(buffers[sequence->slots.parities[slot] ^ written], slot * stride, e);
+    }
+    return array ? state_row(array, &sequence->rows, index, row, width, e) : NULL;
+}
+
 void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index)
 {
     const fr_cell *cell = sequence->cell;
-    const fr_rows *rows = &sequence->rows;
-    const fastrnn_batch *batch = rows->batch;
-    const size_t e = sequence->backend->kernels->real_size, bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
+    const fastrnn_batch *batch = sequence->rows.batch;
+    const size_t e = sequence->backend->kernels->real_size;
     const int64_t P = cell->h_size, H = cell->hidden_size;
-    const fr_range mine = fr_team_share(team, rows->count);
+    const fr_range mine = fr_team_share(team, sequence->rows.count);
+    const size_t bytes = (size_t)(cell->h_stride + cell->c_stride) * e;
     fr_state *state = &sequence->state;
     int64_t work = 0;
-    state->parity = 0;
+    if (runs_in_slots(sequence)) {
+        for (int64_t row = mine.begin; row < mine.end; row++)
+            place_in_slot(sequence, row);
+        return;
+    }
     for (int64_t row = mine.begin; row < mine.end && !stops_after(sequence->poll, &work, bytes); row++) {
-        fr_load_row(fr_at(state->h[0], row * cell->h_stride, e),
-                    batch->h0 ? state_row(batch->h0, rows, index, row, P, e) : NULL, P, cell->h_stride, e);
+        place_in_own(sequence, row);
+        fr_load_row(state->first_h[row], outside(sequence, sequence->slots.h, false, batch->h0, index, row, P, cell->h_stride), P,
+                    cell->h_stride, e);
         if (cell->kind == FASTRNN_LSTM)
-            fr_load_row(fr_at(state->c, row * cell->c_stride, e),
-                        batch->c0 ? state_row(batch->c0, rows, index, row, H, e) : NULL, H, cell->c_stride, e);
+            fr_load_row(state->first_c[row], outside(sequence, sequence->slots.c, false, batch->c0, index, row, H, cell->c_stride), H,
+                        cell->c_stride, e);
     }
     count_work(sequence->poll, work);
+}
+
+static void save_row(void *to, const void *from, size_t bytes)
+{
+    if (to)
+        memcpy(to, from, bytes);
 }
 
 void fr_state_save(const fr_sequence *sequence, const fr_team *team, int64_t index)
 {
     const fr_cell *cell = sequence->cell;
-    const fr_rows *rows = &sequence->rows;
-    const fastrnn_batch *batch = rows->batch;
+    const fastrnn_batch *batch = sequence->rows.batch;
     const size_t e = sequence->backend->kernels->real_size;
-    const size_t h_bytes = (size_t)cell->h_size * e, c_bytes = (size_t)cell->hidden_size * e;
-    const fr_range mine = fr_team_share(team, rows->count);
+    const int64_t P = cell->h_size, H = cell->hidden_size;
+    const fr_range mine = fr_team_share(team, sequence->rows.count);
     int64_t work = 0;
-    for (int64_t row = mine.begin; row < mine.end && !stops_after(sequence->poll, &work, h_bytes + c_bytes); row++) {
-        if (batch->hn)
-            memcpy(state_row(batch->hn, rows, index, row, cell->h_size, e), final_h(sequence, row), h_bytes);
-        if (batch->cn && cell->kind == FASTRNN_LSTM)
-            memcpy(state_row(batch->cn, rows, index, row, cell->hidden_size, e),
-                   fr_at(sequence->state.c, row * cell->c_stride, e), c_bytes);
+    if (runs_in_slots(sequence))
+        return;
+    for (int64_t row = mine.begin; row < mine.end && !stops_after(sequence->poll, &work, (size_t)(P + H) * e); row++) {
+        save_row(outside(sequence, sequence->slots.h, true, batch->hn, index, row, P, cell->h_stride), final_h(sequence, row),
+                 (size_t)P * e);
+        if (cell->kind == FASTRNN_LSTM)
+            save_row(outside(sequence, sequence->slots.c, true, batch->cn, index, row, H, cell->c_stride), sequence->state.c[row],
+                     (size_t)H * e);
     }
     count_work(sequence->poll, work);
 }

@@ -33,12 +33,27 @@ static inline int64_t fr_batch_size(const fr_rows *rows, int64_t step)
     return rows->stride == 1 ? alive : fr_ceil_div(fr_max(alive, 0), rows->stride);
 }
 
-/* Step s reads h[(parity + s) & 1] and writes the other buffer. */
+/* The slot of one of a batch's rows. */
+static inline int64_t fr_slot(const fr_rows *rows, int64_t row)
+{
+    row = fr_row_of_arrays(rows, row);
+    return rows->batch->slots ? rows->batch->slots[row] : row;
+}
+
+/* The states of one cell in a store. A slot's state is in the buffers of its parity; a run writes the new one to the others, and
+ * the parity changes when the call has succeeded, so that one that is interrupted changes no state. */
+typedef struct fr_slots {
+    const unsigned char *parities; /* (capacity); NULL: no store */
+    void *h[2], *c[2];             /* (capacity, cell->h_stride); (capacity, cell->c_stride), of an LSTM */
+} fr_slots;
+
+/* Where the vectors of the rows are. Step s writes h[s & 1] and c, which step s + 1 reads; step 0 reads first_h and first_c. With
+ * a store, if fr_cell_takes_addresses, step 0 reads the slot, and the last step of each row writes it; other cells' states are
+ * copied. */
 typedef struct fr_state {
-    void *h[2];   /* (rows, cell->h_stride) */
-    void *c;      /* (rows, cell->c_stride) */
-    void *hidden; /* (rows, cell->c_stride), scratch, if fr_cell_needs_hidden */
-    int parity;
+    void **first_h, **first_c, **h[2], **c; /* (rows) addresses */
+    void **hidden;                          /* (rows) addresses of scratch memory, if fr_cell_needs_hidden */
+    void *own_h[2], *own_c, *own_hidden;    /* (rows, cell->h_stride), and (rows, cell->c_stride), in the workspace */
 } fr_state;
 
 /* One worker's scratch memory. Each row of x or pre is for one step of one row of the batch. */
@@ -57,6 +72,7 @@ typedef struct fr_sequence {
     int64_t out_offset; /* elements into each output vector: the reverse direction writes the right half */
     bool reverse;       /* each row starts at its own last step */
     fr_state state;     /* the team's */
+    fr_slots slots;     /* of the batch's store */
     fr_buffers buffers; /* this worker's */
     fr_poll *poll;
 } fr_sequence;
@@ -79,8 +95,9 @@ bool fr_block_step(const fr_sequence *sequence, const fr_team *team, int64_t ste
  * some of the rows. */
 void fr_sequence_fill(const fr_sequence *sequence, const fr_team *team);
 
-/* Copy the rows' state from part `index` (one layer in one direction) of the batch's h0 and c0, or to that of hn and cn. Each
- * member of the team copies some of the rows, so the team must wait after a load. */
+/* Set the addresses of the rows' vectors, and copy their state from part `index` (one layer in one direction) of the batch's h0
+ * and c0, or to that of hn and cn, or from and to the slots. Each member of the team does so for some of the rows, so the team must
+ * wait after a load. */
 void fr_state_load(fr_sequence *sequence, const fr_team *team, int64_t index);
 void fr_state_save(const fr_sequence *sequence, const fr_team *team, int64_t index);
 

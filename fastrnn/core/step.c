@@ -34,43 +34,65 @@ static fr_step_kernel *kernel_of(const fr_cell *cell, const fr_kernels *kernels)
     return NULL;
 }
 
+static int64_t first_slot(const fastrnn_batch *batch) { return batch->slots ? batch->slots[0] : 0; }
+
+static bool slots_are_consecutive(const fastrnn_batch *batch)
+{
+    for (int64_t row = 1; batch->slots && row < batch->num_rows; row++)
+        if (batch->slots[row] != first_slot(batch) + row)
+            return false;
+    return true;
+}
+
 /* The kernel that computes every layer of the step, or NULL if the step must run its plan. */
 static fr_step_kernel *direct_kernel(const fr_plan *plan)
 {
     const fastrnn_layer *layer = plan->layer;
     const fastrnn_batch *batch = plan->batch;
-    if (plan->shared.workers > 1 || plan->alone.num_slices > 1 || plan->alone_layout.gathers || plan->row_indices ||
+    if (plan->shared.workers > 1 || plan->alone.num_slices > 1 || plan->row_indices ||
         batch->lengths || batch->x.rows || batch->y.rows || batch->past_end != FASTRNN_PAST_END_NOTHING || batch->interrupted ||
-        batch->num_rows == 0 || layer->input_size == 0)
+        batch->num_rows == 0 || layer->input_size == 0 || !slots_are_consecutive(batch))
         return NULL;
     for (int64_t i = 0; i < layer->num_layers; i++)
-        if (!layer->cells[i].standard || layer->cells[i].projected)
+        if (!fr_cell_takes_addresses(&layer->cells[i]))
             return NULL;
     return kernel_of(layer->cells, layer->backend.kernels);
 }
 
-/* The kernel's arguments for all layers, if the slots have this parity. */
-static void fill_args(const fr_plan *plan, int parity, void *scratch, fr_step_args *args)
+/* The addresses of the rows' vectors in a buffer of slots. */
+static void **addresses_of(const fastrnn_batch *batch, void *buffer, int64_t stride, size_t element_size, fr_arena *arena)
+{
+    void **addresses = fr_take(arena, (size_t)batch->num_rows, sizeof *addresses);
+    for (int64_t row = 0; row < batch->num_rows; row++)
+        addresses[row] = fr_at(buffer, (first_slot(batch) + row) * stride, element_size);
+    return addresses;
+}
+
+/* The kernel's arguments for all layers, for slots of each parity. */
+static void fill_args(const fr_plan *plan, void *scratch, fr_arena *arena, fr_step_args *const args[2])
 {
     const fastrnn_layer *layer = plan->layer;
     const fastrnn_batch *batch = plan->batch;
-    const fr_backend *backend = &layer->backend;
-    const size_t e = backend->kernels->real_size;
-    fr_arena arena = fr_store_states(batch->store);
+    const size_t e = layer->backend.kernels->real_size;
+    const fr_states states = fr_store_states(batch->store);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const fr_cell *cell = &layer->cells[i];
-        fr_state state;
-        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &arena, &state);
-        char *h_in = fr_at(state.h[parity], plan->first_slot * cell->h_stride, e);
-        args[i] = (fr_step_args){
-            .rows = batch->num_rows, .blocks = cell->input.blocks, .backwards = parity == 1, .input_size = cell->input_size,
-            .x = i ? args[i - 1].h_out : NULL, .x_stride = i ? args[i - 1].h_out_stride : batch->x.row_stride,
-            .weight_ih = cell->input.weights, .weight_hh = cell->recurrent.weights, .bias = cell->bias,
-            .h_in = h_in, .h_in_stride = cell->h_stride, .h_size = cell->h_size, .h_old = h_in,
-            .h_out = fr_at(state.h[!parity], plan->first_slot * cell->h_stride, e), .h_out_stride = cell->h_stride,
-            .c = fr_at(state.c, plan->first_slot * cell->c_stride, e), .c_stride = cell->c_stride,
-            .activation = cell->options.activations[0].name, .scratch = scratch,
-        };
+        fr_slots slots;
+        fr_states_slots(&states, layer, i, &slots);
+        void **h[2], **c[2] = {NULL, NULL};
+        for (int parity = 0; parity < 2; parity++) {
+            h[parity] = addresses_of(batch, slots.h[parity], cell->h_stride, e, arena);
+            if (cell->kind == FASTRNN_LSTM)
+                c[parity] = addresses_of(batch, slots.c[parity], cell->c_stride, e, arena);
+        }
+        for (int parity = 0; parity < 2; parity++)
+            args[parity][i] = (fr_step_args){
+                .rows = batch->num_rows, .blocks = cell->input.blocks, .backwards = parity == 1, .input_size = cell->input_size,
+                .x = i ? args[parity][i - 1].h_out[0] : NULL, .x_stride = i ? cell[-1].h_stride : batch->x.row_stride,
+                .weight_ih = cell->input.weights, .weight_hh = cell->recurrent.weights, .bias = cell->bias,
+                .h_in = h[parity], .c_in = c[parity], .h_out = h[!parity], .c_out = c[!parity], .h_size = cell->h_size,
+                .activation = cell->options.activations[0].name, .scratch = scratch,
+            };
     }
 }
 
@@ -98,6 +120,8 @@ static fastrnn_status make_plan(const fastrnn_layer *layer, const fastrnn_batch 
     return fastrnn_plan_make(layer, batch, plan);
 }
 
+#define ADDRESSES 4 /* of each row in each layer: h and c, of both parities */
+
 /* The bytes of a step in memory of any alignment; a plan's workspace_size is far below SIZE_MAX. */
 static size_t size_of_step(const fastrnn_plan *plan)
 {
@@ -106,10 +130,12 @@ static size_t size_of_step(const fastrnn_plan *plan)
     fr_add_bytes(&size, 1, sizeof(fastrnn_step));
     if (!direct_kernel(made))
         return size + plan->workspace_size;
+    fr_add_bytes(&size, scratch_of(made), made->layer->backend.kernels->real_size);
     for (int parity = 0; parity < 2; parity++)
         fr_add_bytes(&size, (size_t)made->layer->num_layers, sizeof(fr_step_args));
-    fr_add_bytes(&size, scratch_of(made), made->layer->backend.kernels->real_size);
-    return size;
+    for (int64_t i = 0; i < ADDRESSES * made->layer->num_layers; i++)
+        fr_add_bytes(&size, (size_t)made->batch->num_rows, sizeof(void *));
+    return made->batch->num_rows > 1 ? size + plan->workspace_size : size;
 }
 
 fastrnn_status fastrnn_step_size(const fastrnn_layer *layer, const fastrnn_batch *given, size_t *size)
@@ -150,16 +176,16 @@ fastrnn_status fastrnn_step_prepare(const fastrnn_layer *layer, const fastrnn_ba
     step->out_bytes = last->h_size * e;
     step->h_stride = last->h_stride * e;
     step->y_stride = step->batch.y.row_stride * e;
-    step->workspace = arena.next;
     if (step->kernel) {
         void *scratch = fr_take(&arena, scratch_of(plan), layer->backend.kernels->real_size);
-        step->parities = fr_store_parities(step->batch.store) + plan->first_slot;
-        for (int parity = 0; parity < 2; parity++) {
+        step->parities = fr_store_states(step->batch.store).parities + first_slot(&step->batch);
+        for (int parity = 0; parity < 2; parity++)
             step->args[parity] = fr_take(&arena, (size_t)layer->num_layers, sizeof(fr_step_args));
-            fill_args(plan, parity, scratch, step->args[parity]);
-            step->h_out[parity] = step->args[parity][layer->num_layers - 1].h_out;
-        }
+        fill_args(plan, scratch, &arena, step->args);
+        for (int parity = 0; parity < 2; parity++)
+            step->h_out[parity] = step->args[parity][layer->num_layers - 1].h_out[0];
     }
+    step->workspace = arena.next;
     *prepared = step;
     return FASTRNN_OK;
 }
@@ -222,8 +248,9 @@ fastrnn_status fastrnn_step_run(fastrnn_step *step, const void *x, void *y)
         return run_plan(step, x, y);
     if (step->is_single)
         return run_kernels(step, x, y, 1, 1);
-    const fr_plan *plan = plan_in(&step->plan);
-    fr_store_equalize_parities(plan->layer, step->batch.store, plan->first_slot, step->num_rows);
+    for (int64_t row = 1; row < step->num_rows; row++)
+        if (step->parities[row] != step->parities[0]) /* the rows of h, which the next layer reads, are in both buffers */
+            return run_plan(step, x, y);
     return run_kernels(step, x, y, step->num_rows, step->num_layers);
 }
 

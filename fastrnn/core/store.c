@@ -4,7 +4,7 @@
 
 #include "error.h"
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 static const char store_magic[8] = "FASTRNNM"; /* without the terminating zero */
 
@@ -72,8 +72,12 @@ bool fr_store_has_slots(void *store, int64_t count, const int64_t *slots)
     return slots ? fr_slots_are_distinct(slots, count, capacity, pieces_of(store).marks) : count == capacity;
 }
 
-fr_arena fr_store_states(const void *store) { return pieces_of(store).states; }
-unsigned char *fr_store_parities(void *store) { return pieces_of(store).parities; }
+
+fr_states fr_store_states(const void *store)
+{
+    const fr_store_pieces pieces = pieces_of(store);
+    return (fr_states){.parities = pieces.parities, .buffers = pieces.states.next, .capacity = fr_store_capacity(store)};
+}
 
 static size_t h_bytes(const fastrnn_layer *layer, const fr_cell *cell)
 {
@@ -85,100 +89,39 @@ static size_t c_bytes(const fastrnn_layer *layer, const fr_cell *cell)
     return cell->kind == FASTRNN_LSTM ? (size_t)cell->c_stride * layer->backend.kernels->real_size : 0;
 }
 
-void fr_next_layer_state(const fastrnn_layer *layer, int64_t layer_index, int64_t num_rows, fr_arena *arena, fr_state *state)
+/* The states of the next layer; advances the arena. */
+static void next_slots(const fastrnn_layer *layer, int64_t layer_index, int64_t capacity, fr_arena *arena, fr_slots *slots)
 {
     const fr_cell *cell = &layer->cells[layer_index];
-    state->parity = 0;
-    state->h[0] = fr_take(arena, (size_t)num_rows, h_bytes(layer, cell));
-    state->h[1] = fr_take(arena, (size_t)num_rows, h_bytes(layer, cell));
-    state->c = fr_take(arena, (size_t)num_rows, c_bytes(layer, cell));
-}
-
-bool fr_store_add_state_bytes(size_t *total, const fastrnn_layer *layer, int64_t num_rows)
-{
-    const size_t rows = (size_t)num_rows;
-    for (int64_t i = 0; i < layer->num_layers; i++) {
-        const fr_cell *cell = &layer->cells[i];
-        if (!fr_add_bytes(total, rows, h_bytes(layer, cell)) || !fr_add_bytes(total, rows, h_bytes(layer, cell)) ||
-            !fr_add_bytes(total, rows, c_bytes(layer, cell)))
-            return false;
+    const size_t h = h_bytes(layer, cell), c = c_bytes(layer, cell);
+    for (int parity = 0; parity < 2; parity++) {
+        slots->h[parity] = fr_take(arena, (size_t)capacity, h);
+        slots->c[parity] = fr_take(arena, (size_t)capacity, c);
     }
-    return true;
 }
 
-int fr_store_equalize_parities(const fastrnn_layer *layer, void *store, int64_t first_slot, int64_t count)
+bool fr_states_add_bytes(size_t *total, const fastrnn_layer *layer, int64_t capacity)
 {
-    fr_store_pieces pieces = pieces_of(store);
-    unsigned char *parities = pieces.parities + first_slot;
-    const unsigned char wanted = parities[0];
-    bool differs = false;
-    for (int64_t i = 1; i < count; i++)
-        differs |= parities[i] != wanted;
-    if (!differs)
-        return wanted;
-    for (int64_t layer_index = 0; layer_index < layer->num_layers; layer_index++) {
-        const size_t bytes = h_bytes(layer, &layer->cells[layer_index]);
-        fr_state state;
-        fr_next_layer_state(layer, layer_index, fr_store_capacity(store), &pieces.states, &state);
-        for (int64_t i = 0; i < count; i++)
-            if (parities[i] != wanted)
-                memcpy(fr_at(state.h[wanted], first_slot + i, bytes), fr_at(state.h[!wanted], first_slot + i, bytes), bytes);
-    }
-    memset(parities, wanted, (size_t)count);
-    return wanted;
+    bool fits = true;
+    for (int64_t i = 0; i < layer->num_layers; i++)
+        for (int parity = 0; parity < 2; parity++)
+            fits = fits && fr_add_bytes(total, (size_t)capacity, h_bytes(layer, &layer->cells[i])) &&
+                   fr_add_bytes(total, (size_t)capacity, c_bytes(layer, &layer->cells[i]));
+    return fits;
 }
 
-void fr_store_advance(void *store, const fr_rows *rows)
+void fr_states_slots(const fr_states *states, const fastrnn_layer *layer, int64_t layer_index, fr_slots *slots)
 {
-    unsigned char *parities = pieces_of(store).parities;
+    fr_arena arena = {states->buffers};
+    slots->parities = states->parities;
+    for (int64_t i = 0; i <= layer_index; i++)
+        next_slots(layer, i, states->capacity, &arena, slots);
+}
+
+void fr_states_advance(unsigned char *parities, const fr_rows *rows)
+{
     for (int64_t row = 0; row < rows->count; row++)
-        parities[fr_slot(rows, row)] ^= fr_length(rows, row) & 1;
-}
-
-/* Copied between two calls of `interrupted`; takes about 10 ms if the target's pages are new. */
-#define PIECE_BYTES ((size_t)16 << 20)
-
-bool fr_store_gather(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, void *gathered, size_t *copied)
-{
-    const fastrnn_batch *batch = rows->batch;
-    fr_store_pieces pieces = pieces_of(batch->store);
-    fr_arena target = fr_arena_of(gathered);
-    for (int64_t i = 0; i < layer->num_layers; i++) {
-        const size_t h = h_bytes(layer, &layer->cells[i]), c = c_bytes(layer, &layer->cells[i]);
-        fr_state from, to;
-        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &pieces.states, &from);
-        fr_next_layer_state(layer, i, batch->num_rows, &target, &to);
-        for (int64_t row = 0; row < rows->count; row++) {
-            const int64_t slot = fr_slot(rows, row);
-            memcpy(fr_at(to.h[0], at + row, h), fr_at(from.h[pieces.parities[slot]], slot, h), h);
-            memcpy(fr_at(to.c, at + row, c), fr_at(from.c, slot, c), c);
-            *copied += h + c;
-            if (*copied < PIECE_BYTES)
-                continue;
-            *copied = 0;
-            if (batch->interrupted && batch->interrupted(batch->interrupted_context) != 0)
-                return false;
-        }
-    }
-    return true;
-}
-
-void fr_store_scatter(const fastrnn_layer *layer, const fr_rows *rows, int64_t at, const void *gathered)
-{
-    const fastrnn_batch *batch = rows->batch;
-    fr_store_pieces pieces = pieces_of(batch->store);
-    fr_arena source = fr_arena_of(address(gathered));
-    for (int64_t i = 0; i < layer->num_layers; i++) {
-        const size_t h = h_bytes(layer, &layer->cells[i]), c = c_bytes(layer, &layer->cells[i]);
-        fr_state from, to;
-        fr_next_layer_state(layer, i, batch->num_rows, &source, &from);
-        fr_next_layer_state(layer, i, fr_store_capacity(batch->store), &pieces.states, &to);
-        for (int64_t row = 0; row < rows->count; row++) {
-            const int64_t slot = fr_slot(rows, row);
-            memcpy(fr_at(to.h[pieces.parities[slot]], slot, h), fr_at(from.h[fr_length(rows, row) & 1], at + row, h), h);
-            memcpy(fr_at(to.c, slot, c), fr_at(from.c, at + row, c), c);
-        }
-    }
+        parities[fr_slot(rows, row)] ^= fr_length(rows, row) > 0;
 }
 
 fastrnn_status fastrnn_store_size(const fastrnn_layer *layer, int64_t capacity, int64_t extra_size, size_t *size)
@@ -195,7 +138,7 @@ fastrnn_status fastrnn_store_size(const fastrnn_layer *layer, int64_t capacity, 
         return fr_fail_size("the store");
     fr_add_bytes(size, 1, sizeof(fr_store_header));
     if (!fr_add_bytes(size, 1, (size_t)capacity) || !fr_add_bytes(size, 1, (size_t)capacity) ||
-        !fr_store_add_state_bytes(size, layer, capacity) ||
+        !fr_states_add_bytes(size, layer, capacity) ||
         !fr_add_bytes(size, (size_t)capacity, (size_t)extra_size * layer->backend.kernels->real_size))
         return fr_fail_size("the store");
     return FASTRNN_OK;
@@ -218,9 +161,9 @@ fastrnn_status fastrnn_store_init(const fastrnn_layer *layer, int64_t capacity, 
 static char *extra_of(const fastrnn_layer *layer, const void *store)
 {
     fr_arena arena = pieces_of(store).states;
-    fr_state state;
+    fr_slots slots;
     for (int64_t i = 0; i < layer->num_layers; i++)
-        fr_next_layer_state(layer, i, fr_store_capacity(store), &arena, &state);
+        next_slots(layer, i, fr_store_capacity(store), &arena, &slots);
     return arena.next;
 }
 
@@ -269,15 +212,15 @@ void fr_store_transfer(const fastrnn_layer *layer, const void *store, int64_t co
     fr_store_pieces all = pieces_of(store);
     for (int64_t i = 0; i < layer->num_layers; i++) {
         const fr_cell *cell = &layer->cells[i];
-        fr_state state;
-        fr_next_layer_state(layer, i, fr_store_capacity(store), &all.states, &state);
-        const fr_vectors h = {.buffers = {state.h[0], state.h[1]}, .parities = all.parities, .array = arrays->h, .index = i,
+        fr_slots states;
+        next_slots(layer, i, fr_store_capacity(store), &all.states, &states);
+        const fr_vectors h = {.buffers = {states.h[0], states.h[1]}, .parities = all.parities, .array = arrays->h, .index = i,
                               .width = cell->h_size, .stride = cell->h_stride};
         transfer_vectors(&h, count, slots, e, transfer);
         if (cell->kind != FASTRNN_LSTM)
             continue;
-        const fr_vectors c = {.buffers = {state.c}, .array = arrays->c, .index = i, .width = cell->hidden_size,
-                              .stride = cell->c_stride};
+        const fr_vectors c = {.buffers = {states.c[0], states.c[1]}, .parities = all.parities, .array = arrays->c, .index = i,
+                              .width = cell->hidden_size, .stride = cell->c_stride};
         transfer_vectors(&c, count, slots, e, transfer);
     }
     const int64_t extra_size = fr_store_extra_size(store);

@@ -189,6 +189,21 @@ static const cut cuts[] = {
     {"directions apart", 6, 70, 0, 2, 2, 1, 40, false, RUN, false, true},
 };
 
+/* In slots of a store: of cells whose vectors may be anywhere, and of those that are copied. */
+static const cut slot_cuts[] = {
+    {"rows", 5, 33, 0, 3, 1, 13, 9, true, STREAM, true, false},
+    {"a step", 40, 65, 0, 2, 1, 21, 1, false, STREAM, true, false},
+    {"units", 7, 70, 0, 2, 1, 2, 40, true, STREAM, false, false},
+    {"a projection", 5, 33, 7, 2, 1, 13, 9, true, STREAM, true, false},
+    {"units of a projection", 7, 70, 17, 2, 1, 2, 40, true, STREAM, false, false},
+};
+static const cut long_slot_cuts[] = {
+    {"rows", 8, 32, 0, 2, 1, 8, 5000, true, STREAM, true, false},
+    {"units", 8, 96, 0, 2, 1, 2, 700, true, STREAM, false, false},
+    {"a projection", 8, 96, 24, 1, 1, 4, 700, true, STREAM, true, false},
+};
+#define MOST_CALLED 100 /* rows of slot_cuts and long_slot_cuts, each with twice as many slots */
+
 static fastrnn_config cut_config(const cut *c, fastrnn_kind kind)
 {
     return config_of(kind, c->I, c->H, kind == FASTRNN_LSTM ? c->P : 0, c->L, (int)c->D);
@@ -588,6 +603,122 @@ static void test_interrupts(bool reduced)
     end_group("interrupted at every n-th asking");
 }
 
+/* Slots in descending order, with others between them. Some had a run before, so that their states are in the other buffers. */
+typedef struct slot_test {
+    job job; /* its batch runs in the slots */
+    int64_t capacity, *slots, num_others, *others;
+    void *store;
+} slot_test;
+
+static slot_test slot_test_make(const fastrnn_layer *layer, int64_t B, int64_t T, bool ragged, bool still)
+{
+    slot_test t = {.job = job_make(layer, B, T, ragged, still), .capacity = 2 * B + 3};
+    job before = job_make(layer, t.capacity, 1, false, false);
+    t.slots = block((size_t)B * sizeof *t.slots);
+    t.others = block((size_t)t.capacity * sizeof *t.others);
+    for (int64_t row = 0; row < B; row++)
+        t.slots[row] = t.capacity - 2 - 2 * row;
+    for (int64_t slot = 0; slot < t.capacity; slot++)
+        if (slot % 2 == 0 || slot == 1)
+            t.others[t.num_others++] = slot;
+    t.store = store_make(layer, t.capacity, 0);
+    expect(fastrnn_store_set(layer, t.store, t.capacity, NULL, before.h0, before.batch.c0), FASTRNN_OK, "store set");
+    int64_t first[MOST_CALLED], count = 0;
+    for (int64_t slot = 0; slot < t.capacity; slot += 3)
+        first[count++] = slot;
+    before.batch.num_rows = count;
+    before.batch.store = t.store;
+    before.batch.slots = first;
+    before.batch.h0 = before.batch.c0 = before.batch.hn = before.batch.cn = NULL;
+    expect(run(layer, &before.batch), FASTRNN_OK, "a run before");
+    expect(fastrnn_store_set(layer, t.store, B, t.slots, t.job.h0, t.job.batch.c0), FASTRNN_OK, "store set");
+    job_free(&before);
+    return t;
+}
+
+static void slot_test_free(slot_test *t)
+{
+    job_free(&t->job);
+    free(t->slots), free(t->others), free(t->store);
+}
+
+static fastrnn_status slot_test_run(slot_test *t, fastrnn_pool *pool)
+{
+    job *j = &t->job;
+    fastrnn_batch batch = j->batch;
+    batch.pool = pool;
+    batch.store = t->store;
+    batch.slots = t->slots;
+    batch.h0 = batch.c0 = batch.hn = batch.cn = NULL;
+    memset(j->results, POISON, j->results_bytes);
+    fastrnn_status status = run(j->layer, &batch);
+    if (status == FASTRNN_OK)
+        status = fastrnn_store_get(j->layer, t->store, batch.num_rows, t->slots, j->batch.hn, j->batch.cn);
+    return status;
+}
+
+static void test_slots(void)
+{
+    for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
+        for (int i = 0; i < LENGTH(slot_cuts); i++)
+            for (int threads = 1; threads <= 4; threads *= 2) {
+                const cut *c = &slot_cuts[i];
+                in_context("%s, kind %d, %d threads", c->name, kind, threads);
+                fastrnn_layer *layer = layer_make(cut_config(c, (fastrnn_kind)kind));
+                slot_test t = slot_test_make(layer, c->B, c->T, c->ragged, false);
+                char *expected = job_expected(&t.job, RUN);
+                size_t size = 0;
+                void *others = snapshot_of(layer, t.store, t.num_others, t.others, &size);
+                fastrnn_pool *pool = pool_make(threads, SHARES_ALL);
+                expect(slot_test_run(&t, pool), FASTRNN_OK, "a run in slots");
+                check(job_is_right(&t.job, expected), "the bits of rows that have no store");
+                check(store_has(layer, t.store, t.num_others, t.others, others), "other slots stay as they were");
+                fastrnn_pool_destroy(pool);
+                free(expected), free(others);
+                slot_test_free(&t);
+                fastrnn_layer_destroy(layer);
+            }
+    end_group("slots anywhere in a store");
+}
+
+/* A run in slots that is interrupted at any time leaves their states as they were. */
+static void test_interrupted_slots(bool reduced)
+{
+    for (int i = 0; i < LENGTH(long_slot_cuts); i++)
+        for (int threads = reduced ? 2 : 1; threads <= 2; threads++) {
+            const cut *c = &long_slot_cuts[i];
+            fastrnn_layer *layer = layer_make(cut_config(c, FASTRNN_LSTM));
+            slot_test t = slot_test_make(layer, c->B, c->T, c->ragged, true);
+            char *expected = job_expected(&t.job, RUN);
+            size_t size = 0;
+            void *before = snapshot_of(layer, t.store, t.capacity, NULL, &size);
+            fastrnn_pool *pool = pool_make(threads, SHARES_ALMOST_ALL);
+            fastrnn_status status = FASTRNN_ERROR_INTERRUPTED;
+            int stop_at = 0;
+            for (; status != FASTRNN_OK && stop_at < MOST_STOPS; stop_at += reduced ? 4 : 1) {
+                in_context("%s, %d threads, asked %d times", c->name, threads, stop_at);
+                asker a = {.pool = pool, .stop_at = stop_at, .crowd_at = -1, .mode = floating_mode()};
+                t.job.batch.interrupted = ask;
+                t.job.batch.interrupted_context = &a;
+                clock_runs_fast = true;
+                status = slot_test_run(&t, pool);
+                clock_runs_fast = false;
+                check(status == (a.times > stop_at ? FASTRNN_ERROR_INTERRUPTED : FASTRNN_OK), "stopped just when asked");
+                check(status == FASTRNN_OK ? job_is_right(&t.job, expected) : store_has(layer, t.store, t.capacity, NULL, before),
+                      "all states change, or none");
+            }
+            t.job.batch.interrupted = NULL;
+            if (status != FASTRNN_OK)
+                check(slot_test_run(&t, pool) == FASTRNN_OK && job_is_right(&t.job, expected), "the next call is right");
+            check(stop_at > 2, "asked several times");
+            fastrnn_pool_destroy(pool);
+            free(expected), free(before);
+            slot_test_free(&t);
+            fastrnn_layer_destroy(layer);
+        }
+    end_group("slots, interrupted at every n-th asking");
+}
+
 #if !defined(__SANITIZE_THREAD__)
 
 /* In the child, which has no workers, the call returns, and the next call works. Both work in the parent. */
@@ -786,6 +917,8 @@ int main(int argc, char **argv)
     test_failed_allocations();
     test_floating_modes();
     test_interrupts(reduced);
+    test_slots();
+    test_interrupted_slots(reduced);
     test_askings();
     test_interrupted_projection();
 #if defined(__SANITIZE_THREAD__)

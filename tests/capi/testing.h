@@ -199,6 +199,25 @@ static inline fastrnn_status run_stored(const fastrnn_layer *layer, const fastrn
     return status;
 }
 
+/* The states in the slots of a store. */
+static inline void *snapshot_of(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots, size_t *size)
+{
+    expect(fastrnn_snapshot_size(layer, store, count, size), FASTRNN_OK, "snapshot size");
+    void *snapshot = block(*size);
+    expect(fastrnn_snapshot_save(layer, store, count, slots, snapshot), FASTRNN_OK, "snapshot");
+    return snapshot;
+}
+
+/* Whether the states in the slots are those of a snapshot. */
+static inline bool store_has(const fastrnn_layer *layer, const void *store, int64_t count, const int64_t *slots, const void *snapshot)
+{
+    size_t size = 0;
+    void *now = snapshot_of(layer, store, count, slots, &size);
+    const bool same = !memcmp(now, snapshot, size);
+    free(now);
+    return same;
+}
+
 /* The control bits: rounding, traps, flushing. Exception flags are left out, because any operation may set them. */
 static inline unsigned long long floating_mode(void)
 {

@@ -10,35 +10,37 @@
  * passes over many cells give a processor independent ones. The bits are those of lstm_cell. */
 static __attribute__((noinline)) void lstm_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
 {
-    real *c = (real *)a->c + row0 * a->c_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, c += a->c_stride) {
+    void *const *c_in = a->c_in + row0, *const *c_out = a->c_out + row0, *const *h_out = a->h_out + row0;
+    const int64_t unit = a->unit + block * FR_V;
+    for (int64_t row = 0; row < rows; row++) {
         vf *g = &saved[row * FR_SAVED(4)];
-        const vf new_c = v_fma(v_sigmoid(g[1]), v_load(c), v_sigmoid_tanh(g[0], g[2]));
-        store_state(c, new_c);
+        const vf new_c = v_fma(v_sigmoid(g[1]), v_load((const real *)c_in[row] + unit), v_sigmoid_tanh(g[0], g[2]));
+        store_state((real *)c_out[row] + unit, new_c);
         g[0] = new_c;
         g[1] = v_sigmoid_under(g[3]);
     }
-    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride)
-        store_state(h, v_tanh_over(saved[row * FR_SAVED(4)], saved[row * FR_SAVED(4) + 1]));
+    for (int64_t row = 0; row < rows; row++)
+        store_state((real *)h_out[row] + unit, v_tanh_over(saved[row * FR_SAVED(4)], saved[row * FR_SAVED(4) + 1]));
 }
 
 static __attribute__((noinline)) void gru_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
 {
-    const real *h_old = (const real *)a->h_old + row0 * a->h_in_stride + block * FR_V;
-    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride, h_old += a->h_in_stride) {
+    void *const *h_in = a->h_in + row0, *const *h_out = a->h_out + row0;
+    const int64_t unit = a->unit + block * FR_V;
+    for (int64_t row = 0; row < rows; row++) {
         const vf *g = &saved[row * FR_SAVED(3)];
-        store_state(h, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), g[3], g[2], v_load(h_old), NULL));
+        const vf old_h = v_load((const real *)h_in[row] + unit);
+        store_state((real *)h_out[row] + unit, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), g[3], g[2], old_h, NULL));
     }
 }
 
 static __attribute__((noinline)) void rnn_gates(const fr_step_args *a, int64_t row0, int64_t block, int64_t rows, vf *saved)
 {
-    real *h = (real *)a->h_out + row0 * a->h_out_stride + block * FR_V;
-    for (int64_t row = 0; row < rows; row++, h += a->h_out_stride) {
+    void *const *h_out = a->h_out + row0;
+    const int64_t unit = a->unit + block * FR_V;
+    for (int64_t row = 0; row < rows; row++) {
         const vf g = saved[row * FR_SAVED(1)];
-        store_state(h, a->activation == FASTRNN_RELU ? v_relu(g) : v_tanh(g));
+        store_state((real *)h_out[row] + unit, a->activation == FASTRNN_RELU ? v_relu(g) : v_tanh(g));
     }
 }
 

@@ -77,14 +77,15 @@ static void quantize_row(const real *x, int64_t k, int8_t *q, real *scale, int32
     *start = (int32_t)(-(uint32_t)FR_WEIGHT_OFFSET * (uint32_t)vi_sum(total));
 }
 
-/* Quantises rows into the scratch memory, and returns the rest of it. */
-static char *quantize(int64_t rows, int64_t k, const real *x, int64_t x_stride, char *scratch, fr_quantized *to)
+/* Quantises rows into the scratch memory, and returns the rest of it. The rows are at a stride from x, or at addresses. */
+static char *quantize(int64_t rows, int64_t k, const real *x, int64_t x_stride, void *const *addresses, char *scratch,
+                      fr_quantized *to)
 {
     *to = (fr_quantized){.stride = fr_quantized_stride(k), .values = (int8_t *)scratch};
     to->scales = (real *)(void *)(scratch + rows * to->stride);
     to->starts = (int32_t *)(void *)(to->scales + rows);
     for (int64_t row = 0; row < rows; row++)
-        quantize_row(x + row * x_stride, k, to->values + row * to->stride, &to->scales[row], &to->starts[row]);
+        quantize_row(addresses ? addresses[row] : x + row * x_stride, k, to->values + row * to->stride, &to->scales[row], &to->starts[row]);
     return scratch + fr_quantized_bytes(rows, k);
 }
 
@@ -263,7 +264,7 @@ static void product_int8(const fr_product_args *a)
     if (a->rows == 0)
         return;
     fr_quantized in;
-    quantize(a->rows, a->k, a->in, a->in_stride, a->scratch, &in);
+    quantize(a->rows, a->k, a->in, a->in_stride, NULL, a->scratch, &in);
     const int gates = a->gates == 2 ? 1 : a->gates; /* of a tile */
     const int64_t last = (gates - 1) * a->out_gate_stride, row = a->out_row_stride, block = a->out_block_stride;
     const fr_dot_rows t = divide_rows(a->rows, gates);
@@ -300,9 +301,9 @@ FR_INLINE void step_int8(const fr_step_args *a, const fastrnn_kind kind)
     if (a->rows == 0)
         return;
     fr_quantized x, h;
-    char *rest = quantize(a->rows, a->h_size, a->h_in, a->h_in_stride, a->scratch, &h);
+    char *rest = quantize(a->rows, a->h_size, NULL, 0, a->h_in, a->scratch, &h);
     if (a->x)
-        rest = quantize(a->rows, a->input_size, a->x, a->x_stride, rest, &x);
+        rest = quantize(a->rows, a->input_size, a->x, a->x_stride, NULL, rest, &x);
     real *buffer = (real *)(void *)rest;
     const real *bias = a->bias, *pre = a->pre;
     fr_dots of_x = {.in = &x, .groups = fr_ceil_div(a->input_size, 4), .weights = &a->weight_ih, .panel_gates = gates,

@@ -8,7 +8,7 @@
  * Therefore the bits of a row do not depend on the other rows.
  *
  * Rows of hidden vectors have whole blocks (stride >= blocks*V) and are aligned to V elements. Inputs of which single
- * elements are broadcast (x, h_in) may have any stride and alignment. Buffers do not overlap unless a comment says so.
+ * elements are broadcast (x) may have any stride and alignment. Buffers do not overlap unless a comment says so.
  * Every NaN in a new state (h_out, c) has the same bits.
  */
 #ifndef FR_KERNELS_H
@@ -72,13 +72,10 @@ typedef struct fr_step_args {
     fr_weights weight_ih; /* input_size columns, G gates */
     fr_weights weight_hh; /* h_size columns, G gates */
     const void *bias;     /* [blocks][G][V]; GRU: [blocks][4][V], r z n_input n_hidden */
-    const void *h_in;     /* (rows, h_size), the previous output, all units */
-    int64_t h_in_stride, h_size;
-    const void *h_old; /* GRU: (rows, H), the previous state of these blocks; part of h_in */
-    void *h_out;       /* (rows, H), these blocks */
-    int64_t h_out_stride;
-    void *c; /* LSTM: (rows, H), these blocks, updated in place */
-    int64_t c_stride;
+    /* (rows) addresses of vectors: the previous output (h_size), which is read whole; for an LSTM the previous c; the new h and c,
+     * of which these blocks are written, from element `unit` on. c_out[r] may be c_in[r]. */
+    void *const *h_in, *const *c_in, *const *h_out, *const *c_out;
+    int64_t h_size, unit;
     fastrnn_activation_name activation; /* RNN: tanh or relu */
     void *scratch; /* int8: fr_int8_scratch(rows, x ? input_size : 0, h_size), aligned */
 } fr_step_args;

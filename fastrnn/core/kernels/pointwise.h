@@ -21,14 +21,14 @@ FR_INLINE vf gate(vf x, const fastrnn_cell_options *options, int index, fastrnn_
 
 /* Hochreiter and Schmidhuber 1997, Gers et al. 2000. peephole: the units' weights for i;
  * those for f and o follow at multiples of peephole_stride. The o gate depends on the new cell state. Returns h. */
-FR_INLINE vf lstm_cell(const vf *gates, real *c, const fastrnn_cell_options *options, const real *peephole,
+FR_INLINE vf lstm_cell(const vf *gates, const real *c_in, real *c_out, const fastrnn_cell_options *options, const real *peephole,
                        int64_t peephole_stride)
 {
-    const vf old_c = v_load(c);
+    const vf old_c = v_load(c_in);
     vf gi = gates[0], gf = gates[1], go = gates[3];
     if (!options) {
         const vf new_c = v_fma(v_sigmoid(gf), old_c, v_sigmoid_tanh(gi, gates[2]));
-        store_state(c, new_c);
+        store_state(c_out, new_c);
         return v_sigmoid_tanh(go, new_c);
     }
     if (peephole) {
@@ -44,7 +44,7 @@ FR_INLINE vf lstm_cell(const vf *gates, real *c, const fastrnn_cell_options *opt
     if (peephole)
         go = v_fma(v_load(peephole + 2 * peephole_stride), new_c, go);
     vf o = gate(go, options, 3, FASTRNN_SIGMOID);
-    store_state(c, new_c);
+    store_state(c_out, new_c);
     return v_mul(o, v_activate(options->activations[4], new_c));
 }
 
@@ -68,7 +68,7 @@ static void lstm_pointwise(const fr_pointwise_args *a)
             vf gates[4];
             for (int j = 0; j < 4; j++)
                 gates[j] = v_load(g + j * a->gate_stride);
-            vf h = lstm_cell(gates, c, a->options, peephole, a->peephole_stride);
+            vf h = lstm_cell(gates, c, c, a->options, peephole, a->peephole_stride);
             store_state((real *)a->h_out + row * a->h_out_stride + block * FR_V, h);
         }
 }

@@ -19,16 +19,39 @@
 #define FR_IN_MEMORY(array) (void)0
 #endif
 
+/* Distances of a tile's rows from the first one, in bytes. They are integers, as the rows may be in memory of different objects. */
+typedef struct fr_distances {
+    uintptr_t row[FR_TILE_ROWS];
+} fr_distances;
+
+FR_INLINE fr_distances distances_of_stride(const int rows, int64_t stride)
+{
+    fr_distances d = {{0}};
+    FR_UNROLL
+    for (int row = 1; row < rows; row++)
+        d.row[row] = (uintptr_t)(row * stride) * sizeof(real);
+    return d;
+}
+
+FR_INLINE fr_distances distances_of(const int rows, void *const *addresses)
+{
+    fr_distances d = {{0}};
+    FR_UNROLL
+    for (int row = 1; row < rows; row++)
+        d.row[row] = (uintptr_t)addresses[row] - (uintptr_t)addresses[0];
+    return d;
+}
+
 /* One column of accumulate(): acc[rows][nb][gates] += in[.][i] * weights[.][i]. Whichever are fewer, the column's inputs or its
  * weights, are held in registers while the others are loaded one after the other: with 12 accumulators in 16 registers, four
  * are left. stride: bytes from a block's weights to those of the next. widened: where the weights are left as reals, or NULL. */
 FR_INLINE void accumulate_column(vf *restrict acc, const int rows, const int nb, const int gates, const fr_weight_type type,
-                                 const real *in, int64_t in_stride, const char *weights, int64_t stride, char *widened,
+                                 const real *in, const fr_distances d, const char *weights, int64_t stride, char *widened,
                                  int64_t widened_stride)
 {
     const bool hold_inputs = rows <= nb * gates;
     const int num_held = hold_inputs ? rows : nb * gates, num_passing = hold_inputs ? nb * gates : rows;
-#define FR_INPUT(row) v_broadcast(in + (row) * in_stride)
+#define FR_INPUT(n) v_broadcast((const real *)((uintptr_t)in + d.row[n]))
 #define FR_WEIGHT(n)                                                                                                  \
     w_load(type, weights + (n) / gates * stride, (n) % gates, widened ? widened + (n) / gates * widened_stride : NULL)
     vf held[FR_TILE_ROWS];
@@ -73,7 +96,7 @@ typedef struct fr_chunk {
 /* acc[rows][nb][gates] += in . weights, for columns [begin, end) of the panels from block0 on. chunk: as of the tile, or NULL. Two
  * columns at once only where inputs are held: gcc 12 orders the others' loads badly. */
 FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const int gates, const fr_weight_type type,
-                          const real *in, int64_t in_stride, const fr_weights *weights, int64_t block0, int64_t begin,
+                          const real *in, const fr_distances d, const fr_weights *weights, int64_t block0, int64_t begin,
                           int64_t end, const fr_chunk *chunk, const bool chunked)
 {
     const int64_t column = gates * FR_V * fr_weight_size(type), real_column = gates * FR_V * (int64_t)sizeof(real);
@@ -84,7 +107,7 @@ FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const 
     int64_t k = end - begin;
     in += begin;
 #define FR_COLUMN(i)                                                                                                  \
-    accumulate_column(acc, rows, nb, gates, type, in + (i), in_stride, at + (i) * column, stride,                     \
+    accumulate_column(acc, rows, nb, gates, type, in + (i), d, at + (i) * column, stride,                             \
                       widens ? widened + (i) * real_column : NULL, widened_stride)
 #define FR_ADVANCE(n) (k -= (n), in += (n), at += (n) * column, widened += widens ? (n) * real_column : 0)
     if (chunked && rows <= nb * gates) {
@@ -124,7 +147,7 @@ FR_INLINE void product_tile(const fr_product_args *a, int64_t row0, int64_t bloc
                 int64_t at = b * a->out_block_stride + j * a->out_gate_stride;
                 acc[(row * nb + b) * gates + j] = v_load(bias ? bias + at : out + row * a->out_row_stride + at);
             }
-    accumulate(acc, rows, nb, gates, type, (const real *)a->in + row0 * a->in_stride, a->in_stride,
+    accumulate(acc, rows, nb, gates, type, (const real *)a->in + row0 * a->in_stride, distances_of_stride(rows, a->in_stride),
                &a->weights, block0, chunked ? chunk->h_begin : 0, chunked ? chunk->h_end : a->k, chunk, chunked);
     FR_UNROLL
     for (int row = 0; row < rows; row++)
@@ -167,8 +190,8 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
                     acc[(row * nb + b) * gates + j] = chunk->saved[b * chunk->saved_stride + row * FR_SAVED(gates) + j];
     }
     if (x_begin < x_end)
-        accumulate(acc, rows, nb, gates, type, (const real *)a->x + row0 * a->x_stride, a->x_stride, &a->weight_ih, block0, x_begin,
-                   x_end, chunk, chunked);
+        accumulate(acc, rows, nb, gates, type, (const real *)a->x + row0 * a->x_stride, distances_of_stride(rows, a->x_stride),
+                   &a->weight_ih, block0, x_begin, x_end, chunk, chunked);
     if (kind == FASTRNN_GRU) {
         const bool continues = h_begin > 0, switches = h_begin == 0 && h_end > 0;
         FR_UNROLL
@@ -183,19 +206,18 @@ FR_INLINE void step_tile(const fr_step_args *a, int64_t row0, int64_t block0, co
         FR_IN_MEMORY(n_input); /* it is not used while h is multiplied */
     }
     if (!chunked || h_begin < h_end)
-        accumulate(acc, rows, nb, gates, type, (const real *)a->h_in + row0 * a->h_in_stride, a->h_in_stride, &a->weight_hh, block0,
+        accumulate(acc, rows, nb, gates, type, a->h_in[row0], distances_of(rows, a->h_in + row0), &a->weight_hh, block0,
                    h_begin, h_end, chunk, chunked);
     if (!chunked && rows == 1 && FR_V > 1) { /* the scalar set's code would be much larger */
         FR_UNROLL
         for (int b = 0; b < nb; b++) {
             const vf *g = &acc[b * gates];
-            const int64_t unit = (block0 + b) * FR_V;
-            real *h_out = (real *)a->h_out + row0 * a->h_out_stride + unit;
+            const int64_t unit = a->unit + (block0 + b) * FR_V;
+            real *h_out = (real *)a->h_out[row0] + unit;
             if (kind == FASTRNN_LSTM) {
-                real *c = (real *)a->c + row0 * a->c_stride + unit;
-                store_state(h_out, lstm_cell(g, c, NULL, NULL, 0));
+                store_state(h_out, lstm_cell(g, (const real *)a->c_in[row0] + unit, (real *)a->c_out[row0] + unit, NULL, NULL, 0));
             } else if (kind == FASTRNN_GRU) {
-                vf h = v_load((const real *)a->h_old + row0 * a->h_in_stride + unit);
+                vf h = v_load((const real *)a->h_in[row0] + unit);
                 store_state(h_out, gru_cell(v_sigmoid(g[0]), v_sigmoid(g[1]), n_input[b], g[2], h, NULL));
             } else {
                 store_state(h_out, a->activation == FASTRNN_RELU ? v_relu(g[0]) : v_tanh(g[0]));

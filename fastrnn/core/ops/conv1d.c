@@ -60,10 +60,15 @@ static void hash(const fastrnn_op *given, uint64_t *hash)
     fr_hash_vector(given->bias, given->output_size, hash);
 }
 
-static float *tail_of(const fr_op *op, const fr_source *source, int64_t row)
+/* A row's tail, or where that after these steps is written. */
+static float *tail_of(const fr_op *op, const fr_source *source, int64_t row, bool written)
 {
+    const fr_tails *tails = &source->tails;
+    if (!tails->parities)
+        return NULL;
     row = source->row_indices ? source->row_indices[row] : row;
-    return source->tails ? source->tails + row * op->tail_steps * op->input_size : NULL;
+    const int64_t slot = tails->slots ? tails->slots[row] : row;
+    return tails->buffers[tails->parities[slot] ^ written] + slot * op->tail_steps * op->input_size;
 }
 
 /* The input of a row at a step, which may be before the first or after the last; NULL for zeros. */
@@ -73,7 +78,7 @@ static const float *input_at(const fr_op *op, const fr_source *source, int64_t r
         return NULL;
     if (step >= 0)
         return fr_source_vector(source, row, step);
-    const float *tail = tail_of(op, source, row);
+    const float *tail = tail_of(op, source, row, false);
     return tail ? tail + (op->tail_steps + step) * op->input_size : NULL;
 }
 
@@ -109,8 +114,9 @@ void fr_conv1d_keep_tails(const fr_op *op, const fr_source *source)
     const int64_t I = op->input_size, tail_steps = op->tail_steps;
     for (int64_t row = 0; row < source->segment->num_rows; row++) {
         const int64_t length = fr_segment_length(source->segment, row), kept = fr_max(0, tail_steps - length);
-        float *tail = tail_of(op, source, row);
-        memmove(tail, tail + (tail_steps - kept) * I, (size_t)(kept * I) * sizeof(float));
+        const float *before = tail_of(op, source, row, false);
+        float *tail = tail_of(op, source, row, true);
+        fr_copy_vector(tail, before + (tail_steps - kept) * I, kept * I);
         for (int64_t i = kept; i < tail_steps; i++)
             fr_copy_vector(tail + i * I, fr_source_vector(source, row, length - tail_steps + i), I);
     }

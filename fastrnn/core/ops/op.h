@@ -13,12 +13,20 @@
 #include "../parallel/poll.h"
 #include "../segment.h"
 
+/* The last inputs of a convolution in a stream's slots. As with a layer's state, those of a slot are in the buffer of its parity,
+ * and a run writes the new ones to the other. */
+typedef struct fr_tails {
+    const unsigned char *parities; /* (capacity); NULL: zeros instead of tails */
+    float *buffers[2];             /* (capacity, tail_steps, I) */
+    const int64_t *slots;          /* the batch's */
+} fr_tails;
+
 /* The vectors, or ids, of a batch's rows that an op reads. */
 typedef struct fr_source {
     const fr_segment *segment;
     fr_view view;
     const int64_t *row_indices; /* the batch's, or NULL */
-    float *tails; /* in a stream: the last inputs before these steps, (B, tail_steps, I) in the arrays' order; or NULL: zeros */
+    fr_tails tails;             /* in a stream: the last inputs before these steps */
 } fr_source;
 
 /* Rows of a matrix. */
@@ -65,7 +73,6 @@ struct fr_op {
     const float *weight, *bias; /* an embedding's (I, O); else of one vector, padded with zeros */
     fastrnn_layer *layer;       /* of FASTRNN_OP_LAYER, or that before FASTRNN_OP_FINAL; else NULL */
     int64_t tail_steps;         /* of a causal convolution: the inputs before a step that it reads */
-    int64_t state_offset;       /* in a stream: the numbers of a row's state before this op's */
 };
 
 extern const fr_op_type fr_op_recurrent, fr_op_embedding, fr_op_linear, fr_op_conv1d, fr_op_layer_norm, fr_op_scale,
@@ -120,7 +127,7 @@ fr_op_args fr_op_args_of(const fr_op *op, const fr_op_block *from, const fr_op_b
 int64_t fr_conv1d_steps(const fastrnn_op *options, int64_t steps);
 /* Whether a stream can run a convolution: each `stride` inputs give one output, which depends on no later input. */
 bool fr_conv1d_is_causal(const fastrnn_op *options);
-/* After all outputs were computed: the last inputs of each row, for the next steps of the stream. */
+/* After all outputs were computed: writes the last inputs of each row, for the next steps of the stream. */
 void fr_conv1d_keep_tails(const fr_op *op, const fr_source *source);
 
 #endif
