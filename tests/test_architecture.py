@@ -314,7 +314,17 @@ SERVE_DEPENDENCIES = {
 
 def test_the_server_is_imported_when_it_is_asked_for():
     """The command line imports its flags alone, and nothing else imports it but ray/, which runs it in replicas."""
-    below = {"", ".__version__", ".extras", ".files.load", ".layers", ".models.sequential", ".spec", ".stream_pool"}
+    below = {
+        "",
+        ".__version__",
+        ".extras",
+        ".files.load",
+        ".layers",
+        ".models.sequential",
+        ".processors",
+        ".spec",
+        ".stream_pool",
+    }
     for path in PYTHON_FILES:
         used = {name for name in own_imports(path) if name.startswith("fastrnn.serve")}
         if path.parent.name == "serve":

@@ -17,33 +17,28 @@ warnings="-std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude"
 # Functions that wrapped.h replaces.
 wrapped=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free,--wrap=pthread_create,--wrap=fr_seconds
 
-# make_and_run NAME COMPILER RUNNER CORE_ARGUMENTS THREADS_ARGUMENTS FLAGS...   ("reduced": fewer sizes and rounds;
-# "emulated" leaves out what an emulator cannot do)
+# The programs, and those that take "emulated", and replace functions.
+programs="test_core test_weights test_int8 test_models test_threads test_errors test_sizes test_realtime embed"
+
+# make_and_run NAME COMPILER RUNNER ARGUMENTS FLAGS...   (ARGUMENTS of the programs: "reduced": fewer sizes and rounds; "emulated"
+# leaves out what an emulator cannot do)
 make_and_run() {
-    local name=$1 cc=$2 runner=$3 core_arguments=$4 threads_arguments=$5 out=$build/$1
-    shift 5
+    local name=$1 cc=$2 runner=$3 arguments=$4 out=$build/$1 program
+    shift 4
     echo "== $name: $cc $*"
     mkdir "$out"
     find fastrnn/core -name '*.c' ! -name '*.inc.c' | # several at a time
         xargs -P "$(nproc)" -I{} sh -c "$cc $warnings $* -c {} -o $out/\$(basename {} .c).o"
-    $cc $warnings "$@" tests/capi/test_core.c "$out"/*.o -lm -o "$out/test_core"
-    $cc $warnings "$@" tests/capi/test_weights.c "$out"/*.o -lm -o "$out/test_weights"
-    $cc $warnings "$@" tests/capi/test_int8.c "$out"/*.o -lm -o "$out/test_int8"
-    $cc $warnings "$@" tests/capi/test_models.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_models"
-    $cc $warnings "$@" tests/capi/test_threads.c "$out"/*.o -lm -Wl,--wrap=$wrapped -o "$out/test_threads"
-    $cc $warnings "$@" tests/capi/test_errors.c "$out"/*.o -lm -o "$out/test_errors"
-    $cc $warnings "$@" tests/capi/test_sizes.c "$out"/*.o -lm -o "$out/test_sizes"
-    $cc $warnings "$@" tests/capi/test_realtime.c "$out"/*.o -lm -ldl -o "$out/test_realtime"
-    $cc $warnings "$@" tests/capi/embed.c "$out"/*.o -lm -o "$out/embed"
-    $runner "$out/test_core" $core_arguments
-    $runner "$out/test_weights" $core_arguments
-    $runner "$out/test_int8" $core_arguments
-    $runner "$out/test_models" $threads_arguments
-    $runner "$out/test_threads" $threads_arguments
-    $runner "$out/test_errors"
-    $runner "$out/test_sizes"
-    $runner "$out/test_realtime" $threads_arguments
-    $runner "$out/embed"
+    for program in $programs; do
+        case $program in
+            test_models | test_threads) wraps=-Wl,--wrap=$wrapped ;;
+            *) wraps= ;;
+        esac
+        $cc $warnings "$@" "tests/capi/$program.c" "$out"/*.o -lm -ldl $wraps -o "$out/$program"
+    done
+    for program in $programs; do
+        $runner "$out/$program" $arguments
+    done
 }
 
 # The header, alone, is C11 and C++11 without warnings, and the example in its first comment, compiled and run.
@@ -85,14 +80,14 @@ case $mode in
         refused "$cc" "-U__clang__ -D_MSC_VER" "which MSVC does not have"
         refused "$cc" -ffast-math "needs exact arithmetic"
         if [ "$mode" = short ]; then fewer=reduced; else fewer=; fi
-        make_and_run plain "$cc" "" "$fewer" "$fewer" -O3
+        make_and_run plain "$cc" "" "$fewer" -O3
         check_header "$cc" "$build/plain"
         ;;
 esac
 case $mode in
     sanitize | all)
         export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
-        make_and_run sanitize "$cc" "" reduced reduced -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
+        make_and_run sanitize "$cc" "" reduced -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
         ;;
 esac
 case $mode in
@@ -100,7 +95,7 @@ case $mode in
         if echo 'int main(void) { return 0; }' | $cc -fsanitize=thread -x c - -o "$build/probe" 2>/dev/null && "$build/probe"; then
             # One instruction set: threads share kernels of every set in the same way, and each run takes minutes.
             case $($cc -dumpmachine) in x86_64*) isa=avx2 ;; *) isa=scalar ;; esac
-            make_and_run thread "$cc" "" reduced reduced -O1 -g1 -fsanitize=thread -DFASTRNN_ONLY_ISA=$isa
+            programs="test_core test_models test_threads test_realtime" make_and_run thread "$cc" "" reduced -O1 -g1 -fsanitize=thread -DFASTRNN_ONLY_ISA=$isa
         else
             echo "== thread: NOT RUN, as $cc cannot link or run programs with -fsanitize=thread"
         fi
@@ -109,7 +104,7 @@ esac
 case $mode in
     neon | all)
         if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
-            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 reduced "reduced emulated" -O3 -static -DLINKED_STATICALLY
+            make_and_run neon aarch64-linux-gnu-gcc qemu-aarch64 "reduced emulated" -O3 -static -DLINKED_STATICALLY
         else
             echo "== neon: NOT RUN, as aarch64-linux-gnu-gcc or qemu-aarch64 is missing"
         fi
