@@ -174,7 +174,7 @@ static fr_widths widest_of(const fastrnn_layer *layer)
 }
 
 #define BLOCK_BYTES (256 << 10) /* of gates computed ahead: they stay in L2 while weights are read through it */
-#define BLOCK_ROWS_LEAST 64
+#define BLOCK_ROWS_LEAST 128 /* with fewer, the inputs' weights are read often and drive the state's out of L3 */
 #define BLOCK_ROWS_MOST 256
 
 static int64_t block_rows_of(const fastrnn_layer *layer)

@@ -77,7 +77,8 @@ FR_INLINE void accumulate_column(vf *restrict acc, const int rows, const int nb,
 /* A part of the columns of both matrices. Where several tiles of rows use the same panels, a chunk of the panels' columns fits the
  * L1 cache: each tile of rows computes it before the first of them computes the next. Meanwhile the accumulators are saved,
  * which does not change their bits. That pays where the panels are read from an outer cache, and where weights are smaller than
- * reals: then the first tile of rows leaves them as reals for the others. */
+ * reals: then the first tile of rows leaves them as reals for the others. The next chunk is prefetched in several streams, which
+ * processors deliver faster from an outer cache or memory than a single one. */
 typedef struct fr_chunk {
     int64_t x_begin, x_end, h_begin, h_end; /* columns; either those of x or those of h are none */
     vf *saved;                              /* [nb][rows][FR_SAVED(gates)], this tile's rows */
@@ -86,11 +87,13 @@ typedef struct fr_chunk {
     int64_t stride;                         /* bytes from a block to the next */
     char *widened;                          /* [nb][columns][gates][V] reals */
     int64_t widened_stride;                 /* bytes from a block to the next */
-    const char *prefetch;                   /* this tile's share of the next chunk */
-    int64_t prefetch_step;                  /* bytes of it for each column that the tile computes */
+    const char *prefetch;                   /* this tile's share of the next chunk: where it begins in the first stream */
+    int64_t prefetch_step;                  /* bytes of each stream for each column that the tile computes */
+    int64_t stream_stride;                  /* bytes from a stream to the next; FR_ALIGNMENT: there is one, read line by line */
 } fr_chunk;
 
 #define FR_CHUNK_BLOCKS(GATES) (4 / (GATES)) /* blocks of a chunked tile */
+#define FR_STREAMS(BLOCKS) ((BLOCKS) > 1 ? (BLOCKS) : 2) /* parts of a chunk that are prefetched side by side: blocks, or halves */
 #define FR_MOST_SAVED (FR_TILE_VECTORS / 3 * 4)      /* of a tile */
 
 /* acc[rows][nb][gates] += in . weights, for columns [begin, end) of the panels from block0 on. chunk: as of the tile, or NULL. Two
@@ -110,17 +113,33 @@ FR_INLINE void accumulate(vf *restrict acc, const int rows, const int nb, const 
     accumulate_column(acc, rows, nb, gates, type, in + (i), d, at + (i) * column, stride,                             \
                       widens ? widened + (i) * real_column : NULL, widened_stride)
 #define FR_ADVANCE(n) (k -= (n), in += (n), at += (n) * column, widened += widens ? (n) * real_column : 0)
+    const char *next = chunked ? chunk->prefetch : NULL;
+    const int64_t stream_stride = chunked ? chunk->stream_stride : 0, step = chunked ? chunk->prefetch_step : 0;
+    const int num_streams = FR_STREAMS(nb);
     if (chunked && rows <= nb * gates) {
-        const char *next = chunk->prefetch;
-        for (; k >= 2; FR_ADVANCE(2), next += 2 * chunk->prefetch_step) {
-            __builtin_prefetch(next);
-            __builtin_prefetch(next + FR_ALIGNMENT);
+        const bool every_column = nb * column > 2 * FR_ALIGNMENT; /* else each stream in every other column */
+#define FR_PREFETCH(i)                                                                                                \
+    FR_UNROLL                                                                                                         \
+    for (int stream = 0; stream < num_streams; stream++)                                                              \
+        if (every_column || stream % 2 == (i))                                                                        \
+            __builtin_prefetch(next + stream * stream_stride)
+        for (; k >= 2; FR_ADVANCE(2), next += 2 * step) {
+            FR_PREFETCH(0);
             FR_COLUMN(0);
+            FR_PREFETCH(1);
             FR_COLUMN(1);
         }
+#undef FR_PREFETCH
+    } else if (chunked && stream_stride > FR_ALIGNMENT) {
+        for (; k > 0; FR_ADVANCE(1), next += step) {
+            FR_UNROLL
+            for (int stream = 0; stream < num_streams; stream++)
+                __builtin_prefetch(next + stream * stream_stride);
+            FR_COLUMN(0);
+        }
+        return;
     } else if (chunked) {
-        const char *next = chunk->prefetch;
-        for (; k > 0; FR_ADVANCE(1), next += chunk->prefetch_step) {
+        for (; k > 0; FR_ADVANCE(1), next += step) {
             __builtin_prefetch(next);
             FR_COLUMN(0);
         }
@@ -249,9 +268,10 @@ typedef void fr_tile(const void *args, int64_t row, int64_t block, const fr_chun
  * and the others; one of 3 blocks. */
 enum { FR_FIRST_CHUNKED = 4, FR_CHUNKED, FR_THREE_BLOCKS, FR_NUM_SHAPES };
 
-/* Measured on a Zen 3 with AVX2, whose L1 cache has 32 KiB and whose L2 cache has 512 KiB. */
+/* Measured on a Zen 3 with AVX2 (32 KiB of L1, 512 KiB of L2) and a Sapphire Rapids with AVX-512 (48 KiB, 2 MiB). */
 #define CHUNK_BYTES (16 << 10)    /* as reals */
 #define CHUNKED_WEIGHTS (2 << 20) /* bytes of reals from which on chunks are faster */
+#define ONE_STREAM_TILES 4        /* of rows: from here on arithmetic takes longer than any stream */
 #define GROUP_TILES 12            /* of rows that compute a chunk in turn; if there are more, whole panels are as fast */
 
 /* The two matrices of a step; a product has h only. */
@@ -301,16 +321,21 @@ static void walk_chunks(fr_tile *const tiles[][FR_NUM_SHAPES], const void *args,
     for (int64_t tile0 = 0; tile0 < t.count; tile0 += GROUP_TILES) {
         const int64_t last_tile = fr_min(tile0 + GROUP_TILES, t.count), row0 = first_row(t, tile0);
         const int64_t rows = first_row(t, last_tile) - row0;
+        const bool one_stream = nb == 1 && last_tile - tile0 >= ONE_STREAM_TILES;
+        const int64_t share = (last_tile - tile0) * (one_stream ? 1 : FR_STREAMS(nb)); /* of a tile, of a stream: 1 / share */
         fr_chunk chunk = {.saved_stride = rows * FR_SAVED(o->gates), .widened = widened,
-                          .prefetch_step = o->column_bytes / (last_tile - tile0)};
+                          .prefetch_step = nb * o->column_bytes / share};
         for (int64_t begin = 0, end; begin < columns; begin = end) {
             end = next_chunk(o, begin, most_columns, &chunk);
             chunk.weights = weights_at(o, block, begin);
             chunk.stride = weights_at(o, block + 1, begin) - chunk.weights;
             chunk.widened_stride = (end - begin) * o->gates * FR_V * (int64_t)sizeof(real);
-            chunk.prefetch = end < columns        ? weights_at(o, block, end)
-                             : last_tile < t.count ? weights_at(o, block, 0)
-                                                   : weights_at(o, next_block, 0);
+            const int64_t column = end < columns ? end : 0; /* the first one of the next chunk */
+            const int64_t of_block = end < columns || last_tile < t.count ? block : next_block;
+            chunk.prefetch = weights_at(o, of_block, column);
+            chunk.stream_stride = nb > 1        ? weights_at(o, of_block + 1, column) - chunk.prefetch
+                                  : one_stream ? FR_ALIGNMENT
+                                               : (end - begin) * o->column_bytes / 2;
             for (int64_t tile = tile0; tile < last_tile; tile++) {
                 const int64_t row = first_row(t, tile);
                 chunk.saved = &saved[(row - row0) * FR_SAVED(o->gates)];
@@ -346,8 +371,8 @@ static void walk(fr_tile *const tiles[][FR_NUM_SHAPES], const void *args, const 
         t.least_rows = (int)(rows / t.count);
         t.longer = rows - t.least_rows * t.count;
         most_rows = t.least_rows + (t.longer > 0);
-        chunked = o->widens ? t.count > 1 && columns > 0
-                            : t.count > 2 && t.count <= GROUP_TILES && columns * o->column_bytes * blocks >= CHUNKED_WEIGHTS;
+        chunked = t.count > 1 && (o->widens ? columns > 0
+                                            : t.count <= GROUP_TILES && columns * o->column_bytes * blocks >= CHUNKED_WEIGHTS);
     }
     for (int64_t block = 0; block < blocks; block += nb) {
         for (; nb > 1 && (block + nb > blocks || nb * most_rows * gates > FR_TILE_VECTORS || (chunked && nb > chunk_blocks) ||
