@@ -181,6 +181,42 @@ def test_frames_beyond_what_the_library_takes(server):
             assert closed.value.rcvd.code == 1009
 
 
+def test_large_answers_wait_for_their_client():
+    """Of a client that takes nothing, frames are read until their answers have `max_body_bytes`, and then no more."""
+    steps, sent = 20, []  # of 64 bytes
+    frame = {"type": "websocket.receive", "bytes": np.ones((steps, 3), "f4").tobytes()}
+    options = serve.Options(max_body_bytes=5 * steps * 64)
+    app = serve.application({"tones": serving.models()["tones"]}, options)
+    app.service.entries["tones"].batcher._inline_work = 0  # the thread computes, so that frames are read meanwhile
+    scope = {"type": "websocket", "path": "/v2/models/tones/stream", "headers": [], "subprotocols": []}
+
+    async def run():
+        messages = [{"type": "websocket.connect"}, *[frame] * 12]
+        taken = asyncio.Event()
+
+        async def receive():
+            return messages.pop(0) if messages else await asyncio.Future()
+
+        async def send(message):
+            if "bytes" in message:
+                await taken.wait()
+                sent.append(message["bytes"])
+
+        task = asyncio.ensure_future(app({**scope, "query_string": b""}, receive, send))
+        await asyncio.sleep(0.2)
+        assert len(messages) == 12 - 6  # one of them waits to be run
+        taken.set()
+        async with asyncio.timeout(10):
+            while len(sent) < 12:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        app.service.stop()
+
+    asyncio.run(run())
+    assert {len(answer) for answer in sent} == {steps * 64}
+
+
 def refusal_of(server, model="speech", **options):
     with pytest.raises(InvalidStatus) as error:
         connect(url(server, model), open_timeout=20, **options)

@@ -29,7 +29,7 @@ log = logging.getLogger("fastrnn.serve")
 
 PROTOCOL = "websocket"  # the label of metrics
 
-MOST_ANSWERS = 16  # of a connection that wait to be sent; then the server stops reading it
+MOST_ANSWERS = 16  # of a connection that wait to be sent, or `max_body_bytes`; then the server stops reading it
 
 Answer = Callable[[Any], "bytes | dict[str, Any]"]  # what is sent for a job's result
 
@@ -79,6 +79,7 @@ class Connection:
         self.channel.session = served.pool.open()
         self.channel.on_open(self.channel)
         self._answers: deque[tuple[Job, Answer]] = deque()
+        self._unsent = 0  # bytes of them, about, with those that are still computed
         self._changed = asyncio.Event()  # an answer is there, or the end
         self._fewer = asyncio.Event()  # answers
         self._end: tuple[dict[str, Any] | None, int] | None = None  # what is sent after the answers; how to close
@@ -139,7 +140,8 @@ class Connection:
                     self._count(refusal.kind.outcome)
                 self._finish({"type": "error", "message": str(refusal)}, refusal.kind.close)
                 return
-            while len(self._answers) >= MOST_ANSWERS:
+            size, most = self._answer_bytes(job), self.service.options.max_body_bytes
+            while len(self._answers) >= MOST_ANSWERS or (self._answers and self._unsent + size > most):
                 self._fewer.clear()
                 await self._fewer.wait()
             if self.entry.batcher.full:
@@ -150,6 +152,7 @@ class Connection:
     async def _submit(self, job: Job, answer: Answer) -> None:
         self.entry.batcher.submit(job)
         self._answers.append((job, answer))
+        self._unsent += self._answer_bytes(job)
         if len(self._answers) == 1 and not self._sending:
             await asyncio.sleep(0)  # in which a small batch runs; waking the writer would take longer than that
             if not self._sending:
@@ -229,10 +232,14 @@ class Connection:
                 job, answer = self._answers[0]
                 await self._send_answer(answer(future.result()))
                 self._answers.popleft()
+                self._unsent -= self._answer_bytes(job)
                 self._fewer.set()
                 self._count("ok" if job.action is None else None)
         finally:
             self._sending = False
+
+    def _answer_bytes(self, job: Job) -> int:
+        return sum(row.steps for row in job.rows) * self.served.output_size * 4
 
     def _on_change(self, future: asyncio.Future[Any]) -> None:
         self._changed.set()
