@@ -1938,13 +1938,15 @@ int main(int argc, char **argv)
     static const fastrnn_blas lp64 = {sizeof lp64, sgemm_lp64, dgemm_lp64},
                               ilp64 = {sizeof ilp64, sgemm_ilp64, dgemm_ilp64};
     const unsigned long long usual = floating_mode(); /* before the core can have changed it */
-    const bool reduced = argc > 1 && !strcmp(argv[1], "reduced");
+    const bool reduced = argc > 1 && !strcmp(argv[1], "reduced"), emulated = argc > 2 && !strcmp(argv[2], "emulated");
     const sweep all = {all_sizes, all_batches, LENGTH(all_sizes), LENGTH(all_batches)};
     const sweep few = {few_sizes, few_batches, LENGTH(few_sizes), LENGTH(few_batches)};
     const sweep options = {option_sizes, option_batches, LENGTH(option_sizes), LENGTH(option_batches)};
     const sweep few_options = {option_sizes + 1, option_batches, 1, 2};
     const char *isa;
     for (size_t i = 0; (isa = fastrnn_isa(i)) != NULL; i++) {
+        if (emulated && !strcmp(isa, "scalar")) /* minutes; it runs elsewhere without an emulator */
+            continue;
         for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
             test_sizes(isa, (fastrnn_kind)kind, reduced ? few : all);
         test_options(isa, reduced ? few_options : options);

@@ -578,7 +578,7 @@ static void test_interrupts(bool reduced)
                     check_cut(c, &j, threads);
                 fastrnn_status status = FASTRNN_ERROR_INTERRUPTED;
                 int stop_at = 0;
-                for (; status != FASTRNN_OK; stop_at = stop_at < MOST_STOPS ? stop_at + (reduced ? 6 : 1) : INT_MAX) {
+                for (; status != FASTRNN_OK; stop_at = stop_at < MOST_STOPS ? stop_at + (reduced ? 13 : 1) : INT_MAX) {
                     in_context("%s, %d threads, crowd %d, asked %d times", c->name, threads, crowd, stop_at);
                     fastrnn_pool *pool = pool_make(threads, SHARES_ALMOST_ALL);
                     asker a = {.pool = pool, .stop_at = stop_at, .crowd_at = crowd ? 0 : -1, .mode = usual, .mode_is_right = true};

@@ -388,10 +388,12 @@ static void test_wrong_weights(void)
 
 int main(int argc, char **argv)
 {
-    const bool reduced = argc > 1 && !strcmp(argv[1], "reduced");
+    const bool reduced = argc > 1 && !strcmp(argv[1], "reduced"), emulated = argc > 2 && !strcmp(argv[2], "emulated");
     const char *isa;
     test_rounding();
     for (size_t i = 0; (isa = fastrnn_isa(i)) != NULL; i++) {
+        if (emulated && !strcmp(isa, "scalar")) /* minutes; it runs elsewhere without an emulator */
+            continue;
         test_every_half(isa);
         for (int threads = 1; threads <= 3; threads += 2) {
             if (threads > 1) {
