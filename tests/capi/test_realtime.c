@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #endif
 
-#define NUM_STEPS 10000
+static int num_steps = 10000; /* "reduced": 1000 */
 
 static atomic_long calls; /* of functions that a step must not call */
 
@@ -188,7 +188,7 @@ static void next_input(stream *s, int step)
 
 static fastrnn_status run_steps(stream *s)
 {
-    for (int step = 0; step < NUM_STEPS; step++) {
+    for (int step = 0; step < num_steps; step++) {
         next_input(s, step);
         const fastrnn_status status = s->run(s);
         if (status != FASTRNN_OK)
@@ -236,7 +236,7 @@ static void test_decay(stream *s)
     in_context("%s", s->name);
     bool normal = true;
     memset(s->x, 0, sizeof s->x);
-    for (int step = 0; step < NUM_STEPS; step++) {
+    for (int step = 0; step < num_steps; step++) {
         s->run(s);
         for (int i = 0; i < LENGTH(s->y); i++)
             normal = normal && (s->y[i] == 0 || fabsf(s->y[i]) >= FLT_MIN);
@@ -320,8 +320,11 @@ static void test_allocator(void)
 int main(int argc, char **argv)
 {
     bool emulated = false;
-    for (int i = 1; i < argc; i++)
+    for (int i = 1; i < argc; i++) {
         emulated = emulated || !strcmp(argv[i], "emulated");
+        if (!strcmp(argv[i], "reduced"))
+            num_steps = 1000;
+    }
     for (int i = 0; i < LENGTH(weights); i++)
         weights[i] = (float)(0.2 * random_value());
     static stream streams[] = {
@@ -345,11 +348,11 @@ int main(int argc, char **argv)
 #else
     printf("NOT RUN: counts of calls, as the allocator of this C library cannot be replaced\n");
 #endif
-    end_group("%d steps each, no allocation and no lock", NUM_STEPS);
+    end_group("%d steps each, no allocation and no lock", num_steps);
 #if defined(__linux__) && COUNTS
     for (int i = 0; i < LENGTH(streams) && !emulated; i++)
         test_system_calls(&streams[i]);
-    end_group("%d steps each, no system call", NUM_STEPS);
+    end_group("%d steps each, no system call", num_steps);
 #endif
     if (emulated || !COUNTS)
         printf("NOT RUN: system calls, which emulators and sanitizers make of their own\n");
