@@ -1959,7 +1959,7 @@ int main(int argc, char **argv)
             test_long(isa);
         test_blas(isa, "32-bit", &lp64, few_options);
         test_blas(isa, "64-bit", &ilp64, few_options);
-        for (int threads = 2; threads <= 3; threads++) {
+        for (int threads = 2; threads <= (reduced ? 2 : 3); threads++) {
             check(fastrnn_pool_create(threads, &pool) == FASTRNN_OK, "pool");
             fastrnn_pool_set_threshold(pool, 0);
             for (int kind = FASTRNN_LSTM; kind <= FASTRNN_RNN; kind++)
@@ -1973,7 +1973,7 @@ int main(int argc, char **argv)
     const fr_kernels *kernels;
     weight_dtype = FASTRNN_WEIGHTS_INT8;
     for (size_t i = 0; (kernels = fr_kernels_at(i, FR_WEIGHT_INT8)) != NULL; i++)
-        for (int threads = 1; threads <= 3; threads++) {
+        for (int threads = 1; threads <= (reduced ? 2 : 3); threads++) {
             if (threads > 1) {
                 check(fastrnn_pool_create(threads, &pool) == FASTRNN_OK, "pool");
                 fastrnn_pool_set_threshold(pool, 0);
