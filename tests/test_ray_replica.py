@@ -51,6 +51,14 @@ class Services:
         for name in hears:
             self.services[name]._on_change(Router(owner))
 
+    async def move(self, *sessions):
+        """Start sequences in a; then b has them."""
+        self.route("a")
+        for session in sessions:
+            await self.step("a", session, start=True)
+        self.route("b")
+        await self.settled()
+
     async def settled(self):
         while any(service._giving_up for service in self.services.values()):
             await asyncio.sleep(0.01)
@@ -158,10 +166,7 @@ def test_without_snapshots_a_moved_sequence_is_refused():
 def test_a_sequence_that_starts_anew_does_not_find_its_old_snapshot(place):
     async def scenario():
         services = Services(place)
-        services.route("a")
-        await services.step("a", start=True)
-        services.route("b")
-        await services.settled()
+        await services.move("s")
         assert await services.step("b", start=True) == (200, "")
         services.services["b"].entries["m"].sessions.release(next(iter(services.services["b"]._held()))[1], "s")  # lost
         services.route("a")
@@ -196,11 +201,7 @@ def test_a_snapshot_that_comes_after_the_sequence_began_anew_is_forgotten(place,
 def test_snapshots_that_expire_or_are_damaged(place):
     async def scenario():
         services = Services(place, idle_seconds=0.2)
-        services.route("a")
-        for session in ("old", "bad"):
-            await services.step("a", session, start=True)
-        services.route("b")
-        await services.settled()
+        await services.move("old", "bad")
         (tenant,) = services.services["b"].access.tenants()
         key = SnapshotKey("m", services.services["b"].entries["m"].served.fingerprint, tenant, "bad")
         saved = services.stores["a"].take(key)
@@ -217,10 +218,7 @@ def test_snapshots_that_expire_or_are_damaged(place):
 def test_a_snapshot_that_is_cut_is_refused(place):
     async def scenario():
         services = Services(place)
-        services.route("a")
-        await services.step("a", start=True)
-        services.route("b")
-        await services.settled()
+        await services.move("s")
         filesystem, root = fsspec.core.url_to_fs(str(place))
         (path,) = (path for path in filesystem.find(root))
         content = filesystem.cat_file(path)

@@ -15,6 +15,14 @@ import fastrnn
 from fastrnn import _core
 
 
+@pytest.fixture(params=[1, 2])
+def num_threads(request):
+    before = fastrnn.get_num_threads()
+    fastrnn.set_num_threads(request.param)
+    yield request.param
+    fastrnn.set_num_threads(before)
+
+
 def random_layer(kind, input_size, hidden_size, num_layers=1, seed=0, **options):
     rng = np.random.default_rng(seed)
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
@@ -134,67 +142,57 @@ def test_state_of_a_models_session_is_that_of_its_recurrent_layers():
         assert array.tobytes() == wanted.tobytes()
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_more_sessions_than_one_slice(num_threads):
+@pytest.mark.usefixtures("num_threads")
+def test_more_sessions_than_one_slice():
     layer = random_layer("LSTM", 40, 48)
     rng = np.random.default_rng(3)
-    before = fastrnn.get_num_threads()
-    fastrnn.set_num_threads(num_threads)
-    try:
-        pool = fastrnn.StreamPool(layer, capacity=700)
-        sessions = [pool.open() for _ in range(700)]
-        for session in sessions[::7]:
-            session.close()
-        alive = [session for session in sessions if not session.closed]
-        rng.shuffle(alive)
-        for longest in (1, 6):
-            chunks = [rng.standard_normal((rng.integers(1, longest + 1), 40)).astype("f4") for _ in alive]
-            before_run = [session.snapshot() for session in alive]
-            found = pool.run(zip(alive, chunks, strict=True))
-            stream = layer.stream()
-            for snapshot, chunk, y in list(zip(before_run, chunks, found, strict=True))[::17]:
-                stream.restore(snapshot)
-                assert stream.run(chunk[None])[0].tobytes() == y.tobytes()
-    finally:
-        fastrnn.set_num_threads(before)
+    pool = fastrnn.StreamPool(layer, capacity=700)
+    sessions = [pool.open() for _ in range(700)]
+    for session in sessions[::7]:
+        session.close()
+    alive = [session for session in sessions if not session.closed]
+    rng.shuffle(alive)
+    for longest in (1, 6):
+        chunks = [rng.standard_normal((rng.integers(1, longest + 1), 40)).astype("f4") for _ in alive]
+        before_run = [session.snapshot() for session in alive]
+        found = pool.run(zip(alive, chunks, strict=True))
+        stream = layer.stream()
+        for snapshot, chunk, y in list(zip(before_run, chunks, found, strict=True))[::17]:
+            stream.restore(snapshot)
+            assert stream.run(chunk[None])[0].tobytes() == y.tobytes()
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.usefixtures("num_threads")
 @pytest.mark.parametrize("weight_dtype", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-def test_slots_anywhere_in_the_store(kind, weight_dtype, num_threads):
+def test_slots_anywhere_in_the_store(kind, weight_dtype):
     """In descending order, with gaps, after different numbers of runs; the lengths have ties, ones and zeros."""
     options = {"nonlinearity": "relu"} if kind == "RNN" else {}
     layer = random_layer(kind, 40, 65, 2, weight_dtype=weight_dtype, **options)
     rng = np.random.default_rng(2)
-    before = fastrnn.get_num_threads()
-    fastrnn.set_num_threads(num_threads)
-    try:
-        pool = fastrnn.StreamPool(layer, capacity=40)
-        sessions = [pool.open() for _ in range(40)]
-        private = {session: layer.stream() for session in sessions}
-        together = layer.stream(batch_size=40)
-        for lengths in ([1] * 7, [3, 0, 1, 5, 5, 0, 2], [1] * 18, [4, 1] * 9, [1] * 3, [0, 0], [2]):
-            numbers = sorted(rng.permutation(40)[: len(lengths)].tolist(), reverse=True)
-            chosen = [sessions[number] for number in numbers]
-            chunks = [rng.standard_normal((length, 40)).astype("f4") for length in lengths]
-            found = pool.run(zip(chosen, chunks, strict=True))
-            wanted = [private[session].run(chunk[None])[0] for session, chunk in zip(chosen, chunks, strict=True)]
-            assert [y.tobytes() for y in found] == [y.tobytes() for y in wanted]
-            if len(set(lengths)) == 1:
-                y = together.run(np.array(chunks), rows=numbers)
-                assert y.tobytes() == np.array(wanted).tobytes()
-            else:
-                for number, chunk in zip(numbers, chunks, strict=True):
-                    together.run(chunk[None], rows=[number])
-        for session, stream in private.items():
-            assert session.snapshot() == stream.snapshot()
-        assert [a.tobytes() for a in states_of(together.state)] == [
-            np.concatenate(parts, axis=1).tobytes()
-            for parts in zip(*(states_of(session.state) for session in sessions), strict=True)
-        ]
-    finally:
-        fastrnn.set_num_threads(before)
+    pool = fastrnn.StreamPool(layer, capacity=40)
+    sessions = [pool.open() for _ in range(40)]
+    private = {session: layer.stream() for session in sessions}
+    together = layer.stream(batch_size=40)
+    for lengths in ([1] * 7, [3, 0, 1, 5, 5, 0, 2], [1] * 18, [4, 1] * 9, [1] * 3, [0, 0], [2]):
+        numbers = sorted(rng.permutation(40)[: len(lengths)].tolist(), reverse=True)
+        chosen = [sessions[number] for number in numbers]
+        chunks = [rng.standard_normal((length, 40)).astype("f4") for length in lengths]
+        found = pool.run(zip(chosen, chunks, strict=True))
+        wanted = [private[session].run(chunk[None])[0] for session, chunk in zip(chosen, chunks, strict=True)]
+        assert [y.tobytes() for y in found] == [y.tobytes() for y in wanted]
+        if len(set(lengths)) == 1:
+            y = together.run(np.array(chunks), rows=numbers)
+            assert y.tobytes() == np.array(wanted).tobytes()
+        else:
+            for number, chunk in zip(numbers, chunks, strict=True):
+                together.run(chunk[None], rows=[number])
+    for session, stream in private.items():
+        assert session.snapshot() == stream.snapshot()
+    assert [a.tobytes() for a in states_of(together.state)] == [
+        np.concatenate(parts, axis=1).tobytes()
+        for parts in zip(*(states_of(session.state) for session in sessions), strict=True)
+    ]
 
 
 def test_nan_of_one_session_reaches_no_other():

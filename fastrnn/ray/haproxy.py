@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from .routing import SessionRouter, listen, session_id_of
 
-#: Requests of a replica at a time, open WebSockets included: the server's own limits, which answer, are below.
+#: Requests of a replica at a time, including open WebSockets. The server's own limits are lower, so that its refusals
+#: are answers.
 MOST_REQUESTS = 1 << 20
 
 
@@ -27,7 +28,7 @@ def with_request_router(application: Application) -> Application:
 
     def build() -> Starlette:
         router = RequestRouter()
-        # As in a replica, a handle makes the router of the deployment.
+        # Making a handle starts the deployment's router in this process, as in a replica.
         serve.get_deployment_handle(name, serve.get_replica_context().app_name).options(stream=True)
         return Starlette(routes=[Route("/internal/route", router.answer, methods=["POST"])])
 

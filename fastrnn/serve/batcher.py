@@ -37,8 +37,9 @@ LEAST_ROWS = 16
 #: would add a good part of that to the latency of a single session, and most where both share a processor.
 INLINE_WORK = 2e7
 
-#: After a longer batch on the event loop's thread the requests that arrived meanwhile are read: until none has come in
-#: so many turns of the loop, which takes one new connection in each, but at most for as long as the batch took.
+#: After a long batch on the event loop's thread, the requests that arrived meanwhile are read before the next batch
+#: begins: until this many turns of the loop have brought none, but for no longer than the batch took. In each turn the
+#: loop accepts one new connection.
 READING_TURNS = 3
 
 

@@ -51,7 +51,7 @@ PIECE = 4096  # numbers that are written as JSON before the event loop's other t
 
 
 class Application(Starlette):
-    """The application. Requests to infer do not pass through Starlette's routes, which would take longer than they."""
+    """The application. Inference requests bypass Starlette's routing, which takes longer than a small computation."""
 
     service: Service
     infer: InferEndpoint

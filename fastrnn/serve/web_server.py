@@ -1,4 +1,4 @@
-"""The web server: uvicorn, with limits on connections that it has not itself."""
+"""The web server: uvicorn, with limits on connections that uvicorn does not have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 
 from .options import Options
 
-MOST_HEAD_BYTES = 1 << 16  # of a request line and headers, and of anything else in HTTP that is not of a body
+MOST_HEAD_BYTES = 1 << 16  # of a request line and headers, or of chunk sizes and trailers between and after bodies
 HEAD_SECONDS = 20  # in which they must have arrived: on a new connection, and once they have begun
 SEND_SECONDS = 60  # in which a client must have taken some of an answer that waits for it
 
@@ -25,7 +25,7 @@ class Protocol(HttpToolsProtocol):
 
     Attributes
     ----------
-    head_bytes : received since the end of headers, the last byte of a body, or the end of a request
+    head_bytes : bytes received since the headers, a part of a body, or the request ended
     head_timer : closes the connection if they do not end; None while none have begun
     send_timer : closes the connection if its client takes nothing of an answer; None while little is left to take
     """
